@@ -1,0 +1,179 @@
+"""Frozen settings that check themselves; recipes fill them from YAML and the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pamela_rl.errors import ConfigError
+
+
+def _require(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise ConfigError(sentence)
+
+
+def _at_least(name: str, value: float, least: float, remedy: str) -> None:
+    _require(value >= least, f"{name} is {value}; it must be at least {least}: {remedy}.")
+
+
+def _check_division(name: str, value: int, by_name: str, by: int) -> None:
+    below, above = value // by * by, -(-value // by) * by
+    _require(
+        below == value,
+        f"{name} is {value} but {by_name} is {by}; use a multiple of {by}, e.g. {below or above} or {above}.",
+    )
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How pictures are drawn while training.
+
+    Attributes:
+        num_inference_steps: Denoising steps a picture.
+        eta: Noise of each DDIM step, 0 to 1; training needs more than 0, since a step without noise has no density.
+        guidance_scale: Classifier-free guidance; 1 draws without it, at half the cost.
+        train_steps: Denoising steps of each picture that are trained; chosen afresh for every picture.
+        height: Pixels; None takes the model's own size.
+        width: Pixels; None takes the model's own size.
+    """
+
+    num_inference_steps: int = 12
+    eta: float = 1.0
+    guidance_scale: float = 1.0
+    train_steps: int = 6
+    height: int | None = None
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("sampling.num_inference_steps", self.num_inference_steps, 2, "e.g. 12 for the world, 50 for SD 1.5")
+        _require(0 < self.eta <= 1, f"sampling.eta is {self.eta}; DDPO needs 0 < eta <= 1: use 1.0.")
+        _at_least("sampling.guidance_scale", self.guidance_scale, 1.0, "1 means no guidance")
+        _require(
+            1 <= self.train_steps <= self.num_inference_steps,
+            f"sampling.train_steps is {self.train_steps} but there are {self.num_inference_steps} denoising steps; "
+            f"use 1 to {self.num_inference_steps}.",
+        )
+
+
+@dataclass(frozen=True)
+class DDPOConfig:
+    """How a trajectory becomes an update (DDPO, arXiv:2305.13301).
+
+    Attributes:
+        learning_rate: Of AdamW.
+        clip_range: How far the ratio may leave 1; small, since log-probabilities are means over latent dimensions.
+        advantage_clip: Advantages are cut at plus and minus this.
+        kl_weight: Weight of the KL divergence to the reference (adapter off).
+        max_grad_norm: Gradients are scaled down to this norm.
+        weight_decay: Of AdamW.
+        num_inner_epochs: Passes over each iteration's pictures.
+        num_updates: Optimizer steps a pass.
+        micro_batch_size: (image, step) pairs in one forward pass; changes memory and speed, not the result.
+        zero_advantages: Control experiment: train on everything but the reward's signal.
+    """
+
+    learning_rate: float = 2e-3
+    clip_range: float = 1e-3
+    advantage_clip: float = 5.0
+    kl_weight: float = 0.0
+    max_grad_norm: float = 1.0
+    weight_decay: float = 1e-4
+    num_inner_epochs: int = 1
+    num_updates: int = 2
+    micro_batch_size: int = 96
+    zero_advantages: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, f"ddpo.learning_rate is {self.learning_rate}; use a positive rate, e.g. 3e-4.")
+        _require(0 < self.clip_range < 1, f"ddpo.clip_range is {self.clip_range}; use 0 < clip_range < 1, e.g. 1e-4.")
+        _require(self.advantage_clip > 0, f"ddpo.advantage_clip is {self.advantage_clip}; use a positive one, e.g. 5.")
+        _require(self.max_grad_norm > 0, f"ddpo.max_grad_norm is {self.max_grad_norm}; use a positive norm, e.g. 1.")
+        _at_least("ddpo.kl_weight", self.kl_weight, 0, "0 switches it off")
+        _at_least("ddpo.num_inner_epochs", self.num_inner_epochs, 1, "1 is the usual choice")
+        _at_least("ddpo.num_updates", self.num_updates, 1, "1 is one optimizer step a pass")
+        _at_least("ddpo.micro_batch_size", self.micro_batch_size, 1, "as many pairs as memory holds")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The adapter's size.
+
+    Attributes:
+        rank: Width of each LoRA layer.
+        alpha: The adapter's output is scaled by ``alpha / rank``.
+    """
+
+    rank: int = 8
+    alpha: int = 8
+
+    def __post_init__(self) -> None:
+        _at_least("lora.rank", self.rank, 1, "4 to 32 is usual")
+        _at_least("lora.alpha", self.alpha, 1, "rank or twice the rank is usual")
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """How a reward model's answer becomes the number that is maximised.
+
+    Attributes:
+        std_weight: Multiples of the reward's own uncertainty subtracted from its mean; 0 trusts the mean.
+        max_bad_share: Share of non-finite rewards, or of skipped updates, above which the run stops.
+    """
+
+    std_weight: float = 0.5
+    max_bad_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        _at_least("reward.std_weight", self.std_weight, 0, "0 trusts the mean alone")
+        share = self.max_bad_share
+        _require(0 <= share <= 1, f"reward.max_bad_share is {share}; it is a share: use 0 to 1, e.g. 0.5.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One person's run.
+
+    Attributes:
+        num_iterations: Cycles of drawing, judging and learning.
+        images_per_iteration: Pictures drawn and judged in one iteration, over all processes.
+        group_size: Pictures of each prompt; they are compared with one another.
+        seed: Every random number follows from it, the iteration, the picture and the step.
+        rollout_batch_size: Pictures drawn in one denoiser call.
+        checkpoint_every: Iterations between two checkpoints.
+    """
+
+    num_iterations: int = 25
+    images_per_iteration: int = 48
+    group_size: int = 12
+    seed: int = 0
+    rollout_batch_size: int = 48
+    checkpoint_every: int = 5
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    ddpo: DDPOConfig = field(default_factory=DDPOConfig)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    reward: RewardSettings = field(default_factory=RewardSettings)
+
+    def __post_init__(self) -> None:
+        _at_least("num_iterations", self.num_iterations, 1, "25 suffices in the world, 100 is usual for SD 1.5")
+        _at_least("group_size", self.group_size, 2, "a picture alone in its group teaches nothing")
+        _at_least("images_per_iteration", self.images_per_iteration, self.group_size, "at least one whole group")
+        _check_division(
+            "images_per_iteration", self.images_per_iteration, "group_size", self.group_size
+        )
+        _at_least("checkpoint_every", self.checkpoint_every, 1, "1 saves after every iteration")
+        size = self.rollout_batch_size
+        _at_least("rollout_batch_size", size, 1, "as many pictures as memory holds")
+        pairs = self.images_per_iteration * self.sampling.train_steps
+        updates = self.ddpo.num_updates
+        if pairs % updates:
+            fewer = next(n for n in range(updates, 0, -1) if pairs % n == 0)
+            more = next(n for n in range(updates, pairs + 1) if pairs % n == 0)
+            raise ConfigError(
+                f"ddpo.num_updates is {updates} but an iteration has {self.images_per_iteration} images x "
+                f"{self.sampling.train_steps} trained steps = {pairs} pairs, which do not divide; use {fewer} or {more}."
+            )
+
+    @property
+    def prompts_per_iteration(self) -> int:
+        """Different prompts an iteration, over all processes."""
+        return self.images_per_iteration // self.group_size

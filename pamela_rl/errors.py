@@ -1,0 +1,40 @@
+"""What a user can mend. Everything else is a plain Python error.
+
+PamelaError
+├── ConfigError          a setting, or a combination of settings, that cannot work
+├── DataError            ratings, images or prompts that cannot be used; names the file and the row
+├── UnknownUserError     a person the reward or the run does not know
+├── CheckpointError      a folder that belongs to another run, or a checkpoint that cannot be read
+├── AdapterError         an adapter that is missing, or does not load back as it was saved
+└── TrainingError        a run that stopped because its rewards or gradients stopped being numbers
+"""
+
+
+class PamelaError(Exception):
+    """Base of every error whose remedy is in the user's hands; its text says which thing, which value, what to do."""
+
+
+class ConfigError(PamelaError, ValueError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class DataError(PamelaError, ValueError):
+    """Ratings, images or prompts that cannot be used."""
+
+
+class UnknownUserError(PamelaError, KeyError):
+    """A person the reward or the run does not know."""
+
+    __str__ = Exception.__str__  # KeyError would show the sentence in quotes
+
+
+class CheckpointError(PamelaError):
+    """A folder that belongs to another run, or a checkpoint that cannot be read."""
+
+
+class AdapterError(PamelaError):
+    """An adapter that is missing, or does not load back as it was saved."""
+
+
+class TrainingError(PamelaError):
+    """A run that stopped because its rewards or gradients stopped being finite numbers."""

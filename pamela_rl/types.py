@@ -1,0 +1,87 @@
+"""The nouns that every part of the package shares. Shapes: b images, t trained steps, c x h x w latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RewardOutput:
+    """What a reward model says of a batch of pictures.
+
+    Attributes:
+        mean: Expected rating, in the units of the ratings the model learned from, ``(b,)``.
+        std: How unsure the model is of ``mean`` (not the noise of a single rating), same units, ``(b,)``, or None.
+    """
+
+    mean: Tensor
+    std: Tensor | None = None
+
+
+class Reward(Protocol):
+    """Anything that scores pictures for people. This is all that training and evaluation know of a reward."""
+
+    def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+        """Score pictures.
+
+        Args:
+            images: RGB in [0, 1], ``(b, 3, height, width)``.
+            prompts: What was asked for, one a picture.
+            user_ids: For whom, one a picture.
+        """
+        ...
+
+
+class ImageGenerator(Protocol):
+    """Anything that turns prompts and seeds into pictures: a pipeline with or without an adapter, a remote service."""
+
+    def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """Return pictures in [0, 1], ``(b, 3, height, width)``; picture i depends on prompt i and seed i alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """The pictures one iteration asks for.
+
+    Attributes:
+        prompts: One a picture.
+        user_ids: The person each picture is for.
+        group_ids: Pictures with the same number share person and prompt and are compared with one another, ``(b,)``.
+        image_ids: Place of each picture in the whole iteration, whatever process draws it, ``(b,)``.
+    """
+
+    prompts: tuple[str, ...]
+    user_ids: tuple[str, ...]
+    group_ids: Tensor
+    image_ids: Tensor
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What a rollout returns: the pictures, and the denoising steps that will be trained. Latents are fp32.
+
+    Attributes:
+        images: RGB in [0, 1], ``(b, 3, height, width)``.
+        latents: Before each trained step, ``(b, t, c, h, w)``.
+        next_latents: After it, ``(b, t, c, h, w)``.
+        step_index: Place of each trained step in the chain, ``(b, t)``.
+        log_probs: Log-density of ``next_latents``, *mean over latent dimensions*, ``(b, t)``.
+        prompt_embeds: What the denoiser saw of each prompt, ``(b, tokens, dim)``.
+        negative_prompt_embeds: The same for the unconditional branch, ``(b, tokens, dim)``; None without guidance.
+    """
+
+    images: Tensor
+    latents: Tensor
+    next_latents: Tensor
+    step_index: Tensor
+    log_probs: Tensor
+    prompt_embeds: Tensor
+    negative_prompt_embeds: Tensor | None
