@@ -68,7 +68,6 @@ class DDPOConfig:
         weight_decay: Of AdamW.
         num_inner_epochs: Passes over each iteration's pictures.
         num_updates: Optimizer steps a pass.
-        micro_batch_size: (image, step) pairs in one forward pass; changes memory and speed, not the result.
         zero_advantages: Control experiment: train on everything but the reward's signal.
     """
 
@@ -80,7 +79,6 @@ class DDPOConfig:
     weight_decay: float = 1e-4
     num_inner_epochs: int = 1
     num_updates: int = 2
-    micro_batch_size: int = 96
     zero_advantages: bool = False
 
     def __post_init__(self) -> None:
@@ -91,7 +89,6 @@ class DDPOConfig:
         _at_least("ddpo.kl_weight", self.kl_weight, 0, "0 switches it off")
         _at_least("ddpo.num_inner_epochs", self.num_inner_epochs, 1, "1 is the usual choice")
         _at_least("ddpo.num_updates", self.num_updates, 1, "1 is one optimizer step a pass")
-        _at_least("ddpo.micro_batch_size", self.micro_batch_size, 1, "as many pairs as memory holds")
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ class TrainConfig:
         images_per_iteration: Pictures drawn and judged in one iteration, over all processes.
         group_size: Pictures of each prompt; they are compared with one another.
         seed: Every random number follows from it, the iteration, the picture and the step.
-        rollout_batch_size: Pictures drawn in one denoiser call.
+        batch_size: Pictures in one denoiser call, in sampling and in training alike; changes memory and speed only.
         checkpoint_every: Iterations between two checkpoints.
     """
 
@@ -146,7 +143,7 @@ class TrainConfig:
     images_per_iteration: int = 48
     group_size: int = 12
     seed: int = 0
-    rollout_batch_size: int = 48
+    batch_size: int = 48
     checkpoint_every: int = 5
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     ddpo: DDPOConfig = field(default_factory=DDPOConfig)
@@ -161,8 +158,7 @@ class TrainConfig:
             "images_per_iteration", self.images_per_iteration, "group_size", self.group_size
         )
         _at_least("checkpoint_every", self.checkpoint_every, 1, "1 saves after every iteration")
-        size = self.rollout_batch_size
-        _at_least("rollout_batch_size", size, 1, "as many pictures as memory holds")
+        _at_least("batch_size", self.batch_size, 1, "as many pictures as memory holds")
         pairs = self.images_per_iteration * self.sampling.train_steps
         updates = self.ddpo.num_updates
         if pairs % updates:

@@ -1,0 +1,117 @@
+"""What a run leaves behind to go on from: adapter, optimizer and counters, in safetensors and JSON, by rename."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pamela_rl.errors import CheckpointError
+from pamela_rl.storage import publish, recover, write_text
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after some iterations.
+
+    Attributes:
+        iteration: Iterations that are done.
+        adapter: The adapter's weights, by PEFT's names.
+        optimizer: The optimizer's tensors, keyed ``<parameter number>.<name>``.
+        counters: Totals that go on counting.
+    """
+
+    iteration: int
+    adapter: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    counters: dict[str, int]
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Copy the optimizer's state, flat, for safetensors."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{k}": v.detach().cpu().clone() for i, entry in state.items() for k, v in entry.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what ``optimizer_tensors`` copied."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint whole; the one before it stays until then."""
+    with publish(folder) as partial:
+        save_file(checkpoint.adapter, str(partial / "adapter.safetensors"))
+        save_file(checkpoint.optimizer, str(partial / "optimizer.safetensors"))
+        state = {"iteration": checkpoint.iteration, "counters": checkpoint.counters}
+        write_text(partial / "state.json", json.dumps(state) + "\n")
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """Read the checkpoint, or return None when there is none.
+
+    Raises:
+        CheckpointError: It is there but cannot be read.
+    """
+    if not recover(folder).exists():
+        return None
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        return Checkpoint(
+            iteration=state["iteration"],
+            adapter=load_file(str(folder / "adapter.safetensors")),
+            optimizer=load_file(str(folder / "optimizer.safetensors")),
+            counters=state["counters"],
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"the checkpoint {folder} cannot be read ({error}); remove it to start over.") from error
+
+
+def claim(folder: Path, settings: Any, extra: Mapping[str, str]) -> None:
+    """Note in ``folder`` which settings its run has, or check that they are the ones it had.
+
+    ``num_iterations`` and ``checkpoint_every`` may change: a run can be made longer.
+
+    Args:
+        folder: The run's own folder.
+        settings: A (nested) dataclass.
+        extra: Further facts that must not change under a run, e.g. the user, the base model and the reward.
+
+    Raises:
+        CheckpointError: The folder belongs to a run with other settings; names each difference.
+    """
+    mine = _flat(dataclasses.asdict(settings)) | dict(extra)
+    path = folder / "run.json"
+    if path.exists():
+        try:
+            theirs = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}); choose another output folder.") from error
+        free = {"num_iterations", "checkpoint_every"}
+        changed = [k for k in sorted({*mine, *theirs} - free) if mine.get(k) != theirs.get(k)]
+        if changed:
+            rows = "; ".join(f"{k}: there {theirs.get(k)!r}, here {mine.get(k)!r}" for k in changed)
+            raise CheckpointError(
+                f"{folder} holds a run with other settings ({rows}); "
+                "choose another --output_dir, remove that folder, or use its settings."
+            )
+    write_text(path, json.dumps(mine, indent=2) + "\n")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

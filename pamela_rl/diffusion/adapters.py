@@ -1,0 +1,169 @@
+"""LoRA adapters: put one on, save it in the form diffusers loads by itself, find and load those of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pamela_rl.config import LoraSettings
+from pamela_rl.diffusion.policy import Policy
+from pamela_rl.errors import AdapterError
+from pamela_rl.storage import folder_name, publish, write_text
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+INFO = "adapter.json"
+_CHECK = "pamela_check"
+
+
+def add_adapter(policy: Policy, name: str, settings: LoraSettings, seed: int) -> list[torch.nn.Parameter]:
+    """Put a fresh fp32 adapter on the denoiser, make it the active one, and return its weights.
+
+    A fresh adapter changes nothing: its second matrices are zero. The first are drawn from ``seed`` alone.
+    """
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        target_modules=list(policy.lora_target_modules),
+        init_lora_weights="gaussian",
+    )
+    denoiser: Any = policy.denoiser
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        denoiser.add_adapter(config, adapter_name=name)
+    denoiser.set_adapter(name)
+    weights = [p for p in denoiser.parameters() if p.requires_grad]
+    for weight in weights:
+        weight.data = weight.data.float()
+    return weights
+
+
+def remove_adapter(policy: Policy, name: str) -> None:
+    """Take an adapter off the denoiser; the last one leaves the base model as it was."""
+    policy.pipeline.delete_adapters(name)
+
+
+def adapter_state(policy: Policy, name: str) -> dict[str, Tensor]:
+    """Copy an adapter's weights, keyed as PEFT names them."""
+    state = get_peft_model_state_dict(policy.denoiser, adapter_name=name)
+    return {key: value.detach().cpu().clone() for key, value in state.items()}
+
+
+def load_adapter_state(policy: Policy, name: str, state: Mapping[str, Tensor]) -> None:
+    """Put saved weights into an adapter that is already on the denoiser."""
+    set_peft_model_state_dict(policy.denoiser, dict(state), adapter_name=name)
+
+
+def save_adapter(
+    policy: Policy, name: str, user_id: str, run: Path, info: Mapping[str, str], samples: Mapping[str, bytes]
+) -> Path:
+    """Write an adapter to ``<run>/adapters/<user>/``, load it back, compare, and only then publish it.
+
+    Args:
+        policy: The pipeline the adapter is on.
+        name: The adapter's name there.
+        user_id: Whose it is; becomes a safe folder name.
+        run: The run's folder.
+        info: Base model, reward, recipe, seed, versions, …; goes into the safetensors header, ``adapter.json`` and the
+            model card.
+        samples: PNG files to put beside the weights, by file name.
+
+    Raises:
+        AdapterError: What was written does not load back as the same adapter.
+    """
+    target = run / "adapters" / folder_name(user_id)
+    facts = {"user_id": user_id, **info}
+    with publish(target) as folder:
+        _write_weights(policy, name, folder, facts)
+        _check_loads_back(policy, name, folder)
+        write_text(folder / INFO, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / "README.md", _model_card(facts, sorted(samples)))
+        for file, content in samples.items():
+            (folder / file).write_bytes(content)
+    return target
+
+
+def _write_weights(policy: Policy, name: str, folder: Path, facts: Mapping[str, str]) -> None:
+    denoiser: Any = policy.denoiser
+    policy.pipeline.save_lora_weights(
+        folder,
+        unet_lora_layers=adapter_state(policy, name),
+        unet_lora_adapter_metadata=denoiser.peft_config[name].to_dict(),
+    )
+    with safe_open(str(folder / WEIGHTS), framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+        header = dict(file.metadata() or {})
+    save_file(tensors, str(folder / WEIGHTS), metadata=header | {f"pamela_rl.{k}": v for k, v in facts.items()})
+
+
+def _check_loads_back(policy: Policy, name: str, folder: Path) -> None:
+    denoiser: Any = policy.denoiser
+    policy.pipeline.load_lora_weights(folder, adapter_name=_CHECK)
+    try:
+        if _CHECK not in getattr(denoiser, "peft_config", {}):
+            raise AdapterError(f"the adapter written to {folder} loads as nothing; nothing was published.")
+        saved, loaded = adapter_state(policy, name), adapter_state(policy, _CHECK)
+        same = saved.keys() == loaded.keys() and all(torch.equal(saved[k], loaded[k]) for k in saved)
+        configs = [denoiser.peft_config[n] for n in (name, _CHECK)]
+        if not same or configs[0].lora_alpha != configs[1].lora_alpha or configs[0].r != configs[1].r:
+            raise AdapterError(f"the adapter written to {folder} loads back differently; nothing was published.")
+    finally:
+        policy.pipeline.delete_adapters(_CHECK)
+        denoiser.set_adapter(name)
+
+
+def _model_card(facts: Mapping[str, str], samples: list[str]) -> str:
+    rows = "\n".join(f"| {key} | {_cell(value)} |" for key, value in facts.items())
+    pictures = "\n".join(f"![{file}]({file})" for file in samples)
+    return (
+        "---\nlibrary_name: diffusers\ntags: [lora, text-to-image, personal-alignment, pamela_rl]\n---\n\n"
+        "# One person's adapter\n\nA LoRA trained by pamela_rl to please one person.\n\n"
+        f"| | |\n|---|---|\n{rows}\n\n```python\npipe.load_lora_weights(\"path/to/this/folder\")\n```\n\n{pictures}\n"
+    )
+
+
+def _cell(value: str) -> str:
+    return value.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+
+
+def list_adapters(run: str | Path) -> dict[str, Path]:
+    """Map each user id of a run to the folder of their adapter.
+
+    Raises:
+        AdapterError: The run holds no adapters.
+    """
+    found = {}
+    for file in sorted(Path(run).glob(f"adapters/*/{INFO}")):
+        found[str(json.loads(file.read_text(encoding="utf-8"))["user_id"])] = file.parent
+    if not found:
+        raise AdapterError(f"no adapters under {Path(run) / 'adapters'}; give the folder of a finished run.")
+    return found
+
+
+def load_adapter(pipe: Any, run: str | Path, user_id: str) -> Any:
+    """Load a person's adapter from a run into a diffusers pipeline and make it the active one.
+
+    Returns:
+        The pipeline itself.
+
+    Raises:
+        AdapterError: The run has no adapter of that person, or it loads as nothing.
+    """
+    adapters = list_adapters(run)
+    if user_id not in adapters:
+        known = ", ".join(sorted(adapters)[:10])
+        raise AdapterError(f"the run {run} has no adapter of user {user_id!r}; it has those of: {known}.")
+    name = folder_name(user_id)
+    pipe.load_lora_weights(adapters[user_id], adapter_name=name)
+    if not any(name in names for names in pipe.get_list_adapters().values()):
+        raise AdapterError(f"the adapter in {adapters[user_id]} loaded as nothing; it is not for this kind of pipeline.")
+    pipe.set_adapters(name)
+    return pipe

@@ -1,0 +1,42 @@
+"""The one way to the denoiser, for sampling and for training, in calls of one fixed shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from pamela_rl.diffusion.policy import Policy
+
+
+def padded_rows(count: int, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, int]]:
+    """Cut ``count`` rows into batches of exactly ``batch_size``; the last repeats its last row.
+
+    Matrix kernels choose their summation order by the shape of the call, so the same sample can differ in the last bit
+    between a batch of 48 and one of 7. Calls of one shape make the ratio before the first update exactly 1.
+
+    Yields:
+        Row numbers, ``(batch_size,)``, and how many of them are real.
+    """
+    for start in range(0, count, batch_size):
+        rows = torch.arange(start, start + batch_size, device=device).clamp(max=count - 1)
+        yield rows, min(batch_size, count - start)
+
+
+def predict(
+    policy: Policy,
+    latents: Tensor,
+    timesteps: Tensor,
+    embeds: Tensor,
+    negative_embeds: Tensor | None,
+    guidance_scale: float,
+    batch_size: int,
+) -> Tensor:
+    """Ask the denoiser for any number of samples in calls of ``batch_size``, ``(b, c, h, w)``."""
+    parts = []
+    for rows, real in padded_rows(len(latents), batch_size, latents.device):
+        negative = None if negative_embeds is None else negative_embeds[rows]
+        output = policy.predict(latents[rows], timesteps[rows], embeds[rows], negative, guidance_scale)
+        parts.append(output[:real])
+    return torch.cat(parts)

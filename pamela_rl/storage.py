@@ -1,0 +1,90 @@
+"""Folders that are either whole or absent, and names that cannot leave them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pamela_rl.errors import ConfigError
+
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
+
+
+def folder_name(user_id: str) -> str:
+    """Name a person's folder: plain ids as they are, any other as a readable stem and a hash of the whole id.
+
+    The result holds only ``a-z 0-9 _ -`` and no dot, so it is a single path part, a legal adapter name and the same
+    on file systems that ignore case; different ids give different names.
+
+    Raises:
+        ConfigError: The id is empty.
+    """
+    if not user_id.strip():
+        raise ConfigError(f"the user id is {user_id!r}; give every person an id of at least one visible character.")
+    if _PLAIN.fullmatch(user_id) and not re.search(r"-[0-9a-f]{12}$", user_id):
+        return user_id
+    stem = re.sub(r"[^a-z0-9_]+", "-", user_id.lower()).strip("-_")[:32] or "user"
+    digest = hashlib.sha256(user_id.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{stem}-{digest}"
+
+
+def ensure_writable(folder: Path) -> Path:
+    """Make ``folder`` and return it.
+
+    Raises:
+        ConfigError: It cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to the output folder {folder} ({error.strerror}); "
+            "choose another with --output_dir or change its permissions."
+        ) from error
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole: readers see the old content or the new, never a part."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+@contextmanager
+def publish(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to fill, and move it to ``folder`` when the block ends without an error.
+
+    An older ``folder`` stays until the new one is complete. If the block raises, the new one is removed.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial")
+    previous = folder.with_name(f".{folder.name}.previous")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        os.replace(folder, previous)
+    os.replace(partial, folder)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def recover(folder: Path) -> Path:
+    """Undo a ``publish`` that was killed between its two renames, and return ``folder``."""
+    previous = folder.with_name(f".{folder.name}.previous")
+    if previous.exists() and not folder.exists():
+        os.replace(previous, folder)
+    return folder

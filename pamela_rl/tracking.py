@@ -1,0 +1,64 @@
+"""The record of a run: one JSON line an iteration, and a bar that shows the figures that matter."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from pamela_rl.storage import write_text
+
+_SHOWN = {
+    "rollout/reward_mean": "reward",
+    "rollout/judge_mean": "judge",
+    "train/kl_to_reference": "KL",
+    "train/clip_fraction": "clipped",
+    "time/images_per_second": "images/s",
+}
+
+
+class RunLog:
+    """Writes ``metrics.jsonl``; only the main process of a run writes."""
+
+    def __init__(self, path: Path, done: int, enabled: bool):
+        """Open the log of a run that has ``done`` iterations behind it; rows of later ones, not saved, are dropped."""
+        self._path, self._enabled = path, enabled
+        self.rows = [row for row in read_metrics(path) if row["iteration"] < done]
+        if enabled:
+            write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+
+    def iterations(self, first: int, count: int, title: str) -> Iterator[int]:
+        """Yield iteration numbers under a bar."""
+        self._bar: Any = tqdm(
+            range(first, count), initial=first, total=count, desc=title, unit="it", disable=not self._enabled
+        )
+        yield from self._bar
+
+    def log(self, iteration: int, metrics: Mapping[str, float]) -> None:
+        """Append one iteration's metrics; what is not finite is written as null."""
+        row: dict[str, Any] = {"iteration": iteration}
+        row |= {k: round(v, 8) if math.isfinite(v) else None for k, v in metrics.items()}
+        self.rows.append(row)
+        if self._enabled:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            self._bar.set_postfix_str(
+                " ".join(f"{label} {metrics[name]:.3g}" for name, label in _SHOWN.items() if name in metrics)
+            )
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read a run's ``metrics.jsonl``; a last line cut off by a kill is passed over."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
