@@ -154,9 +154,7 @@ class TrainConfig:
         _at_least("num_iterations", self.num_iterations, 1, "25 suffices in the world, 100 is usual for SD 1.5")
         _at_least("group_size", self.group_size, 2, "a picture alone in its group teaches nothing")
         _at_least("images_per_iteration", self.images_per_iteration, self.group_size, "at least one whole group")
-        _check_division(
-            "images_per_iteration", self.images_per_iteration, "group_size", self.group_size
-        )
+        _check_division("images_per_iteration", self.images_per_iteration, "group_size", self.group_size)
         _at_least("checkpoint_every", self.checkpoint_every, 1, "1 saves after every iteration")
         _at_least("batch_size", self.batch_size, 1, "as many pictures as memory holds")
         pairs = self.images_per_iteration * self.sampling.train_steps

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from pamela_rl.algorithms.advantages import group_advantages
 from pamela_rl.algorithms.ddpo import ddpo_update
-from pamela_rl.checkpoint import Checkpoint, claim, load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from pamela_rl.checkpoint import (
+    Checkpoint,
+    claim,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from pamela_rl.config import RewardSettings, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter, load_adapter_state
@@ -92,7 +99,9 @@ def train(
 
 def _check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
     if accelerator.mixed_precision not in RATIO_TOLERANCE:
-        raise ConfigError(f"mixed_precision is {accelerator.mixed_precision!r}; use one of {', '.join(RATIO_TOLERANCE)}.")
+        raise ConfigError(
+            f"mixed_precision is {accelerator.mixed_precision!r}; use one of {', '.join(RATIO_TOLERANCE)}."
+        )
     count, images = accelerator.num_processes, config.images_per_iteration
     if images % count:
         raise ConfigError(

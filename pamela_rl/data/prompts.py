@@ -34,7 +34,9 @@ class PromptSource:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
-            raise DataError(f"cannot read the prompt file {path} ({error.strerror}); give one prompt a line.") from error
+            raise DataError(
+                f"cannot read the prompt file {path} ({error.strerror}); give one prompt a line."
+            ) from error
         return cls([line for line in lines if line.strip()], user_id)
 
     def draw(self, iteration: int, num_prompts: int, group_size: int, seed: int) -> PromptBatch:

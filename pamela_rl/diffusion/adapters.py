@@ -126,7 +126,7 @@ def _model_card(facts: Mapping[str, str], samples: list[str]) -> str:
     return (
         "---\nlibrary_name: diffusers\ntags: [lora, text-to-image, personal-alignment, pamela_rl]\n---\n\n"
         "# One person's adapter\n\nA LoRA trained by pamela_rl to please one person.\n\n"
-        f"| | |\n|---|---|\n{rows}\n\n```python\npipe.load_lora_weights(\"path/to/this/folder\")\n```\n\n{pictures}\n"
+        f'| | |\n|---|---|\n{rows}\n\n```python\npipe.load_lora_weights("path/to/this/folder")\n```\n\n{pictures}\n'
     )
 
 
@@ -164,6 +164,8 @@ def load_adapter(pipe: Any, run: str | Path, user_id: str) -> Any:
     name = folder_name(user_id)
     pipe.load_lora_weights(adapters[user_id], adapter_name=name)
     if not any(name in names for names in pipe.get_list_adapters().values()):
-        raise AdapterError(f"the adapter in {adapters[user_id]} loaded as nothing; it is not for this kind of pipeline.")
+        raise AdapterError(
+            f"the adapter in {adapters[user_id]} loaded as nothing; it is not for this kind of pipeline."
+        )
     pipe.set_adapters(name)
     return pipe

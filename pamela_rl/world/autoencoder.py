@@ -54,7 +54,9 @@ def train_autoencoder(pictures: Tensor, settings: FitSettings, batch_size: int, 
         with torch.autocast(device, dtype=torch.bfloat16):
             posterior = model.encode(batch).latent_dist
             output = model.decode(posterior.sample()).sample
-        return reconstruction_loss(output.float(), batch) + KL_WEIGHT * posterior.kl().mean() / posterior.mean[0].numel()
+        return (
+            reconstruction_loss(output.float(), batch) + KL_WEIGHT * posterior.kl().mean() / posterior.mean[0].numel()
+        )
 
     fit("autoencoder", [model], loss, settings, folder)
     model.register_to_config(scaling_factor=round(1.0 / encode(model, pictures[:2000]).std().item(), 4))
@@ -65,4 +67,6 @@ def train_autoencoder(pictures: Tensor, settings: FitSettings, batch_size: int, 
 def encode(model: AutoencoderKL, pictures: Tensor, batch_size: int = 200) -> Tensor:
     """Encode pictures, ``(n, 64, 64, 3)`` bytes, to the means of their posteriors, ``(n, 8, 8, 8)``, not yet scaled."""
     device = model.device
-    return torch.cat([model.encode(to_pixels(part).to(device)).latent_dist.mean.cpu() for part in pictures.split(batch_size)])
+    return torch.cat(
+        [model.encode(to_pixels(part).to(device)).latent_dist.mean.cpu() for part in pictures.split(batch_size)]
+    )

@@ -40,7 +40,9 @@ def _rate(step: int, settings: FitSettings) -> float:
     return warm * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / settings.num_steps)))
 
 
-def _save(folder: Path, step: int, modules: nn.ModuleList, ema: dict[str, Tensor], optimizer: torch.optim.AdamW) -> None:
+def _save(
+    folder: Path, step: int, modules: nn.ModuleList, ema: dict[str, Tensor], optimizer: torch.optim.AdamW
+) -> None:
     tensors = {f"model.{k}": v for k, v in modules.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in ema.items()}
     for index, state in optimizer.state_dict()["state"].items():

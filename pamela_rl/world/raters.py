@@ -176,7 +176,10 @@ def make_raters(count: int = 200, seed: int = 7) -> Raters:
     )
     columns = [(people["age"].to_numpy() - 40) / 12]
     columns += [np.where(people["region"] == region, 1.0, 0.0) - 0.25 for region in _REGIONS]
-    columns += [np.where(people["art_training"] == "none", -0.6, 0.9), np.where(people["gender"] == "female", 0.5, -0.5)]
+    columns += [
+        np.where(people["art_training"] == "none", -0.6, 0.9),
+        np.where(people["gender"] == "female", 0.5, -0.5),
+    ]
     reported = np.stack(columns, axis=1)
     effect = generator.normal(0, 0.32, (reported.shape[1], len(FEATURES)))
     spread = np.array(_IDEAL_SPREAD)

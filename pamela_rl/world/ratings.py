@@ -108,6 +108,4 @@ def _assign(
 ) -> pd.DataFrame:
     """Choose ``count`` different people for each image."""
     chosen = np.argsort(numbers.random((len(images), len(users))), axis=1)[:, :count]
-    return pd.DataFrame(
-        {"image_index": np.repeat(images, count), "user_index": users[chosen.ravel()], "split": split}
-    )
+    return pd.DataFrame({"image_index": np.repeat(images, count), "user_index": users[chosen.ravel()], "split": split})
