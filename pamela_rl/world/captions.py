@@ -37,9 +37,14 @@ def random_captions(scenes: Sequence[Scene], generator: np.random.Generator, sha
 def asked_for(prompt: str) -> dict[str, str]:
     """Return what a prompt asks for: ``subject`` and every attribute it names; what it leaves open is absent."""
     words = prompt.lower()
-    asked = {"subject": s for s in SUBJECTS if re.search(rf"\b{s}\b", words)}
+    asked: dict[str, str] = {}
+    for subject in SUBJECTS:
+        if re.search(rf"\b{subject}\b", words):
+            asked["subject"] = subject
     for name, phrases in PHRASES.items():
-        asked |= {name: value for value, phrase in phrases.items() if phrase in words}
+        for value, phrase in phrases.items():
+            if phrase in words:
+                asked[name] = value
     return asked
 
 
