@@ -87,6 +87,6 @@ def line_chart(title: str, curves: Mapping[str, Sequence[float | None]], x_label
         )
     middle = (left + width - right) / 2
     parts.append(
-        f'<text x="{middle}" y="{height - 8}" text-anchor="middle">{html.escape(x_label)} 1–{length}</text></svg>'
+        f'<text x="{middle}" y="{height - 8}" text-anchor="middle">{html.escape(x_label)} 1 to {length}</text></svg>'
     )
     return "".join(parts)

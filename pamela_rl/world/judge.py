@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from pamela_rl.types import RewardOutput
 from pamela_rl.world.captions import asked_for
 from pamela_rl.world.corruptions import soften, spoil, vary_tone
 from pamela_rl.world.fitting import FitSettings, fit
@@ -74,6 +75,17 @@ class ContentJudge(nn.Module):
         judge = cls()
         judge.load_state_dict({k: v.float() for k, v in load_file(str(path)).items()})
         return judge.eval().requires_grad_(False)
+
+
+class Faithfulness:
+    """The judge of content as a ``Reward``: 1 where a picture shows everything its prompt names, else 0."""
+
+    def __init__(self, judge: ContentJudge):
+        self.judge = judge
+
+    def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+        """Judge pictures, ``(b,)``; the same for everyone."""
+        return RewardOutput(self.judge.faithfulness(images.cpu().float(), prompts).to(images.device))
 
 
 def train_judge(

@@ -60,9 +60,7 @@ def _prompt(scene: Scene, numbers: np.random.Generator) -> str:
     return caption(scene, named)
 
 
-def make_ratings(
-    raters: Raters, judge: ContentJudge, seed: int = 11, num_images: int = NUM_IMAGES, reverse: bool = False
-) -> WorldRatings:
+def make_ratings(raters: Raters, judge: ContentJudge, seed: int = 11, num_images: int = NUM_IMAGES) -> WorldRatings:
     """Let people rate pictures.
 
     Seen users rate training, validation and test images; the others only validation and test images. So
@@ -73,7 +71,6 @@ def make_ratings(
         judge: Of content, through which people see what a picture shows.
         seed: Of pictures, of who rates what, and of noise.
         num_images: How many pictures.
-        reverse: Take the seen users from the end instead of the beginning (for a judge fitted on other people).
     """
     images, prompts = rated_pictures(num_images, seed)
     expectations = torch.cat(
@@ -83,8 +80,8 @@ def make_ratings(
         ]
     )
     numbers = np.random.default_rng(seed)
-    order = numbers.permutation(len(raters.user_ids)) if reverse else np.arange(len(raters.user_ids))
-    seen_users, unseen_users = order[:SEEN_USERS], order[SEEN_USERS:]
+    everyone = np.arange(len(raters.user_ids))
+    seen_users, unseen_users = everyone[:SEEN_USERS], everyone[SEEN_USERS:]
     train_end = round(num_images * SEEN_IMAGES / NUM_IMAGES)
     val_end = train_end + (num_images - train_end) * 2 // 5
     parts = [

@@ -1,0 +1,92 @@
+"""Train the embedded world's models from nothing: autoencoder, content judge, open_clip encoder, text encoder and UNet.
+
+python recipes/train_world.py --output_dir outputs/world
+
+About 40 minutes on two CPU cores; started again with the same command it goes on where it stopped. Each part leaves a
+log of its losses, ``<part>/<part>.jsonl``. ``contact_sheet.png`` shows what came of it, ``measurements.json`` how good
+it is. To ship the models, copy ``assets/`` over ``pamela_rl/world/assets/``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from command_line import run
+from diffusers import AutoencoderKL
+
+from pamela_rl.errors import ConfigError
+from pamela_rl.evaluation.figures import save_contact_sheet
+from pamela_rl.storage import ensure_writable
+from pamela_rl.world import load_pipeline
+from pamela_rl.world.autoencoder import encode, train_autoencoder
+from pamela_rl.world.denoiser import train_pipeline
+from pamela_rl.world.encoder import train_encoder
+from pamela_rl.world.fitting import FitSettings
+from pamela_rl.world.judge import ContentJudge, train_judge
+from pamela_rl.world.measure import measure_world, sample_subjects
+from pamela_rl.world.scenes import draw_scenes, random_scenes
+
+
+def _fit(num_steps: int, learning_rate: float, ema_decay: float) -> FitSettings:
+    return FitSettings(num_steps=num_steps, learning_rate=learning_rate, ema_decay=ema_decay)
+
+
+@dataclass(frozen=True)
+class WorldTrainingConfig:
+    """How the world is trained.
+
+    Attributes:
+        output_dir: Where checkpoints, logs and the finished ``assets/`` go.
+        num_scenes: Drawings to learn from.
+        seed: Of drawings and of initial weights.
+        autoencoder: Length and rates of its training, batches of 32.
+        judge: Of the content judge, batches of 128.
+        encoder: Of the open_clip model, batches of 192.
+        denoiser: Of text encoder and UNet, batches of 96.
+    """
+
+    output_dir: Path = Path("outputs/world")
+    num_scenes: int = 24_000
+    seed: int = 1
+    autoencoder: FitSettings = field(default_factory=lambda: _fit(3000, 2e-3, 0.998))
+    judge: FitSettings = field(default_factory=lambda: _fit(700, 2e-3, 0.995))
+    encoder: FitSettings = field(default_factory=lambda: _fit(700, 1.5e-3, 0.995))
+    denoiser: FitSettings = field(default_factory=lambda: _fit(3500, 1.5e-3, 0.998))
+
+    def __post_init__(self) -> None:
+        if self.num_scenes < 1000:
+            raise ConfigError(f"num_scenes is {self.num_scenes}; use at least 1000 drawings.")
+
+
+def train_world(config: WorldTrainingConfig) -> None:
+    """Train every part that is not finished, then measure them together."""
+    work = ensure_writable(config.output_dir)
+    assets = ensure_writable(work / "assets")
+    scenes = random_scenes(config.num_scenes, config.seed)
+    print(f"Drawing {config.num_scenes:,} scenes ...")
+    pictures = torch.from_numpy(draw_scenes(scenes, config.seed))
+
+    torch.manual_seed(config.seed)
+    vae: AutoencoderKL = train_autoencoder(pictures, config.autoencoder, 32, work / "autoencoder")
+    torch.manual_seed(config.seed + 1)
+    judge: ContentJudge = train_judge(pictures, scenes, config.judge, 128, work / "judge")
+    judge.save(assets / "judge.safetensors")
+    torch.manual_seed(config.seed + 2)
+    train_encoder(pictures, scenes, config.encoder, 192, work / "encoder", assets / "open_clip")
+    torch.manual_seed(config.seed + 3)
+    pipeline = train_pipeline(vae, encode(vae, pictures), scenes, config.denoiser, 96, work / "denoiser")
+    pipeline.to(torch.float16).save_pretrained(assets / "pipeline", safe_serialization=True)
+
+    shipped = load_pipeline(assets / "pipeline")
+    judge = ContentJudge.load(assets / "judge.safetensors")
+    save_contact_sheet(sample_subjects(shipped, 96), work / "contact_sheet.png", columns=16)
+    figures = measure_world(shipped, judge)
+    (work / "measurements.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    run(WorldTrainingConfig, __doc__ or "", train_world)
