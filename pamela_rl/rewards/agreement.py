@@ -9,15 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from pamela_rl.errors import DataError
+
 Array = NDArray[np.float64]
 METRICS = ("srocc", "plcc", "pairwise")
 
 
 def plcc(predicted: Array, given: Array) -> float:
     """Return Pearson's correlation; NaN where either side is constant."""
+    if np.ptp(predicted) == 0 or np.ptp(given) == 0:
+        return float("nan")
     a, b = predicted - predicted.mean(), given - given.mean()
-    norm = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / norm) if norm > 1e-12 else float("nan")
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
 def srocc(predicted: Array, given: Array) -> float:
@@ -72,15 +75,23 @@ def agreement(
         users: Who gave each, ``(n,)``.
         min_ratings: People with fewer ratings are left out.
         seed: Of the bootstrap.
+
+    People who gave every picture the same rating are left out. Somebody for whom the model predicts one and the same
+    number counts with correlations of 0, so that every model is measured on the same people.
+
+    Raises:
+        DataError: A prediction is not a finite number.
     """
+    if not np.isfinite(predicted).all():
+        bad = int((~np.isfinite(predicted)).sum())
+        raise DataError(f"{bad} of {len(predicted)} predictions of {name!r} are not finite; look at the model.")
     rows = []
     for user in np.unique(users):
         mine = users == user
-        if mine.sum() >= min_ratings:
-            p, g = predicted[mine], given[mine]
+        p, g = predicted[mine], given[mine]
+        if mine.sum() >= min_ratings and np.ptp(g) > 0:
             rows.append((srocc(p, g), plcc(p, g), pairwise_accuracy(p, g)))
-    table = np.array(rows, dtype=np.float64).reshape(-1, len(METRICS))
-    table = table[np.isfinite(table).all(axis=1)]
+    table = np.nan_to_num(np.array(rows, dtype=np.float64).reshape(-1, len(METRICS)), nan=0.0)
     intervals = [_interval(table[:, column], seed) for column in range(len(METRICS))]
     return Agreement(name, len(table), intervals[0], intervals[1], intervals[2])
 
@@ -93,9 +104,46 @@ def _interval(values: Array, seed: int, draws: int = 1000) -> tuple[float, float
     return float(values.mean()), float(low), float(high)
 
 
+def mismatched(users: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
+    """Give every person somebody else's taste: the control that shows how much of a score is personal.
+
+    Args:
+        users: Who gave each rating, ``(n,)``.
+        seed: Of the random circle in which each person takes the next one's place.
+
+    Returns:
+        For each rating, the person whose prediction to use; one stranger a person and one person a stranger, ``(n,)``.
+
+    Raises:
+        DataError: There is only one person.
+    """
+    unique, places = np.unique(users, return_inverse=True)
+    if len(unique) < 2:
+        raise DataError("a mismatched control needs at least two people; there is one.")
+    circle = np.random.default_rng(seed).permutation(len(unique))
+    stranger = np.empty_like(circle)
+    stranger[circle] = np.roll(circle, 1)
+    return unique[stranger[places]]
+
+
+def noise_ceiling(
+    expected: Array, given: Array, users: NDArray[np.int64], min_ratings: int = 5, seed: int = 0
+) -> Agreement:
+    """Measure the true expected ratings as if they were a model's: no model does better but by luck.
+
+    Args:
+        expected: What each person would rate each picture on average, ``(n,)``.
+        given: The ratings, ``(n,)``.
+        users: Who gave each, ``(n,)``.
+        min_ratings: People with fewer ratings are left out.
+        seed: Of the bootstrap.
+    """
+    return agreement("noise ceiling", expected, given, users, min_ratings, seed)
+
+
 def format_table(rows: Sequence[Agreement]) -> str:
     """Lay out agreements as text, one model a line."""
-    width = max(len(row.name) for row in rows)
+    width = max((len(row.name) for row in rows), default=0)
     lines = [f"{'':{width}}  people  {'SROCC':^21}  {'PLCC':^21}  {'pairwise':^21}"]
     for row in rows:
         cells = [f"{m:.3f} [{low:.3f}, {high:.3f}]" for m, low, high in (row.srocc, row.plcc, row.pairwise)]

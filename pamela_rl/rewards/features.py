@@ -38,12 +38,15 @@ class FeatureEncoder:
         reference = f"local-dir:{folder}" if local else str(name)
         try:
             tags = [] if local or ":" in reference else open_clip.list_pretrained_tags_by_model(reference)
-            model = open_clip.create_model(reference, pretrained=tags[-1] if tags else None, device=device)
+            # without require_pretrained, open_clip answers missing weights with a randomly initialised model
+            model = open_clip.create_model(
+                reference, pretrained=tags[-1] if tags else None, device=device, require_pretrained=True
+            )
             tokenizer = open_clip.get_tokenizer(reference)
         except Exception as error:  # open_clip raises whatever the hub, the file system or torch raised
             raise ConfigError(
-                f"the open_clip model {str(name)!r} cannot be loaded ({error}); "
-                "give a folder that holds it, or connect to the hub."
+                f"the open_clip model {str(name)!r} cannot be loaded ({str(error)[:200]}); give a folder that holds "
+                "open_clip_config.json and open_clip_model.safetensors, or a name whose weights can be downloaded."
             ) from error
         print_of = _fingerprint(folder) if local else str(name)
         preprocess = model.visual.preprocess_cfg
@@ -95,7 +98,8 @@ def _fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(folder.glob("open_clip_*")):
         digest.update(file.name.encode())
-        digest.update(file.read_bytes())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]
 
 

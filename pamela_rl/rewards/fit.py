@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from tqdm.auto import tqdm
 
-from pamela_rl.errors import DataError
+from pamela_rl.errors import DataError, UnknownUserError
 from pamela_rl.rewards.demographics import DemographicsCoding
 from pamela_rl.rewards.taste_basis import TasteBasis, TasteFeatures
 
@@ -62,36 +62,51 @@ class Observations:
 def fit_taste_basis(
     features: Tensor,
     train: Observations,
-    validation: Observations,
+    validation: Observations | None,
     user_ids: tuple[str, ...],
-    people: pd.DataFrame | None,
-    config: TasteBasisConfig,
+    people: pd.DataFrame | None = None,
+    config: TasteBasisConfig | None = None,
 ) -> TasteBasis:
     """Learn what is shared, along which lines people differ, how tastes are spread, and each person's own.
 
     Args:
         features: From the encoder, one row a picture, ``(m, feature_dim)``.
         train: Ratings to learn from; standardisation uses their pictures alone.
-        validation: Ratings of the same people on other pictures; choose when to stop.
+        validation: Ratings of the same people on other pictures; choose when to stop. None holds a tenth of the
+            training pictures out for that; tastes are then fitted to all of ``train``.
         user_ids: The people that ``users`` count.
         people: What they report, indexed by user id, or None.
-        config: Sizes and rates.
+        config: Sizes and rates; None takes the usual ones.
 
     Raises:
         DataError: There is nothing to learn from, or to choose by.
     """
-    if not len(train) or not len(validation):
-        raise DataError(f"there are {len(train)} training and {len(validation)} validation ratings; both are needed.")
-    torch.manual_seed(config.seed)
-    network = TasteFeatures(features.shape[1], config.taste_dim)
-    shown = features[train.images.unique()]
-    network.centre.copy_(shown.mean(dim=0))
-    network.spread.copy_(shown.std(dim=0).clamp(min=1e-3))
-    nn.init.constant_(network.shared.bias, float(train.ratings.mean()))
-    _train_network(network, features, train, validation, len(user_ids), config)
+    config = config or TasteBasisConfig()
+    learnt, chosen_by = (train, validation) if validation is not None else _hold_out(train, config.seed)
+    if not len(learnt) or not len(chosen_by):
+        raise DataError(f"there are {len(learnt)} training and {len(chosen_by)} validation ratings; both are needed.")
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+        torch.manual_seed(config.seed)
+        network = TasteFeatures(features.shape[1], config.taste_dim)
+        shown = features[learnt.images.unique()]
+        spread = shown.std(dim=0, correction=0)
+        network.centre.copy_(shown.mean(dim=0))
+        # a feature that never varied in training says nothing: dividing by almost nothing would make it shout later
+        network.spread.copy_(torch.where(spread > 1e-3, spread, torch.ones_like(spread)))
+        nn.init.constant_(network.shared.bias, float(learnt.ratings.mean()))
+        _train_network(network, features, learnt, chosen_by, len(user_ids), config)
     coding = DemographicsCoding.of(people)
     reported = torch.stack([coding.encode(_person(people, user)) for user in user_ids])
     return _fit_prior(network, features, train, user_ids, coding, reported, config.num_em_steps)
+
+
+def _hold_out(train: Observations, seed: int) -> tuple[Observations, Observations]:
+    """Set the ratings of a tenth of the pictures apart."""
+    pictures = train.images.unique()
+    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))
+    apart = torch.isin(train.images, pictures[order[: -(-len(pictures) // 10)]])
+    kept, held = (Observations(train.users[m], train.images[m], train.ratings[m]) for m in (~apart, apart))
+    return kept, held
 
 
 def _person(people: pd.DataFrame | None, user_id: str) -> Mapping[str, Any] | None:
@@ -122,14 +137,14 @@ def _train_network(
         return shared + (design * taste).sum(dim=1), taste
 
     best, kept, patience = float("inf"), copy.deepcopy(network.state_dict()), 0
-    bar = tqdm(range(config.num_epochs), desc="taste basis", unit="epoch")
+    bar = tqdm(range(config.num_epochs), desc="taste basis", unit="epoch", delay=2)
     for _ in bar:
         network.train()
         for rows in torch.randperm(len(train)).split(config.batch_size):
             output, taste = predict(train, rows)
             loss = mse_loss(output, train.ratings[rows].float()) + config.taste_penalty * taste.square().sum(1).mean()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
         network.eval()
@@ -191,7 +206,20 @@ def observations(table: pd.DataFrame, user_ids: tuple[str, ...], image_rows: Map
         table: ``user_id``, ``image``, ``rating``; every user must be among ``user_ids``.
         user_ids: The order of users.
         image_rows: Row of each image in the features.
+
+    Raises:
+        UnknownUserError: A rating is of somebody not among ``user_ids``.
+        DataError: A rated image has no row in the features.
     """
+    strangers = sorted(set(table["user_id"]) - set(user_ids))
+    if strangers:
+        raise UnknownUserError(
+            f"{len(strangers)} people who rated are not among the {len(user_ids)} to fit, e.g. {strangers[0]!r}; "
+            "leave their ratings out (fit_newcomer takes them later) or add them."
+        )
+    unseen = sorted(set(table["image"]) - set(image_rows))
+    if unseen:
+        raise DataError(f"{len(unseen)} rated images have no features, e.g. {unseen[0]!r}; encode them first.")
     order = {user: row for row, user in enumerate(user_ids)}
     return Observations(
         torch.tensor([order[user] for user in table["user_id"]]),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pamela_rl.errors import DataError
 from pamela_rl.rewards.taste_basis import Posterior, TasteBasis
 
 
@@ -41,6 +42,14 @@ def fit_newcomer(
         features: Of the rated pictures, ``(n, feature_dim)``.
         ratings: In the units the basis was fitted in, ``(n,)``.
         demographics: What the person reports, if anything.
+
+    Raises:
+        DataError: Ratings and pictures do not pair up, or a rating is not a finite number.
     """
+    if len(features) != len(ratings) or not ratings.isfinite().all():
+        raise DataError(
+            f"a newcomer gave {len(ratings)} ratings, {int((~ratings.isfinite()).sum())} of them not finite, "
+            f"of {len(features)} pictures; give one finite rating a picture."
+        )
     shared, design = basis.network(features.float())
     return update(basis.prior(demographics), design, ratings.double() - shared.double(), basis.noise_variance)

@@ -38,7 +38,9 @@ class PersonalReward:
         Raises:
             UnknownUserError: The reward was not fitted to a person.
         """
-        output = self.basis.predict(self.encoder.encode(images, prompts), user_ids)
+        # the head is small: it stays where it was fitted, and the features come to it
+        features = self.encoder.encode(images, prompts).to(self.basis.network.centre.device)
+        output = self.basis.predict(features, user_ids)
         std = None if output.std is None else output.std.to(images.device)
         return RewardOutput(output.mean.to(images.device), std)
 

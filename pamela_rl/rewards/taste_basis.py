@@ -17,6 +17,9 @@ from pamela_rl.types import RewardOutput
 class TasteFeatures(nn.Module):
     """Maps encoder features to what everyone shares and to the few dimensions along which people differ."""
 
+    centre: Tensor
+    spread: Tensor
+
     def __init__(self, feature_dim: int, taste_dim: int, hidden_dim: int = 128, dropout: float = 0.1):
         super().__init__()
         self.register_buffer("centre", torch.zeros(feature_dim))
