@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import pamela_rl
+from pamela_rl.config import LoraSettings
+from pamela_rl.diffusion.adapters import WEIGHTS, add_adapter, adapter_state, list_adapters, remove_adapter, save_adapter
+from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
+from pamela_rl.diffusion.generators import PipelineGenerator
+from pamela_rl.errors import AdapterError
+from pamela_rl.world import load_pipeline
+
+PROMPTS, SEEDS = ["a boat", "a tree"], [1, 2]
+
+
+def trained(policy: StableDiffusionPolicy, name: str = "someone", alpha: int = 12) -> None:
+    for weight in add_adapter(policy, name, LoraSettings(rank=4, alpha=alpha), seed=0):
+        torch.nn.init.normal_(weight, std=0.1)
+
+
+def test_an_adapter_gives_the_same_pictures_in_a_fresh_pipeline(policy: StableDiffusionPolicy, tmp_path: Path) -> None:
+    trained(policy)
+    folder = save_adapter(policy, "someone", "Some One", tmp_path, {"seed": "0"}, {"samples.png": b"x"})
+    ours = PipelineGenerator(policy, "someone", 4)(PROMPTS, SEEDS)
+    fresh = load_pipeline()
+    fresh.load_lora_weights(folder)  # the plain way
+    generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
+    images = fresh(PROMPTS, num_inference_steps=4, guidance_scale=1.0, generator=generators, output_type="pt").images
+    assert torch.equal(images, ours)
+    again = pamela_rl.load_adapter(load_pipeline(), tmp_path, "Some One")  # ours
+    generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
+    images = again(PROMPTS, num_inference_steps=4, guidance_scale=1.0, generator=generators, output_type="pt").images
+    assert torch.equal(images, ours)
+
+
+def test_weights_carry_facts_and_a_card_with_samples(policy: StableDiffusionPolicy, tmp_path: Path) -> None:
+    trained(policy)
+    folder = save_adapter(policy, "someone", "<b>|x", tmp_path, {"reward": "taste basis"}, {"samples.png": b"x"})
+    with safe_open(str(folder / WEIGHTS), framework="pt") as file:
+        assert file.metadata()["pamela_rl.reward"] == "taste basis"
+        assert json.loads(file.metadata()["lora_adapter_metadata"])["unet.lora_alpha"] == 12
+    card = (folder / "README.md").read_text()
+    assert "samples.png" in card
+    assert "<b>" not in card
+    assert list_adapters(tmp_path) == {"<b>|x": folder}
+
+
+@pytest.mark.parametrize("user_id", ["../../x", "a.b", "😀"])
+def test_strange_ids_stay_inside_the_run(policy: StableDiffusionPolicy, tmp_path: Path, user_id: str) -> None:
+    trained(policy)
+    folder = save_adapter(policy, "someone", user_id, tmp_path / "run", {}, {})
+    assert folder.resolve().parent == (tmp_path / "run" / "adapters").resolve()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    assert list_adapters(tmp_path / "run") == {user_id: folder}
+
+
+def test_what_does_not_load_back_is_not_published(policy: StableDiffusionPolicy, tmp_path: Path) -> None:
+    trained(policy)
+    load = policy.pipeline.load_lora_weights
+
+    def corrupted(folder: Path, adapter_name: str) -> None:
+        load(folder, adapter_name=adapter_name)
+        for name, weight in policy.denoiser.named_parameters():
+            if adapter_name in name:
+                weight.data += 1
+
+    policy.pipeline.load_lora_weights = corrupted
+    with pytest.raises(AdapterError, match="loads back differently; nothing was published"):
+        save_adapter(policy, "someone", "u", tmp_path, {}, {})
+    assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+def test_removing_the_adapter_leaves_the_base_model(policy: StableDiffusionPolicy) -> None:
+    generator = PipelineGenerator(policy, None, 4)
+    before = generator(PROMPTS, SEEDS)
+    trained(policy)
+    assert torch.equal(generator(PROMPTS, SEEDS), before)
+    remove_adapter(policy, "someone")
+    assert torch.equal(generator(PROMPTS, SEEDS), before)
+
+
+def test_the_first_weights_follow_from_the_seed(policy: StableDiffusionPolicy) -> None:
+    states = []
+    for seed in (1, 1, 2):
+        torch.rand(1)
+        add_adapter(policy, "a", LoraSettings(), seed)
+        states.append(adapter_state(policy, "a"))
+        remove_adapter(policy, "a")
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    assert any(not torch.equal(states[0][k], states[2][k]) for k in states[0])
+
+
+def test_asking_for_an_adapter_that_is_not_there_names_those_that_are(
+    policy: StableDiffusionPolicy, tmp_path: Path
+) -> None:
+    with pytest.raises(AdapterError, match="no adapters under"):
+        list_adapters(tmp_path)
+    trained(policy)
+    save_adapter(policy, "someone", "ada", tmp_path, {}, {})
+    with pytest.raises(AdapterError, match=r"no adapter of user 'bob'; it has those of: ada"):
+        pamela_rl.load_adapter(policy.pipeline, tmp_path, "bob")

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
+from pamela_rl.diffusion.transitions import Normal
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_every_step_is_diffusers_own(policy: StableDiffusionPolicy, prediction_type: str, eta: float) -> None:
+    zero_snr = prediction_type == "v_prediction"
+    scheduler = DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=False,
+        steps_offset=1, prediction_type=prediction_type, rescale_betas_zero_snr=zero_snr,
+        timestep_spacing="trailing" if zero_snr else "leading",
+    )  # fmt: skip
+    policy.pipeline.register_modules(scheduler=scheduler)
+    schedule = StableDiffusionPolicy(policy.pipeline).schedule(10, eta)
+    scheduler.set_timesteps(10)
+    assert schedule.timesteps.tolist() == scheduler.timesteps.tolist()
+    latents, prediction = torch.randn(3, 8, 4, 4), torch.randn(3, 8, 4, 4)
+    for place, timestep in enumerate(scheduler.timesteps.tolist()):
+        ours = schedule.transition(prediction, latents, torch.full((3,), place))
+        zeros, ones = torch.zeros_like(latents), torch.ones_like(latents)
+        mean = scheduler.step(prediction, timestep, latents, eta=eta, variance_noise=zeros).prev_sample
+        moved = scheduler.step(prediction, timestep, latents, eta=eta, variance_noise=ones).prev_sample
+        torch.testing.assert_close(ours.mean, mean, atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(ours.std.expand_as(mean), moved - mean, atol=2e-5, rtol=1e-4)
+
+
+def test_each_sample_may_be_at_its_own_step(policy: StableDiffusionPolicy) -> None:
+    schedule = policy.schedule(12, 1.0)
+    latents, prediction = torch.randn(4, 8, 8, 8), torch.randn(4, 8, 8, 8)
+    steps = torch.tensor([0, 5, 2, 10])
+    together = schedule.transition(prediction, latents, steps)
+    for row, step in enumerate(steps):
+        alone = schedule.transition(prediction[row : row + 1], latents[row : row + 1], step[None])
+        assert torch.equal(together.mean[row : row + 1], alone.mean)
+
+
+def test_every_trained_step_has_a_finite_density(policy: StableDiffusionPolicy) -> None:
+    schedule = policy.schedule(12, 1.0)
+    steps = schedule.trainable_steps()
+    assert steps.tolist() == list(range(11))  # the last step of the world's schedule adds no noise
+    latents = torch.randn(len(steps), 8, 8, 8)
+    transition = schedule.transition(torch.randn_like(latents), latents, steps)
+    assert transition.log_prob(transition.sample(torch.randn_like(latents))).isfinite().all()
+
+
+def test_density_and_divergence_are_those_of_torch() -> None:
+    first = Normal(torch.randn(2, 3, 4, 4), torch.tensor([0.3, 2.0]).view(2, 1, 1, 1))
+    second = Normal(torch.randn(2, 3, 4, 4), first.std)
+    value = first.sample(torch.randn(2, 3, 4, 4))
+    theirs = [torch.distributions.Normal(n.mean, n.std.expand_as(n.mean)) for n in (first, second)]
+    torch.testing.assert_close(first.log_prob(value), theirs[0].log_prob(value).mean((1, 2, 3)))
+    divergence = torch.distributions.kl_divergence(theirs[0], theirs[1]).mean((1, 2, 3))
+    torch.testing.assert_close(first.kl(second), divergence)
+    assert math.isclose(first.kl(first).sum().item(), 0.0)

@@ -1,0 +1,100 @@
+"""The arrows of the design, read from the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "pamela_rl").rglob("*.py"))
+NOUNS = {"types", "errors", "config", "storage"}
+MAY_IMPORT = {
+    "types": set(),
+    "errors": set(),
+    "config": {"errors"},
+    "storage": {"errors"},
+    "data": NOUNS,
+    "rewards": NOUNS | {"data"},
+    "diffusion": NOUNS,
+    "algorithms": NOUNS | {"diffusion"},
+    "checkpoint": NOUNS,
+    "tracking": NOUNS,
+    "train": NOUNS | {"data", "diffusion", "algorithms", "checkpoint", "tracking"},
+    "evaluation": NOUNS,
+    "world": NOUNS | {"data", "rewards"},
+    "": NOUNS | {"diffusion"},
+}
+
+
+def part_of(module: str) -> str:
+    pieces = module.split(".")
+    return pieces[1] if len(pieces) > 1 else ""
+
+
+def module_of(file: Path) -> str:
+    pieces = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(pieces[:-1] if pieces[-1] == "__init__" else pieces)
+
+
+def imports_of(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_of)
+def test_arrows_point_one_way(file: Path) -> None:
+    mine = part_of(module_of(file))
+    used = {part_of(name) for name in imports_of(file) if name.startswith("pamela_rl.")}
+    assert used <= MAY_IMPORT[mine] | {mine}, f"{module_of(file)} may not import {used - MAY_IMPORT[mine] - {mine}}"
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    graph = {module_of(f): {i for i in imports_of(f) if i.startswith("pamela_rl")} for f in FILES}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path, module))
+        if module in done:
+            return
+        for following in graph.get(module, ()):
+            visit(following, (*path, module))
+        done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_of)
+def test_only_recipes_read_flags_and_nothing_unpickles(file: Path) -> None:
+    used = {name.split(".")[0] for name in imports_of(file)}
+    assert not used & {"argparse", "jsonargparse", "yaml", "pickle"}
+    assert "torch.load(" not in file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_of)
+def test_files_and_functions_stay_short_and_public_names_are_explained(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text.count("\n") <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno is not None
+                assert node.end_lineno - node.lineno < 75, f"{node.name} is {node.end_lineno - node.lineno} lines long"
+            if not node.name.startswith("_") and not _is_nested(node, text):
+                assert ast.get_docstring(node), f"{node.name} has no docstring"
+
+
+def _is_nested(node: ast.AST, text: str) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.col_offset > 4 or _inside_function(node, text)
+
+
+def _inside_function(node: ast.AST, text: str) -> bool:
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef)]
+    return any(f.lineno < node.lineno <= (f.end_lineno or 0) for f in functions)

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pamela_rl.config import DDPOConfig, LoraSettings, RewardSettings, SamplingConfig, TrainConfig
+from pamela_rl.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "sentence"),
+    [
+        (TrainConfig, {"images_per_iteration": 10, "group_size": 4}, "multiple of 4, e.g. 8 or 12"),
+        (TrainConfig, {"group_size": 1}, "group_size is 1.*at least 2"),
+        (TrainConfig, {"images_per_iteration": 2, "group_size": 4}, "at least 4"),
+        (TrainConfig, {"num_iterations": 0}, "num_iterations is 0"),
+        (TrainConfig, {"ddpo": DDPOConfig(num_updates=7)}, "288 pairs.*use 6 or 8"),
+        (SamplingConfig, {"eta": 0.0}, "eta is 0.0.*use 1.0"),
+        (SamplingConfig, {"num_inference_steps": 4, "train_steps": 5}, "use 1 to 4"),
+        (SamplingConfig, {"guidance_scale": 0.5}, "1 means no guidance"),
+        (DDPOConfig, {"clip_range": 0.0}, "clip_range is 0.0"),
+        (DDPOConfig, {"learning_rate": -1.0}, "positive rate"),
+        (LoraSettings, {"rank": 0}, "rank is 0"),
+        (RewardSettings, {"max_bad_share": 2.0}, "0 to 1"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_remedy(kind: type, settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        kind(**settings)
+
+
+def test_defaults_hold_together() -> None:
+    assert TrainConfig().prompts_per_iteration * TrainConfig().group_size == TrainConfig().images_per_iteration

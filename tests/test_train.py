@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from pamela_rl.config import DDPOConfig, LoraSettings, RewardSettings, SamplingConfig, TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
+from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
+from pamela_rl.errors import CheckpointError, DataError, TrainingError
+from pamela_rl.tracking import read_metrics
+from pamela_rl.train import train
+from pamela_rl.types import RewardOutput
+
+SHORT = TrainConfig(
+    num_iterations=3,
+    images_per_iteration=16,
+    group_size=8,
+    batch_size=16,
+    checkpoint_every=1,
+    sampling=SamplingConfig(num_inference_steps=5, train_steps=3),
+    ddpo=DDPOConfig(learning_rate=3e-3, num_updates=2),
+    lora=LoraSettings(rank=4, alpha=4),
+)
+PROMPTS = PromptSource(["a boat", "a tree", "a house"], "ada")
+
+
+def darkness(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+    return RewardOutput(-images.mean(dim=(1, 2, 3)))
+
+
+def run(policy: StableDiffusionPolicy, config: TrainConfig, folder: Path, accelerator: Accelerator) -> dict[str, Tensor]:
+    name = train(policy, darkness, PROMPTS, config, folder, accelerator)
+    state = adapter_state(policy, name)
+    remove_adapter(policy, name)
+    return state
+
+
+def test_it_learns_a_toy_reward_and_not_without_advantages(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    longer = replace(SHORT, num_iterations=10, checkpoint_every=10)
+    run(policy, longer, tmp_path / "learns", accelerator)
+    control = replace(longer, ddpo=replace(longer.ddpo, zero_advantages=True, weight_decay=0.0))
+    state = run(policy, control, tmp_path / "control", accelerator)
+    rewards = {n: [r["rollout/reward_mean"] for r in read_metrics(tmp_path / n / "metrics.jsonl")] for n in ("learns", "control")}
+    learned = sum(rewards["learns"][-3:]) / 3
+    untouched = sum(rewards["control"][-3:]) / 3
+    assert learned > untouched + 0.05
+    assert all(value.abs().max() == 0 for key, value in state.items() if "lora_B" in key)
+
+
+@pytest.mark.parametrize("batch_size", [16, 7, 1])
+def test_ratio_is_exactly_one_before_the_first_update(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path, batch_size: int
+) -> None:
+    run(policy, replace(SHORT, batch_size=batch_size), tmp_path, accelerator)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["train/ratio_max_error"] for row in rows] == [0.0, 0.0, 0.0]
+    assert rows[-1]["train/kl_to_reference"] > 0
+
+
+def test_a_run_that_was_interrupted_ends_with_the_same_adapter_bit_for_bit(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    whole = run(policy, SHORT, tmp_path / "whole", accelerator)
+    run(policy, replace(SHORT, num_iterations=2), tmp_path / "parts", accelerator)
+    with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 2, "rollout/rew')  # cut off by the kill
+    resumed = run(policy, SHORT, tmp_path / "parts", accelerator)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    rows = [read_metrics(tmp_path / n / "metrics.jsonl") for n in ("whole", "parts")]
+    for row in rows[0] + rows[1]:
+        row.pop("time/images_per_second")
+    assert rows[0] == rows[1]
+
+
+def test_another_runs_folder_is_refused_and_the_difference_named(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    once = replace(SHORT, num_iterations=1)
+    run(policy, once, tmp_path, accelerator)
+    before = (tmp_path / "checkpoint" / "adapter.safetensors").read_bytes()
+    with pytest.raises(CheckpointError, match=r"ddpo.learning_rate: there 0.003, here 0.1"):
+        train(policy, darkness, PROMPTS, replace(once, ddpo=DDPOConfig(learning_rate=0.1)), tmp_path, accelerator)
+    assert (tmp_path / "checkpoint" / "adapter.safetensors").read_bytes() == before
+
+
+def test_some_rewards_that_are_no_numbers_are_skipped_and_counted(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    def patchy(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+        scores = darkness(images, prompts, user_ids).mean
+        scores[::4] = float("nan")
+        return RewardOutput(scores)
+
+    name = train(policy, patchy, PROMPTS, SHORT, tmp_path, accelerator)
+    assert all(value.isfinite().all() for value in adapter_state(policy, name).values())
+    assert [row["rollout/bad_rewards"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [4.0, 4.0, 4.0]
+
+
+def test_too_many_bad_rewards_stop_the_run_and_keep_its_last_good_state(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    calls = []
+
+    def dying(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+        calls.append(1)
+        scores = darkness(images, prompts, user_ids).mean
+        return RewardOutput(scores if len(calls) < 3 else scores * float("nan"))
+
+    strict = replace(SHORT, reward=RewardSettings(max_bad_share=0.3))
+    with pytest.raises(TrainingError, match=r"100% of this iteration's rewards are not finite.*max_bad_share"):
+        train(policy, dying, PROMPTS, strict, tmp_path, accelerator)
+    assert '"iteration": 2' in (tmp_path / "checkpoint" / "state.json").read_text()
+
+
+def test_gradients_that_are_no_numbers_are_skipped(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    wild = replace(SHORT, num_iterations=1, reward=RewardSettings(max_bad_share=1.0))
+
+    def poisoned(latents: Tensor, timesteps: Tensor, embeds: Tensor, negative: None, guidance: float) -> Tensor:
+        output = predict(latents, timesteps, embeds, negative, guidance)
+        return output * float("nan") if torch.is_grad_enabled() else output
+
+    predict = policy.predict
+    policy.predict = poisoned  # type: ignore[method-assign]
+    name = train(policy, darkness, PROMPTS, wild, tmp_path, accelerator)
+    assert read_metrics(tmp_path / "metrics.jsonl")[0]["train/skipped_updates"] == 2
+    assert all(value.isfinite().all() for value in adapter_state(policy, name).values())
+
+
+@pytest.mark.parametrize("prompts", [[], ["a boat", " "]])
+def test_an_empty_prompt_list_is_refused(prompts: list[str]) -> None:
+    with pytest.raises(DataError, match="at least one prompt and no empty ones"):
+        PromptSource(prompts, "ada")
