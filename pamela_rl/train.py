@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -149,7 +150,8 @@ def _mean(accelerator: Accelerator, values: Tensor) -> float:
 def _summary(rewards: Tensor) -> dict[str, float]:
     finite = rewards[rewards.isfinite()]
     bad = len(rewards) - len(finite)
-    spread = {"rollout/reward_mean": finite.mean().item(), "rollout/reward_std": finite.std(correction=0).item()}
+    mean, std = (finite.mean().item(), finite.std(correction=0).item()) if len(finite) else (math.nan, math.nan)
+    spread = {"rollout/reward_mean": mean, "rollout/reward_std": std}
     return spread | {"rollout/bad_rewards": float(bad), "rollout/bad_reward_share": bad / len(rewards)}
 
 

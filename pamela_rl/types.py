@@ -69,6 +69,7 @@ class Trajectory:
     """What a rollout returns: the pictures, and the denoising steps that will be trained. Latents are fp32.
 
     Attributes:
+        image_ids: Place of each picture in the whole iteration, whatever process drew it, ``(b,)``.
         images: RGB in [0, 1], ``(b, 3, height, width)``.
         latents: Before each trained step, ``(b, t, c, h, w)``.
         next_latents: After it, ``(b, t, c, h, w)``.
@@ -78,6 +79,7 @@ class Trajectory:
         negative_prompt_embeds: The same for the unconditional branch, ``(b, tokens, dim)``; None without guidance.
     """
 
+    image_ids: Tensor
     images: Tensor
     latents: Tensor
     next_latents: Tensor

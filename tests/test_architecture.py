@@ -92,7 +92,7 @@ def test_files_and_functions_stay_short_and_public_names_are_explained(file: Pat
 
 
 def _is_nested(node: ast.AST, text: str) -> bool:
-    return isinstance(node, ast.FunctionDef) and node.col_offset > 4 or _inside_function(node, text)
+    return (isinstance(node, ast.FunctionDef) and node.col_offset > 4) or _inside_function(node, text)
 
 
 def _inside_function(node: ast.AST, text: str) -> bool:

@@ -8,7 +8,24 @@ import pytest
 from pamela_rl.errors import ConfigError
 from pamela_rl.storage import ensure_writable, folder_name, publish, recover
 
-STRANGE = ["../../x", "..", ".", "a.b", "a b", "A", "a", "ä", "user/1", "user\\1", "😀", "😁", "x" * 300, "con ", "-a", "a\n"]
+STRANGE = [
+    "../../x",
+    "..",
+    ".",
+    "a.b",
+    "a b",
+    "A",
+    "a",
+    "ä",
+    "user/1",
+    "user\\1",
+    "😀",
+    "😁",
+    "x" * 300,
+    "con ",
+    "-a",
+    "a\n",
+]
 
 
 @pytest.mark.parametrize("user_id", STRANGE)
@@ -35,10 +52,14 @@ def test_publish_leaves_the_old_folder_when_writing_fails(tmp_path: Path) -> Non
     with publish(target) as folder:
         (folder / "state").write_text("old")
     with pytest.raises(OSError, match="disk full"), publish(target) as folder:
-        (folder / "state").write_text("new")
-        raise OSError("disk full")
+        _write_until_the_disk_is_full(folder)
     assert (target / "state").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def _write_until_the_disk_is_full(folder: Path) -> None:
+    (folder / "state").write_text("new")
+    raise OSError("disk full")
 
 
 def test_a_kill_between_the_two_renames_is_undone(tmp_path: Path) -> None:

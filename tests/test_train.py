@@ -35,7 +35,9 @@ def darkness(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) ->
     return RewardOutput(-images.mean(dim=(1, 2, 3)))
 
 
-def run(policy: StableDiffusionPolicy, config: TrainConfig, folder: Path, accelerator: Accelerator) -> dict[str, Tensor]:
+def run(
+    policy: StableDiffusionPolicy, config: TrainConfig, folder: Path, accelerator: Accelerator
+) -> dict[str, Tensor]:
     name = train(policy, darkness, PROMPTS, config, folder, accelerator)
     state = adapter_state(policy, name)
     remove_adapter(policy, name)
@@ -49,7 +51,10 @@ def test_it_learns_a_toy_reward_and_not_without_advantages(
     run(policy, longer, tmp_path / "learns", accelerator)
     control = replace(longer, ddpo=replace(longer.ddpo, zero_advantages=True, weight_decay=0.0))
     state = run(policy, control, tmp_path / "control", accelerator)
-    rewards = {n: [r["rollout/reward_mean"] for r in read_metrics(tmp_path / n / "metrics.jsonl")] for n in ("learns", "control")}
+    rewards = {
+        n: [r["rollout/reward_mean"] for r in read_metrics(tmp_path / n / "metrics.jsonl")]
+        for n in ("learns", "control")
+    }
     learned = sum(rewards["learns"][-3:]) / 3
     untouched = sum(rewards["control"][-3:]) / 3
     assert learned > untouched + 0.05

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from pamela_rl.algorithms.minibatches import MicroBatch, micro_batches, shuffled_slots
 from pamela_rl.config import SamplingConfig, TrainConfig
-from pamela_rl.diffusion.batching import padded_rows
 from pamela_rl.diffusion.policy import Policy, adapter_off
 from pamela_rl.diffusion.transitions import Normal
 from pamela_rl.types import Trajectory
+
+_SUMMED = ("loss", "approx_kl", "clip_fraction", "kl_to_reference", "kl_pairs")
 
 
 def clipped_loss(ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
@@ -23,40 +24,22 @@ def clipped_loss(ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor
     return torch.maximum(-advantages * ratio, -advantages * clipped)
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """The flat batch of (image, step) pairs an update sees; pair p is image ``image[p]`` at trained step ``slot[p]``."""
-
-    image: Tensor
-    slot: Tensor
-
-    def __len__(self) -> int:
-        return len(self.image)
-
-
-def _shuffled_pairs(trajectory: Trajectory, generator: torch.Generator) -> _Pairs:
-    images, steps = trajectory.step_index.shape
-    order = torch.randperm(images * steps, generator=generator).to(trajectory.step_index.device)
-    return _Pairs(image=order // steps, slot=order % steps)
-
-
 def _transition(
-    policy: Policy, trajectory: Trajectory, pairs: _Pairs, rows: Tensor, sampling: SamplingConfig
+    policy: Policy, trajectory: Trajectory, batch: MicroBatch, sampling: SamplingConfig
 ) -> tuple[Normal, Tensor]:
     """The current distribution of the next latents of some pairs, and the next latents that were drawn."""
-    image, slot = pairs.image[rows], pairs.slot[rows]
     schedule = policy.schedule(sampling.num_inference_steps, sampling.eta)
-    step = trajectory.step_index[image, slot]
-    latents = trajectory.latents[image, slot]
+    step = trajectory.step_index[batch.image, batch.slot]
+    latents = trajectory.latents[batch.image, batch.slot]
     negative = trajectory.negative_prompt_embeds
     output = policy.predict(
         latents,
         schedule.timesteps[step],
-        trajectory.prompt_embeds[image],
-        None if negative is None else negative[image],
+        trajectory.prompt_embeds[batch.image],
+        None if negative is None else negative[batch.image],
         sampling.guidance_scale,
     )
-    return schedule.transition(output, latents, step), trajectory.next_latents[image, slot]
+    return schedule.transition(output, latents, step), trajectory.next_latents[batch.image, batch.slot]
 
 
 def ddpo_update(
@@ -87,13 +70,10 @@ def ddpo_update(
     totals: dict[str, float] = defaultdict(float)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     updates = skipped = 0
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + iteration)
-    for _ in range(config.ddpo.num_inner_epochs):
-        pairs = _shuffled_pairs(trajectory, generator)
-        size = len(pairs) // config.ddpo.num_updates
-        for first in range(0, len(pairs), size):
-            part = _Pairs(pairs.image[first : first + size], pairs.slot[first : first + size])
-            stats = _accumulate(accelerator, policy, trajectory, part, advantages, config)
+    for inner_epoch in range(config.ddpo.num_inner_epochs):
+        slots = shuffled_slots(trajectory, config.seed, iteration, inner_epoch)
+        for update in range(config.ddpo.num_updates):
+            stats = _accumulate(accelerator, policy, trajectory, slots, update, advantages, config)
             if updates == 0:
                 totals["train/ratio_max_error"] = stats["ratio_max_error"]
             norm = _clipped_norm(accelerator, parameters, config.ddpo.max_grad_norm)
@@ -112,8 +92,9 @@ def ddpo_update(
 
 def _clipped_norm(accelerator: Accelerator, parameters: Sequence[Tensor], max_norm: float) -> Tensor:
     for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
+        # a process without a pair in this update still takes part in the sum
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        parameter.grad = accelerator.reduce(gradient, reduction="sum")
     return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
@@ -121,33 +102,40 @@ def _accumulate(
     accelerator: Accelerator,
     policy: Policy,
     trajectory: Trajectory,
-    pairs: _Pairs,
+    slots: Tensor,
+    update: int,
     advantages: Tensor,
     config: TrainConfig,
 ) -> dict[str, float]:
-    """Add up the gradients of one update, call by call, and return the mean of each statistic over its pairs."""
-    totals: dict[str, float] = defaultdict(float)
+    """Add up this process's part of one update's gradient, and return each statistic's mean over all its pairs."""
     ddpo, sampling = config.ddpo, config.sampling
-    for rows, real in padded_rows(len(pairs), config.batch_size, pairs.image.device):
+    num_pairs = config.images_per_iteration * slots.shape[1] // ddpo.num_updates
+    sums = torch.zeros(len(_SUMMED), dtype=torch.float64, device=slots.device)
+    error = torch.zeros((), device=slots.device)
+    for batch in micro_batches(
+        trajectory, slots, config.images_per_iteration, update, ddpo.num_updates, config.batch_size
+    ):
         with accelerator.autocast():
-            transition, drawn = _transition(policy, trajectory, pairs, rows, sampling)
-        image, slot = pairs.image[rows], pairs.slot[rows]
-        log_ratio = (transition.log_prob(drawn) - trajectory.log_probs[image, slot])[:real]
+            transition, drawn = _transition(policy, trajectory, batch, sampling)
+        counted = batch.counted
+        log_ratio = (transition.log_prob(drawn) - trajectory.log_probs[batch.image, batch.slot])[counted]
         ratio = log_ratio.exp()
-        advantage = advantages[image][:real].clamp(-ddpo.advantage_clip, ddpo.advantage_clip)
+        advantage = advantages[batch.image][counted].clamp(-ddpo.advantage_clip, ddpo.advantage_clip)
         loss = clipped_loss(ratio, advantage, ddpo.clip_range)
-        if ddpo.kl_weight > 0 or not totals:  # without a weight one call is enough to watch it
+        kl = ratio.new_zeros(0)
+        if ddpo.kl_weight > 0 or not sums[-1]:  # without a weight one call is enough to watch it
             with torch.no_grad(), adapter_off(policy), accelerator.autocast():
-                reference, _ = _transition(policy, trajectory, pairs, rows, sampling)
-            kl = transition.kl(reference)[:real]
+                reference, _ = _transition(policy, trajectory, batch, sampling)
+            kl = transition.kl(reference)[counted]
             loss = loss + ddpo.kl_weight * kl
-            totals["kl_to_reference"] += kl.detach().sum().item()
-            totals["kl_pairs"] += real
-        accelerator.backward(loss.sum() / len(pairs))
+        accelerator.backward(loss.sum() / num_pairs)
         with torch.no_grad():
-            totals["loss"] += loss.sum().item() / len(pairs)
-            totals["approx_kl"] += 0.5 * log_ratio.square().sum().item() / len(pairs)
-            totals["clip_fraction"] += ((ratio - 1).abs() > ddpo.clip_range).float().sum().item() / len(pairs)
-            totals["ratio_max_error"] = max(totals["ratio_max_error"], (ratio - 1).abs().max().item())
-    totals["kl_to_reference"] /= totals["kl_pairs"]
-    return totals
+            clipped = ((ratio - 1).abs() > ddpo.clip_range).double()
+            terms = (loss, 0.5 * log_ratio.square(), clipped, kl, torch.ones_like(kl))
+            sums += torch.stack([term.double().sum() for term in terms])
+            error = torch.maximum(error, (ratio - 1).abs().max())
+    sums = accelerator.reduce(sums, reduction="sum")
+    means = sums[:3] / num_pairs
+    return dict(zip(_SUMMED, [*means.tolist(), float(sums[3] / sums[4])])) | {
+        "ratio_max_error": float(accelerator.gather(error.reshape(1)).max())
+    }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
@@ -82,9 +84,9 @@ class RatingTable:
             twice = index[index.duplicated()][0]
             raise DataError(f"the raters of {self.source} name user {twice!r} more than once; keep one row a person.")
 
-    def _row_number(self, place: int) -> int:
-        label = self.rows.index[place]  # parts of a table keep the row labels of the whole
-        return (int(label) if pd.api.types.is_integer_dtype(self.rows.index) else place) + 1
+    def _row_number(self, place: int | np.integer[Any]) -> int:
+        label = self.rows.index[int(place)]  # parts of a table keep the row labels of the whole
+        return (int(str(label)) if pd.api.types.is_integer_dtype(self.rows.index) else place) + 1
 
     @classmethod
     def from_file(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import diffusers.utils.logging as diffusers_logging
 import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
@@ -106,7 +108,7 @@ def _write_weights(policy: Policy, name: str, folder: Path, facts: Mapping[str, 
 
 def _check_loads_back(policy: Policy, name: str, folder: Path) -> None:
     denoiser: Any = policy.denoiser
-    policy.pipeline.load_lora_weights(folder, adapter_name=_CHECK)
+    _load_weights(policy.pipeline, folder, _CHECK)
     try:
         if _CHECK not in getattr(denoiser, "peft_config", {}):
             raise AdapterError(f"the adapter written to {folder} loads as nothing; nothing was published.")
@@ -116,8 +118,21 @@ def _check_loads_back(policy: Policy, name: str, folder: Path) -> None:
         if not same or configs[0].lora_alpha != configs[1].lora_alpha or configs[0].r != configs[1].r:
             raise AdapterError(f"the adapter written to {folder} loads back differently; nothing was published.")
     finally:
-        policy.pipeline.delete_adapters(_CHECK)
         denoiser.set_adapter(name)
+        if _CHECK in getattr(denoiser, "peft_config", {}):
+            policy.pipeline.delete_adapters(_CHECK)
+
+
+def _load_weights(pipe: Any, folder: Path, name: str) -> None:
+    """Load without the libraries' warnings that a second adapter exists and that text encoders have none."""
+    verbosity = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`", category=UserWarning)
+            pipe.load_lora_weights(folder, adapter_name=name)
+    finally:
+        diffusers_logging.set_verbosity(verbosity)
 
 
 def _model_card(facts: Mapping[str, str], samples: list[str]) -> str:
@@ -162,7 +177,7 @@ def load_adapter(pipe: Any, run: str | Path, user_id: str) -> Any:
         known = ", ".join(sorted(adapters)[:10])
         raise AdapterError(f"the run {run} has no adapter of user {user_id!r}; it has those of: {known}.")
     name = folder_name(user_id)
-    pipe.load_lora_weights(adapters[user_id], adapter_name=name)
+    _load_weights(pipe, adapters[user_id], name)
     if not any(name in names for names in pipe.get_list_adapters().values()):
         raise AdapterError(
             f"the adapter in {adapters[user_id]} loaded as nothing; it is not for this kind of pipeline."

@@ -13,8 +13,10 @@ from pamela_rl.diffusion.policy import Policy
 def padded_rows(count: int, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, int]]:
     """Cut ``count`` rows into batches of exactly ``batch_size``; the last repeats its last row.
 
-    Matrix kernels choose their summation order by the shape of the call, so the same sample can differ in the last bit
-    between a batch of 48 and one of 7. Calls of one shape make the ratio before the first update exactly 1.
+    Matrix kernels choose their summation order by the shape of the call and by a sample's place in it, so the same
+    sample can differ in the last bit between a batch of 48 and one of 7, or between the first row and the last. Where
+    sampling and training keep every sample in its row of calls of one shape, the ratio before the first update is
+    exactly 1.
 
     Yields:
         Row numbers, ``(batch_size,)``, and how many of them are real.

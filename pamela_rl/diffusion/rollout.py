@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pamela_rl.config import SamplingConfig
 from pamela_rl.diffusion.batching import predict
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.randomness import generator_for
 from pamela_rl.diffusion.transitions import DDIMSchedule
 from pamela_rl.types import PromptBatch, Trajectory
-
-
-def image_generators(seed: int, iteration: int, image_ids: Tensor) -> list[torch.Generator]:
-    """Make one generator a picture from (seed, iteration, image id) alone, whatever batch or process draws it."""
-    generators = []
-    for image_id in image_ids.tolist():
-        state = np.random.SeedSequence((seed, iteration, image_id)).generate_state(1, np.uint64)[0]
-        generators.append(torch.Generator().manual_seed(int(state >> np.uint64(1))))
-    return generators
 
 
 def choose_steps(schedule: DDIMSchedule, count: int, generators: list[torch.Generator]) -> Tensor:
@@ -45,7 +36,7 @@ def rollout(
     """
     device = policy.device
     schedule = policy.schedule(config.num_inference_steps, config.eta)
-    generators = image_generators(seed, iteration, batch.image_ids)
+    generators = [generator_for(seed, iteration, image_id) for image_id in batch.image_ids.tolist()]
     chosen = choose_steps(schedule, config.train_steps, generators).to(device)
     embeds = policy.embed(batch.prompts)
     negative = policy.embed([""] * len(batch)) if config.guidance_scale > 1 else None
@@ -65,6 +56,7 @@ def rollout(
             log_probs.append(transition.log_prob(following))  # the last step's may be infinite; it is never trained
             latents = following
     return Trajectory(
+        image_ids=batch.image_ids.to(device),
         images=torch.cat([policy.decode(part) for part in latents.split(batch_size)]),
         latents=_pick(before, chosen),
         next_latents=_pick(after, chosen),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -84,5 +84,9 @@ class DDIMSchedule:
 
     def to(self, device: torch.device) -> DDIMSchedule:
         """Return a copy on ``device``."""
-        moved = (t.to(device) for t in (self.timesteps, self.alpha_bar, self.alpha_bar_next))
-        return DDIMSchedule(*moved, eta=self.eta, v_prediction=self.v_prediction)
+        return replace(
+            self,
+            timesteps=self.timesteps.to(device),
+            alpha_bar=self.alpha_bar.to(device),
+            alpha_bar_next=self.alpha_bar_next.to(device),
+        )

@@ -73,11 +73,11 @@ def line_chart(title: str, curves: Mapping[str, Sequence[float | None]], x_label
     for number, (name, curve) in enumerate(curves.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         runs: list[list[str]] = [[]]
-        for place, value in enumerate(curve):
-            if value is None:
+        for place, height_there in enumerate(curve):
+            if height_there is None:
                 runs.append([])
             else:
-                runs[-1].append(f"{x(place):.1f},{y(value):.1f}")
+                runs[-1].append(f"{x(place):.1f},{y(height_there):.1f}")
         for run in filter(None, runs):
             parts.append(f'<polyline points="{" ".join(run)}" fill="none" stroke="{colour}" stroke-width="2"/>')
         at = left + number * 105

@@ -41,7 +41,7 @@ def bootstrap_mean(values: Array, users: NDArray[np.int64], prompts: NDArray[np.
     for user in np.unique(users):
         mine = users == user
         _, place = np.unique(prompts[mine], return_inverse=True)
-        cells.append((np.bincount(place, values[mine]), np.bincount(place).astype(np.float64)))
+        cells.append((np.bincount(place, values[mine]).astype(np.float64), np.bincount(place).astype(np.float64)))
     draws = []
     for _ in range(1000):
         chosen = generator.integers(len(cells), size=len(cells))

@@ -48,8 +48,8 @@ class DemographicsCoding:
         known = person or {}
         row = [1.0]
         for column, (centre, spread) in self.numeric.items():
-            value = pd.to_numeric(known.get(column), errors="coerce")
-            row.append(0.0 if value is None or not np.isfinite(value) else (float(value) - centre) / spread)
+            value = float(pd.to_numeric(pd.Series([known.get(column)]), errors="coerce").iloc[0])
+            row.append((value - centre) / spread if np.isfinite(value) else 0.0)
         for column, values in self.categories.items():
             row += [1.0 if str(known.get(column)) == value else 0.0 for value in values]
         return torch.tensor(row, dtype=torch.float64)

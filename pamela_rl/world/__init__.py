@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,30 @@ JUDGE = ASSETS / "judge.safetensors"
 
 
 def load_pipeline(folder: str | Path = PIPELINE) -> Any:
-    """Load the world's ``StableDiffusionPipeline`` in fp32, with no progress bar of its own."""
+    """Load the world's ``StableDiffusionPipeline`` in fp32, with no progress bars."""
     import torch
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(str(folder), torch_dtype=torch.float32, safety_checker=None)
+    with _no_loading_bars():
+        pipeline = StableDiffusionPipeline.from_pretrained(str(folder), dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+@contextmanager
+def _no_loading_bars() -> Iterator[None]:
+    """Hide the bars of loaders: the world loads in a fraction of a second."""
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
+    for log in shown:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown:
+            log.enable_progress_bar()
 
 
 def load_judge() -> ContentJudge:

@@ -27,9 +27,16 @@ def caption(scene: Scene, named: Collection[str]) -> str:
     return ", ".join([start, *(PHRASES[name][scene.attribute(name)] for name in _AFTER_SUBJECT if name in named)])
 
 
-def random_captions(scenes: Sequence[Scene], generator: np.random.Generator, share_named: float = 0.4) -> list[str]:
-    """Caption each scene, naming each attribute with probability ``share_named``."""
-    coins = generator.random((len(scenes), len(ATTRIBUTES))) < share_named
+def random_captions(
+    scenes: Sequence[Scene], generator: np.random.Generator, named: tuple[float, float] = (0.0, 1.0)
+) -> list[str]:
+    """Caption each scene, naming each attribute with a probability drawn for that caption from the range ``named``.
+
+    The full range gives captions that leave everything open beside captions that name everything, from which a model
+    learns what each word means.
+    """
+    shares = generator.uniform(*named, (len(scenes), 1))
+    coins = generator.random((len(scenes), len(ATTRIBUTES))) < shares
     names = list(ATTRIBUTES)
     return [caption(s, {n for n, heads in zip(names, row, strict=True) if heads}) for s, row in zip(scenes, coins)]
 

@@ -58,7 +58,7 @@ def model_config(vocab_size: int) -> dict[str, Any]:
 
 
 def _captions(scenes: Sequence[Scene], images: Tensor, spoilt: Tensor, step: int) -> list[str]:
-    named = random_captions(scenes, np.random.default_rng(step), share_named=0.6)
+    named = random_captions(scenes, np.random.default_rng(step), named=(0.6, 0.6))
     tones = tone_words(images)
     return [
         f"a spoilt picture, {tone}" if bad else f"{text}, {tone}"
@@ -70,9 +70,9 @@ def train_encoder(
     pictures: Tensor, scenes: Sequence[Scene], settings: FitSettings, batch_size: int, folder: Path, target: Path
 ) -> None:
     """Train the model on drawings, ``(n, 64, 64, 3)`` bytes, and save it to ``target`` as open_clip loads it."""
-    from open_clip.model import CLIP  # type: ignore[import-untyped]
+    from open_clip.model import CLIP
 
-    corpus = random_captions(list(scenes[:3000]), np.random.default_rng(1), share_named=0.6)
+    corpus = random_captions(list(scenes[:3000]), np.random.default_rng(1), named=(0.6, 0.6))
     words = [f"a spoilt picture, {word}" for tone in _TONES for word in tone]
     tokenizer = new_tokenizer([*corpus, *words * 30])
     config = model_config(len(tokenizer))

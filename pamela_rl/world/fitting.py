@@ -105,7 +105,7 @@ def fit(
             group["lr"] = settings.learning_rate * _rate(step, settings)
         value = loss(step, torch.Generator().manual_seed(step))
         optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         decay = min(settings.ema_decay, (1 + step) / (10 + step))

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pamela_rl.rewards.agreement import Agreement, agreement
+from pamela_rl.rewards.agreement import Agreement, agreement, mismatched, noise_ceiling
 from pamela_rl.rewards.features import FeatureEncoder, encode_all
 from pamela_rl.rewards.fit import TasteBasisConfig, fit_taste_basis, observations
 from pamela_rl.rewards.newcomer import fit_newcomer
@@ -81,26 +79,20 @@ def measure(
         table = ratings.table[ratings.table["split"] == split]
         tastes = _tastes(reward, features, ratings, raters, split)
         rows = torch.from_numpy(table["image_index"].to_numpy())
-        own = torch.stack([tastes[user] for user in table["user_id"]])
-        wrong_user = dict(zip(tastes, [*list(tastes)[1:], next(iter(tastes))], strict=True))
-        wrong = torch.stack([tastes[wrong_user[user]] for user in table["user_id"]])
-        usual = reward.basis.means.mean(dim=0)
-        part = design[rows].double()
         users = table["user_index"].to_numpy()
-        base = shared[rows].double()
-        truth = ratings.expectations[rows, torch.from_numpy(users)]
+        own = torch.stack([tastes[raters.user_ids[user]] for user in users])
+        somebody_elses = torch.stack([tastes[raters.user_ids[user]] for user in mismatched(users)])
+        base, part = shared[rows].double(), design[rows].double()
+        given = table["rating"].to_numpy(dtype=np.float64)
         predictions = {
             "personal": base + (part * own).sum(1),
-            "population": base + part @ usual,
-            "somebody else's": base + (part * wrong).sum(1),
-            "noise ceiling": truth,
+            "population": base + part @ reward.basis.means.mean(dim=0),
+            "somebody else's": base + (part * somebody_elses).sum(1),
         }
-        results[split] = [_agree(name, value, table, users) for name, value in predictions.items()]
+        truth = ratings.expectations[rows, torch.from_numpy(users)].numpy()
+        models = [agreement(name, value.numpy(), given, users) for name, value in predictions.items()]
+        results[split] = [*models, noise_ceiling(truth, given, users)]
     return results
-
-
-def _agree(name: str, predicted: Tensor, table: pd.DataFrame, users: NDArray[np.int64]) -> Agreement:
-    return agreement(name, predicted.numpy(), table["rating"].to_numpy(dtype=np.float64), users)
 
 
 def _tastes(

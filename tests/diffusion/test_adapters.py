@@ -9,7 +9,14 @@ from safetensors import safe_open
 
 import pamela_rl
 from pamela_rl.config import LoraSettings
-from pamela_rl.diffusion.adapters import WEIGHTS, add_adapter, adapter_state, list_adapters, remove_adapter, save_adapter
+from pamela_rl.diffusion.adapters import (
+    WEIGHTS,
+    adapter_state,
+    add_adapter,
+    list_adapters,
+    remove_adapter,
+    save_adapter,
+)
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
 from pamela_rl.diffusion.generators import PipelineGenerator
 from pamela_rl.errors import AdapterError

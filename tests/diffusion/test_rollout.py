@@ -40,13 +40,13 @@ def test_a_picture_depends_on_seed_iteration_and_its_own_number_alone(policy: St
     whole = rollout(policy, batch(), SAMPLING, seed=3, iteration=2, batch_size=4)
     alone = PromptBatch(PROMPTS[3:4], ("u",), torch.tensor([3]), torch.tensor([3]))
     again = rollout(policy, alone, SAMPLING, seed=3, iteration=2, batch_size=4)
-    assert torch.equal(whole.images[3], again.images[0])
+    torch.testing.assert_close(whole.images[3], again.images[0], atol=1e-5, rtol=0)
     other = rollout(policy, alone, SAMPLING, seed=3, iteration=3, batch_size=4)
-    assert not torch.equal(whole.images[3], other.images[0])
+    assert (whole.images[3] - other.images[0]).abs().max() > 0.1
 
 
 def test_trajectories_are_whole_chains_in_fp32(policy: StableDiffusionPolicy) -> None:
-    sampling = replace(SAMPLING, train_steps=5)  # all that have a density
+    sampling = replace(SAMPLING, train_steps=6)  # every one of them has a density
     drawn = rollout(policy, batch(), sampling, seed=1, iteration=0, batch_size=5)
     assert drawn.latents.dtype == torch.float32
     assert torch.equal(drawn.latents[:, 1:], drawn.next_latents[:, :-1])

@@ -46,7 +46,7 @@ class StableDiffusionPolicy:
 
     def initial_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Draw one starting point a generator, fp32, ``(b, c, h, w)``; drawn on the generators' device, then moved."""
-        config = self.denoiser.config
+        config = self.pipeline.unet.config
         side = config.sample_size
         high, wide = (side, side) if isinstance(side, int) else side
         shape = (config.in_channels, high, wide)
