@@ -76,7 +76,8 @@ def train(
         started = time.monotonic()
         whole = prompts.draw(iteration, config.prompts_per_iteration, config.group_size, config.seed)
         batch = _share(whole, accelerator)
-        trajectory = rollout(policy, batch, config.sampling, config.seed, iteration, config.batch_size)  # act
+        with accelerator.autocast():
+            trajectory = rollout(policy, batch, config.sampling, config.seed, iteration, config.batch_size)  # act
         rewards = accelerator.gather(_cautious(_score(reward, trajectory, batch), config.reward))  # judge
         advantages = group_advantages(rewards, whole.group_ids.to(rewards.device))  # credit
         if config.ddpo.zero_advantages:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
 from pamela_rl.errors import PamelaError
@@ -20,7 +22,7 @@ def read_config(config_class: type[Config], description: str, arguments: Sequenc
         ArgumentError: A key is unknown or a value has the wrong type.
         ConfigError: A value, or a combination of values, cannot work.
     """
-    parser = ArgumentParser(description=description, exit_on_error=False)
+    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML with any of the settings below")
     parser.add_class_arguments(config_class)
     values = parser.instantiate(parser.parse_args(list(arguments) if arguments is not None else None))
@@ -28,10 +30,18 @@ def read_config(config_class: type[Config], description: str, arguments: Sequenc
     return config_class(**vars(values))
 
 
+def use_all_cores() -> None:
+    """Share this machine's cores out over its processes; ``accelerate launch`` leaves each process one thread."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
 def run(config_class: type[Config], description: str, job: Callable[[Config], object]) -> None:
     """Read the config, do the job, and end with a sentence where the user can mend something."""
     try:
-        job(read_config(config_class, description))
+        config = read_config(config_class, description)
+        use_all_cores()
+        job(config)
     except (ArgumentError, PamelaError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)

@@ -5,39 +5,37 @@ accelerate launch --config_file accelerate_config.yaml recipes/quickstart.py --c
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from command_line import run
 from tqdm.auto import tqdm
 
 from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
-from pamela_rl.diffusion.adapters import load_adapter, remove_adapter, save_adapter
+from pamela_rl.diffusion.adapters import load_adapter
 from pamela_rl.diffusion.families import policy_for
-from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
 from pamela_rl.diffusion.generators import PipelineGenerator
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import ConfigError
 from pamela_rl.evaluation.compare import Arm, UserComparison, compare_user, summarize
-from pamela_rl.evaluation.figures import contact_sheet, to_png
 from pamela_rl.evaluation.report import write_report
 from pamela_rl.evaluation.text import summary_table
+from pamela_rl.personalize import Provenance, personalize, versions
 from pamela_rl.rewards.agreement import format_table
 from pamela_rl.rewards.features import FeatureEncoder
 from pamela_rl.rewards.personal import PersonalReward
-from pamela_rl.storage import ensure_writable, folder_name
+from pamela_rl.storage import ensure_writable, folder_name, write_text
 from pamela_rl.tracking import read_metrics
-from pamela_rl.train import train
 from pamela_rl.types import Reward
 from pamela_rl.world import ENCODER, load_judge, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
-from pamela_rl.world.judge import Faithfulness
+from pamela_rl.world.judge import ContentJudge, Faithfulness
 from pamela_rl.world.learned import distinct_users, fit_judge, fit_reward, measure, rerate_correlation
 from pamela_rl.world.raters import Raters, TrueRating, make_raters
 from pamela_rl.world.ratings import make_ratings
@@ -70,11 +68,13 @@ class QuickstartConfig:
             raise ConfigError(f"held_out_prompts is {self.held_out_prompts}; the world has 16: use 1 to 16.")
         if self.seeds_per_prompt < 1:
             raise ConfigError(f"seeds_per_prompt is {self.seeds_per_prompt}; use 1 or more.")
+        if self.num_inference_steps < 1:
+            raise ConfigError(f"num_inference_steps is {self.num_inference_steps}; use 1 or more, e.g. 20.")
 
 
 @dataclass(frozen=True)
 class World:
-    """What the quickstart has learned of the world before it trains."""
+    """The people to please and everything that scores pictures for them."""
 
     raters: Raters
     users: list[str]
@@ -82,66 +82,67 @@ class World:
     scorers: dict[str, Reward]
 
 
-def learn_rewards(config: QuickstartConfig) -> World:
-    """Let the world's people rate, fit the reward and the judge, and choose whom to please."""
-    content, raters = load_judge(), make_raters()
-    print("1. Two hundred simulated people rate 5,000 pictures; a personal reward learns from 52,500 of the ratings.")
-    encoder = FeatureEncoder.load(ENCODER)
+def fit_rewards(config: QuickstartConfig, raters: Raters, content: ContentJudge, encoder: FeatureEncoder) -> list[str]:
+    """Let the world's people rate, fit and save the reward and the judge, and choose whom to please."""
+    folder = config.output_dir / "rewards"
+    print("1. Two hundred simulated people rate 5,000 pictures; a personal reward learns from 52,500 of their ratings.")
     ratings = make_ratings(raters, content)
     reward, features = fit_reward(ratings, raters, encoder)
     results = measure(reward, features, ratings, raters)
     for split, title in (("test_seen", "known people, new pictures"), ("test_unseen", "new people, 10 ratings shown")):
-        print(f"\n   {title} ({split}), correlation person by person:\n{format_table(results[split])}")
-    print(f"\n   People agree with themselves to {rerate_correlation(ratings, raters):.2f} when they rate twice.")
+        print(f"\n   {title} ({split}), means over people with 95 % intervals:\n{format_table(results[split])}")
+    rerate = rerate_correlation(ratings, raters)
+    print(f"\n   When people rate the same picture twice, their two ratings correlate to {rerate:.2f}.")
     users = distinct_users(raters, ratings.expectations, reward.basis.user_ids, config.num_users)
     print("\n2. A judge learns from other people and other pictures; no adapter is ever trained against it.")
-    judge = fit_judge(raters, users, content, encoder)
+    reward.save(folder / "personal")
+    fit_judge(raters, users, content, encoder).save(folder / "judge")
+    agreement = {split: [row.to_json() for row in rows] for split, rows in results.items()}
+    facts = {"users": users, "rerate_correlation": rerate, "agreement": agreement}
+    write_text(folder / "rewards.json", json.dumps(facts, indent=1) + "\n")
+    return users
+
+
+def prepare(config: QuickstartConfig, accelerator: Accelerator) -> World:
+    """Fit the rewards once, in the main process; every process, and a resumed run, loads what was saved."""
+    content, raters, encoder = load_judge(), make_raters(), FeatureEncoder.load(ENCODER)
+    folder = config.output_dir / "rewards"
+    if accelerator.is_main_process:
+        ensure_writable(config.output_dir)
+        if len(_chosen_users(folder)) < config.num_users:
+            fit_rewards(config, raters, content, encoder)
+        else:
+            print(f"1. and 2. The rewards fitted earlier are in {folder}.")
+    accelerator.wait_for_everyone()
+    reward, judge = (PersonalReward.load(folder / kind, encoder) for kind in ("personal", "judge"))
     scorers: dict[str, Reward] = {
         "reward": reward,
         "judge": judge,
         "true_rating": TrueRating(raters, content),
         "faithfulness": Faithfulness(content),
     }
-    return World(raters, users, reward, scorers)
+    return World(raters, _chosen_users(folder)[: config.num_users], reward, scorers)
 
 
-def train_adapters(
-    config: QuickstartConfig, world: World, policy: StableDiffusionPolicy, accelerator: Accelerator
-) -> None:
-    """Train one adapter a person, save each, and leave the base model as it was."""
+def _chosen_users(folder: Path) -> list[str]:
+    path = folder / "rewards.json"
+    return list(json.loads(path.read_text(encoding="utf-8"))["users"]) if path.exists() else []
+
+
+def train_adapters(config: QuickstartConfig, world: World, policy: Policy, accelerator: Accelerator) -> None:
+    """Train and publish one adapter a person."""
     prompts, _ = train_and_held_out_prompts()
+    provenance = Provenance("pamela_rl world", f"taste basis on encoder {world.reward.encoder.fingerprint}")
+    monitors = {name: scorer for name, scorer in world.scorers.items() if name != "reward"}
     for user in world.users:
-        folder = config.output_dir / "users" / folder_name(user)
-        name = train(
-            policy,
-            world.reward,
-            PromptSource(prompts, user),
-            config.train,
-            folder,
-            accelerator,
-            monitors={k: v for k, v in world.scorers.items() if k != "reward"},
-            facts={"base_model": "world", "encoder": world.reward.encoder.fingerprint},
-        )
-        if accelerator.is_main_process:
-            generator = PipelineGenerator(policy, name, config.num_inference_steps)
-            wanted = prompts[:8]
-            samples = to_png(contact_sheet(generator(wanted, list(range(8))), columns=4))
-            info = {
-                "base_model": "pamela_rl world",
-                "reward": f"taste basis on encoder {world.reward.encoder.fingerprint}",
-                "recipe": f"DDPO, {config.train.num_iterations} iterations x {config.train.images_per_iteration} images",
-                "seed": str(config.train.seed),
-                "pamela_rl": version("pamela_rl"),
-                "diffusers": version("diffusers"),
-                "peft": version("peft"),
-                "torch": torch.__version__,
-            }
-            save_adapter(policy, name, user, config.output_dir, info, {"samples.png": samples})
-        accelerator.wait_for_everyone()
-        remove_adapter(policy, name)
+        source = PromptSource(prompts, user)
+        personalize(
+            policy, world.reward, source, config.train, config.output_dir, accelerator, provenance, monitors,
+            config.num_inference_steps,
+        )  # fmt: skip
 
 
-def compare(config: QuickstartConfig, world: World, policy: StableDiffusionPolicy) -> list[UserComparison]:
+def compare(config: QuickstartConfig, world: World, policy: Policy) -> list[UserComparison]:
     """Draw held-out prompts with the base, with each person's own adapter and with somebody else's."""
     _, held_out = train_and_held_out_prompts()
     prompts = held_out[: config.held_out_prompts]
@@ -161,32 +162,32 @@ def compare(config: QuickstartConfig, world: World, policy: StableDiffusionPolic
     return comparisons
 
 
-def quickstart(config: QuickstartConfig) -> Path:
-    """Run the whole job and return the report's path."""
+def quickstart(config: QuickstartConfig) -> None:
+    """Run the whole job and say where the report is."""
     started = time.monotonic()
-    ensure_writable(config.output_dir)
     accelerator = Accelerator()
-    world = learn_rewards(config)
+    world = prepare(config, accelerator)
     policy = policy_for(load_pipeline())
     policy.pipeline.to(accelerator.device)
-    print(f"\n3. DDPO trains an adapter for each of {len(world.users)} people:")
+    accelerator.print(f"\n3. DDPO trains an adapter for each of {len(world.users)} people:")
     for user in world.users:
-        print(f"   {user} likes {world.raters.describe(user)}")
+        accelerator.print(f"   {user} likes {world.raters.describe(user)}")
     train_adapters(config, world, policy, accelerator)
-    print("\n4. Held-out prompts, same noise for all: base, own adapter, somebody else's.")
-    comparisons = compare(config, world, policy)
-    summary = summarize(comparisons)
-    curves = {u: read_metrics(config.output_dir / "users" / folder_name(u) / "metrics.jsonl") for u in world.users}
-    context = {
-        "command": shlex.join(["accelerate", "launch", *sys.argv]),
-        "versions": ", ".join(f"{p} {version(p)}" for p in ("pamela_rl", "torch", "diffusers", "peft", "accelerate")),
-        "seed": str(config.train.seed),
-        "seconds": f"{time.monotonic() - started:.0f}",
-    }
-    tastes = {user: world.raters.describe(user) for user in world.users}
-    report = write_report(config.output_dir, summary, comparisons, curves, tastes, context)
-    print(f"\n{summary_table(summary)}\n\n{time.monotonic() - started:.0f} seconds. The report: {report}")
-    return report
+    if accelerator.is_main_process:
+        print("\n4. Held-out prompts, same noise for all: base, own adapter, somebody else's.")
+        comparisons = compare(config, world, policy)
+        summary = summarize(comparisons)
+        curves = {u: read_metrics(config.output_dir / "users" / folder_name(u) / "metrics.jsonl") for u in world.users}
+        context = {
+            "command": shlex.join(["accelerate", "launch", *sys.argv]),
+            "versions": ", ".join(f"{package} {release}" for package, release in versions().items()),
+            "seed": str(config.train.seed),
+            "seconds": f"{time.monotonic() - started:.0f}",
+        }
+        tastes = {user: world.raters.describe(user) for user in world.users}
+        report = write_report(config.output_dir, summary, comparisons, curves, tastes, context)
+        print(f"\n{summary_table(summary)}\n\n{time.monotonic() - started:.0f} seconds. The report: {report}")
+    accelerator.end_training()
 
 
 if __name__ == "__main__":

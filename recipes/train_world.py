@@ -53,8 +53,8 @@ class WorldTrainingConfig:
     seed: int = 1
     autoencoder: FitSettings = field(default_factory=lambda: _fit(3000, 2e-3, 0.998))
     judge: FitSettings = field(default_factory=lambda: _fit(700, 2e-3, 0.995))
-    encoder: FitSettings = field(default_factory=lambda: _fit(700, 1.5e-3, 0.995))
-    denoiser: FitSettings = field(default_factory=lambda: _fit(5000, 1.5e-3, 0.999))
+    encoder: FitSettings = field(default_factory=lambda: _fit(2000, 1.5e-3, 0.998))
+    denoiser: FitSettings = field(default_factory=lambda: _fit(3000, 1.5e-3, 0.999))
 
     def __post_init__(self) -> None:
         if self.num_scenes < 1000:

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "tracking": NOUNS,
     "train": NOUNS | {"data", "diffusion", "algorithms", "checkpoint", "tracking"},
     "evaluation": NOUNS,
+    "personalize": NOUNS | {"data", "diffusion", "train", "evaluation"},
     "world": NOUNS | {"data", "rewards"},
     "": NOUNS | {"diffusion"},
 }

@@ -116,9 +116,8 @@ def _row(comparisons: Sequence[UserComparison], arm: str, decided_by: str) -> di
     if "faithfulness" in names:
         base = all_of(BASE, "faithfulness").mean()
         row["faithfulness_share"] = float(all_of(arm, "faithfulness").mean() / base) if base > 0 else None
-    row["diversity"] = float(
-        np.mean([diversity(c.images[arm], np.unique(c.prompts, return_inverse=True)[1]) for c in comparisons])
-    )
+    spread = np.mean([diversity(c.images[arm], np.unique(c.prompts, return_inverse=True)[1]) for c in comparisons])
+    row["diversity"] = float(spread) if np.isfinite(spread) else None  # one seed a prompt has none; NaN is not JSON
     row["distance_from_base"] = float(np.mean([distance(c.images[arm], c.images[BASE]) for c in comparisons]))
     row["images_spent"] = sum(c.images_spent[arm] for c in comparisons)
     return row

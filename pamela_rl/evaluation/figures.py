@@ -43,6 +43,11 @@ def save_contact_sheet(images: Tensor, path: Path, columns: int, scale: int = 2)
     path.write_bytes(to_png(contact_sheet(images, columns, scale)))
 
 
+def _tick(value: float, span: float) -> str:
+    """Write a tick with just the digits that tell it from the next, in powers of ten where it is tiny."""
+    return f"{value:.1e}" if 0 < span < 0.01 else f"{value:.2f}"
+
+
 _COLOURS = ("var(--own)", "var(--other)", "var(--good)")
 
 
@@ -68,7 +73,7 @@ def line_chart(title: str, curves: Mapping[str, Sequence[float | None]], x_label
         value = low + (high - low) * (tick + 0.5) / 4
         parts.append(
             f'<line x1="{left}" x2="{width - right}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="var(--line)"/>'
-            f'<text x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.2f}</text>'
+            f'<text x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{_tick(value, high - low)}</text>'
         )
     for number, (name, curve) in enumerate(curves.items()):
         colour = _COLOURS[number % len(_COLOURS)]

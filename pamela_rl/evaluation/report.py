@@ -61,6 +61,7 @@ def write_report(
 <p class="lead">Each person below got an adapter of their own. Every picture of the base model is drawn again, from the
 same prompt and the same noise, with their own adapter and with somebody else's.</p>
 <p class="lead verdict">{html.escape(overall_verdict(summary))}</p>
+{_side_by_side(comparisons, tastes)}
 {_table(summary["overall"], summary["decided_by"])}
 {people}
 <footer><details open><summary>What the words mean</summary><dl>{glossary}</dl></details><dl>{facts}</dl></footer>
@@ -68,6 +69,24 @@ same prompt and the same noise, with their own adapter and with somebody else's.
 """
     write_text(folder / "report.html", page)
     return folder / "report.html"
+
+
+def _side_by_side(comparisons: Sequence[UserComparison], tastes: Mapping[str, str], most_prompts: int = 4) -> str:
+    """One column a person, one row a prompt and seed: whose is whose, at a glance."""
+    shown = comparisons[:6]
+    cells = ['<span class="corner"></span><span class="head">Base model</span>']
+    cells += [
+        f'<span class="head own">{html.escape(c.user_id)}<small>{html.escape(tastes.get(c.user_id, ""))}</small></span>'
+        for c in shown
+    ]
+    first = shown[0]
+    for prompt in list(dict.fromkeys(first.prompts))[:most_prompts]:
+        place = first.prompts.index(prompt)
+        cells.append(f'<span class="prompt">{html.escape(prompt)}</span>')
+        cells.append(f'<span class="pair">{_picture(first, BASE, place)}</span>')
+        cells += [f'<span class="pair">{_picture(c, OWN, place)}</span>' for c in shown]
+    columns = f"--columns: {len(shown) + 1}"
+    return f'<h2>One prompt, one noise, everybody\'s adapter</h2><div class="grid" style="{columns}">{"".join(cells)}</div>'
 
 
 def _person(
@@ -132,7 +151,8 @@ def _table_row(arm: str, row: Mapping[str, Any], scores: Sequence[str], decided_
     else:
         cells += [_interval(row["gain"][decided_by], "{:+.2f}", signed=True), _interval(row["win_over_base"], "{:.0%}")]
         cells.append(_interval(row["win_over_other"], "{:.0%}") if "win_over_other" in row else "")
-    cells += [f"{row['diversity']:.3f}", f"{row['distance_from_base']:.3f}", f"{row['images_spent']:,}"]
+    cells.append("" if row["diversity"] is None else f"{row['diversity']:.3f}")
+    cells += [f"{row['distance_from_base']:.3f}", f"{row['images_spent']:,}"]
     inner = "".join(f"<td>{cell}</td>" for cell in [html.escape(arm_title(arm)), *cells])
     return f'<tr class="{html.escape(arm)}">{inner}</tr>'
 

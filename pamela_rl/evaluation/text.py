@@ -12,12 +12,12 @@ from pamela_rl.evaluation.verdict import SCORE_NAMES
 def summary_table(summary: Mapping[str, Any]) -> str:
     """Lay out the deciding score, gains, win rates and faithfulness, one person a line and everyone last."""
     name = summary["decided_by"]
-    people = {**summary["users"], "everyone": summary["overall"]}
-    width = max(len(user) for user in people)
+    people = [*summary["users"].items(), ("everyone", summary["overall"])]
+    width = max(len(SCORE_NAMES[name]), *(len(user) for user, _ in people))
     lines = [
         f"{SCORE_NAMES[name]:{width}}   base    own  other's   gain of own (95 %)    beats base  beats other's  faithful"
     ]
-    for user, rows in people.items():
+    for user, rows in people:
         gain, own = rows[OWN]["gain"][name], rows[OWN]
         other = f"{rows[OTHER][name]['estimate']:7.2f}" if OTHER in rows else "      -"
         beats = f"{own['win_over_other']['estimate']:.0%}" if "win_over_other" in own else "-"
@@ -25,6 +25,6 @@ def summary_table(summary: Mapping[str, Any]) -> str:
         lines.append(
             f"{user:{width}}  {rows[BASE][name]['estimate']:5.2f}  {own[name]['estimate']:5.2f}  {other}"
             f"   {gain['estimate']:+.2f} [{gain['low']:+.2f}, {gain['high']:+.2f}]"
-            f"  {own['win_over_base']['estimate']:9.0%}  {beats:>12}  {'-' if share is None else f'{share:8.0%}'}"
+            f"  {own['win_over_base']['estimate']:10.0%}  {beats:>13}  {'-' if share is None else f'{share:.0%}':>8}"
         )
     return "\n".join(lines)

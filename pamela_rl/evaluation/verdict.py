@@ -14,7 +14,8 @@ FAITHFUL_ENOUGH = 0.9  # share of the base's faithfulness below which a gain is 
 def fooled(row: Mapping[str, Any], decided_by: str) -> bool:
     """Tell whether the reward rose while what it stands for did not: its interval above 0, the other's not."""
     gain = row["gain"]
-    return bool(decided_by != "reward" and gain["reward"]["low"] > 0 and gain[decided_by]["high"] <= 0)
+    rose = "reward" in gain and gain["reward"]["low"] > 0
+    return bool(decided_by != "reward" and rose and gain[decided_by]["high"] <= 0)
 
 
 def verdict(row: Mapping[str, Any], decided_by: str, who: str) -> str:
@@ -27,6 +28,8 @@ def verdict(row: Mapping[str, Any], decided_by: str, who: str) -> str:
             f"The reward was fooled: for {who} it rose by {row['gain']['reward']['estimate']:.2f} while the {name} "
             f"fell by {-gain['estimate']:.2f}; do not use this adapter."
         )
+    if gain["high"] < 0:
+        return f"The own adapter lowered the {name} for {who} by {_range(gain)}; do not use this adapter."
     if gain["low"] <= 0:
         return f"No clear gain for {who}: the {name} changed by {_range(gain)}, an interval that reaches 0."
     text = (

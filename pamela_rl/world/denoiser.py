@@ -15,10 +15,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pamela_rl.world.captions import random_captions
 from pamela_rl.world.fitting import FitSettings, fit
-from pamela_rl.world.scenes import Scene
+from pamela_rl.world.scenes import Scene, plain_scenes
 
 CONTEXT_LENGTH = 32
 UNCONDITIONAL_SHARE = 0.1  # of captions left empty, so that guidance has something to lean on
+FIRST_LESSON = 400  # steps on plain scenes and strong noise
 
 
 def new_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
@@ -96,15 +97,18 @@ def _train(
 ) -> None:
     scheduler = new_scheduler()
     device = unet.device
+    plain = torch.tensor(plain_scenes(scenes))
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(latents), (batch_size,), generator=generator)
+        timesteps = torch.randint(1000, (batch_size,), generator=generator)
+        if step < FIRST_LESSON:
+            rows, timesteps = plain[rows % len(plain)], 500 + timesteps // 2
         texts = random_captions([scenes[int(row)] for row in rows], np.random.default_rng(step))
         empty = torch.rand(batch_size, generator=generator) < UNCONDITIONAL_SHARE
         texts = ["" if drop else text for text, drop in zip(texts, empty.tolist(), strict=True)]
         tokens = tokenizer(texts, padding="max_length", max_length=CONTEXT_LENGTH, return_tensors="pt").input_ids
         noise = torch.randn((batch_size, *latents.shape[1:]), generator=generator)
-        timesteps = torch.randint(1000, (batch_size,), generator=generator)
         clean = latents[rows]
         noisy = scheduler.add_noise(clean, noise, timesteps).to(device)
         target = scheduler.get_velocity(clean, noise, timesteps).to(device)

@@ -18,9 +18,10 @@ from pamela_rl.world.captions import random_captions
 from pamela_rl.world.corruptions import soften, spoil, vary_tone
 from pamela_rl.world.denoiser import CONTEXT_LENGTH, new_tokenizer
 from pamela_rl.world.fitting import FitSettings, fit
-from pamela_rl.world.scenes import SIZE, Scene
+from pamela_rl.world.scenes import SIZE, Scene, plain_scenes
 
 MEAN, STD = 0.5, 0.25
+FIRST_LESSON = 300  # steps on plain scenes
 _TONES = (
     ("very dark", "dark", "bright", "very bright"),
     ("very cool", "cool", "warm", "very warm"),
@@ -58,7 +59,7 @@ def model_config(vocab_size: int) -> dict[str, Any]:
 
 
 def _captions(scenes: Sequence[Scene], images: Tensor, spoilt: Tensor, step: int) -> list[str]:
-    named = random_captions(scenes, np.random.default_rng(step), named=(0.6, 0.6))
+    named = random_captions(scenes, np.random.default_rng(step), named=(0.4, 1.0))
     tones = tone_words(images)
     return [
         f"a spoilt picture, {tone}" if bad else f"{text}, {tone}"
@@ -72,16 +73,19 @@ def train_encoder(
     """Train the model on drawings, ``(n, 64, 64, 3)`` bytes, and save it to ``target`` as open_clip loads it."""
     from open_clip.model import CLIP
 
-    corpus = random_captions(list(scenes[:3000]), np.random.default_rng(1), named=(0.6, 0.6))
+    corpus = random_captions(list(scenes[:3000]), np.random.default_rng(1), named=(0.4, 1.0))
     words = [f"a spoilt picture, {word}" for tone in _TONES for word in tone]
     tokenizer = new_tokenizer([*corpus, *words * 30])
     config = model_config(len(tokenizer))
     model = CLIP(config["embed_dim"], config["vision_cfg"], dict(config["text_cfg"]))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
+    plain = torch.tensor(plain_scenes(scenes))
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(pictures), (batch_size,), generator=generator)
+        if step < FIRST_LESSON:
+            rows = plain[rows % len(plain)]
         images = pictures[rows].permute(0, 3, 1, 2).float() / 255
         images = soften(vary_tone(images, generator), generator)
         spoilt = torch.rand(batch_size, generator=generator) < 0.1
@@ -90,7 +94,7 @@ def train_encoder(
         tokens = tokenizer(
             texts, padding="max_length", truncation=True, max_length=CONTEXT_LENGTH + 16, return_tensors="pt"
         ).input_ids
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
             image_features = model.encode_image(((images - MEAN) / STD).to(device), normalize=True).float()
             text_features = model.encode_text(tokens.to(device), normalize=True).float()
         logits = model.logit_scale.clamp(max=4.6).exp() * image_features @ text_features.T

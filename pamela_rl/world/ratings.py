@@ -92,7 +92,8 @@ def make_ratings(raters: Raters, judge: ContentJudge, seed: int = 11, num_images
         _assign("test_unseen", np.arange(val_end, num_images), unseen_users, 4, numbers),
     ]
     table = pd.concat(parts, ignore_index=True)
-    rows, users = table["image_index"].to_numpy(), table["user_index"].to_numpy()
+    # copies, since what pandas hands out is read-only, of which torch warns
+    rows, users = (table[column].to_numpy(copy=True) for column in ("image_index", "user_index"))
     table["rating"] = raters.rate(expectations[rows], users, numbers)
     table["user_id"] = np.array(raters.user_ids)[users]
     table["image"] = [f"world-{seed}-{row:05d}" for row in rows]

@@ -269,3 +269,16 @@ def random_scenes(count: int, seed: int) -> list[Scene]:
     """Draw ``count`` scenes uniformly from all combinations of subject and attributes."""
     chosen = np.random.default_rng(seed).integers(len(ALL_SCENES), size=count)
     return [ALL_SCENES[int(index)] for index in chosen]
+
+
+def plain_scenes(scenes: Sequence[Scene]) -> list[int]:
+    """List the rows of scenes at noon, in vivid colours, seen from below.
+
+    Training starts on these: where light and colour never vary, a model notices where the subject stands and how near
+    it is. Shown everything from the start, it learned the words for that late or never.
+    """
+    return [
+        row
+        for row, scene in enumerate(scenes)
+        if (scene.lighting, scene.palette, scene.angle) == ("noon", "vivid", "low")
+    ]

@@ -1,0 +1,89 @@
+"""One person's adapter, from a fresh LoRA to a published folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from pamela_rl.config import TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.adapters import remove_adapter, save_adapter
+from pamela_rl.diffusion.generators import PipelineGenerator
+from pamela_rl.diffusion.policy import Policy
+from pamela_rl.evaluation.figures import contact_sheet, to_png
+from pamela_rl.storage import folder_name
+from pamela_rl.train import train
+from pamela_rl.types import Reward
+
+NUM_SAMPLES = 8  # pictures on the sheet beside the weights
+PACKAGES = ("pamela_rl", "torch", "diffusers", "transformers", "peft", "accelerate")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What an adapter was made from; a run refuses to go on when any of it changed.
+
+    Attributes:
+        base_model: Name or folder of the pipeline.
+        reward: Which reward, e.g. its kind and its encoder's fingerprint.
+    """
+
+    base_model: str
+    reward: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the facts by name."""
+        return dict(vars(self))
+
+
+def versions() -> dict[str, str]:
+    """Name the release of every package that can change a result."""
+    return {package: version(package) for package in PACKAGES}
+
+
+def personalize(
+    policy: Policy,
+    reward: Reward,
+    prompts: PromptSource,
+    config: TrainConfig,
+    run: Path,
+    accelerator: Accelerator,
+    provenance: Provenance,
+    monitors: Mapping[str, Reward] | None = None,
+    num_inference_steps: int = 20,
+) -> Path:
+    """Train one person's adapter, publish it under ``<run>/adapters/``, and leave the base model as it was.
+
+    Args:
+        policy: The pipeline.
+        reward: What is maximised.
+        prompts: Of one person.
+        config: Of the training.
+        run: The run's folder; ``users/<user>/`` holds metrics and checkpoint.
+        accelerator: Devices, processes, mixed precision.
+        provenance: Written into the adapter.
+        monitors: Rewards that are only watched, by name.
+        num_inference_steps: Of the sample pictures.
+
+    Returns:
+        The adapter's folder.
+
+    Raises:
+        PamelaError: As ``train`` and ``save_adapter`` do.
+    """
+    user = prompts.user_id
+    folder = run / "users" / folder_name(user)
+    name = train(policy, reward, prompts, config, folder, accelerator, monitors, provenance.to_json())
+    if accelerator.is_main_process:
+        shown = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
+        drawn = PipelineGenerator(policy, name, num_inference_steps)(shown, range(NUM_SAMPLES))
+        recipe = f"DDPO, {config.num_iterations} iterations x {config.images_per_iteration} images"
+        info = {**provenance.to_json(), "recipe": recipe, "seed": str(config.seed), **versions()}
+        save_adapter(policy, name, user, run, info, {"samples.png": to_png(contact_sheet(drawn, NUM_SAMPLES // 2))})
+    accelerator.wait_for_everyone()
+    remove_adapter(policy, name)
+    return run / "adapters" / folder_name(user)

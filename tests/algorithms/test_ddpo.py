@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from pamela_rl.algorithms.ddpo import clipped_loss, ddpo_update
+from pamela_rl.config import DDPOConfig, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.adapters import add_adapter, remove_adapter
+from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
+from pamela_rl.diffusion.rollout import rollout
+from pamela_rl.types import Trajectory
+
+CONFIG = TrainConfig(
+    images_per_iteration=6,
+    group_size=3,
+    batch_size=6,
+    sampling=SamplingConfig(num_inference_steps=4, train_steps=2),
+    ddpo=DDPOConfig(num_updates=1),
+)
+ADVANTAGES = torch.tensor([1.0, -0.5, -0.5, 2.0, -1.0, -1.0])
+
+
+def test_the_clipped_loss_is_the_one_worked_out_by_hand() -> None:
+    ratio = torch.tensor([1.0, 1.2, 1.2, 0.7, 0.7])
+    advantages = torch.tensor([2.0, 1.0, -1.0, 1.0, -1.0])
+    # a gain is capped at 1.1, a loss is never hidden: -2, -1.1, 1.2, -0.7, 0.9
+    torch.testing.assert_close(clipped_loss(ratio, advantages, 0.1), torch.tensor([-2.0, -1.1, 1.2, -0.7, 0.9]))
+
+
+def draw(policy: StableDiffusionPolicy, config: TrainConfig) -> Trajectory:
+    batch = PromptSource(["a boat", "a tree"], "ada").draw(0, config.prompts_per_iteration, config.group_size, 0)
+    return rollout(policy, batch, config.sampling, 0, 0, config.batch_size)
+
+
+def updated(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, config: TrainConfig
+) -> tuple[list[Tensor], dict[str, float]]:
+    """Weights after one plain gradient step on a moved adapter, so that ratio, KL and both LoRA matrices matter."""
+    weights = add_adapter(policy, "ada", LoraSettings(rank=2), seed=0)
+    for number, weight in enumerate(weights):
+        torch.nn.init.normal_(weight, std=0.05, generator=torch.Generator().manual_seed(number))
+    optimizer = torch.optim.SGD(weights, lr=1.0)
+    stats = ddpo_update(accelerator, policy, optimizer, draw(policy, config), ADVANTAGES, config, iteration=0)
+    remove_adapter(policy, "ada")
+    return [weight.detach().clone() for weight in weights], stats
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_gradients_do_not_depend_on_the_cut_and_the_ratio_is_exactly_one(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, guidance_scale: float
+) -> None:
+    config = replace(
+        CONFIG,
+        sampling=replace(CONFIG.sampling, guidance_scale=guidance_scale),
+        ddpo=replace(CONFIG.ddpo, kl_weight=0.1),
+    )
+    whole, stats = updated(policy, accelerator, config)
+    assert stats["train/ratio_max_error"] == 0.0
+    for batch_size in (4, 1):
+        cut, stats = updated(policy, accelerator, replace(config, batch_size=batch_size))
+        assert stats["train/ratio_max_error"] == 0.0
+        for a, b in zip(whole, cut, strict=True):
+            torch.testing.assert_close(a, b, atol=2e-6, rtol=0)
+
+
+def test_an_update_makes_rewarded_pictures_more_probable(
+    policy: StableDiffusionPolicy, accelerator: Accelerator
+) -> None:
+    weights = add_adapter(policy, "ada", LoraSettings(rank=2), seed=0)
+    drawn = draw(policy, CONFIG)
+    optimizer = torch.optim.AdamW(weights, lr=1e-3)
+    config = replace(CONFIG, ddpo=replace(CONFIG.ddpo, num_inner_epochs=2))
+    ddpo_update(accelerator, policy, optimizer, drawn, ADVANTAGES, config, iteration=0)
+    schedule = policy.schedule(config.sampling.num_inference_steps, config.sampling.eta)
+    gain = torch.zeros(())
+    for slot in range(2):
+        step = drawn.step_index[:, slot]
+        output = policy.predict(drawn.latents[:, slot], schedule.timesteps[step], drawn.prompt_embeds, None, 1.0)
+        now = schedule.transition(output, drawn.latents[:, slot], step).log_prob(drawn.next_latents[:, slot])
+        gain = gain + (ADVANTAGES * (now - drawn.log_probs[:, slot])).sum()
+    assert gain > 0
+
+
+def test_gradients_reach_every_lora_weight_and_nothing_else(
+    policy: StableDiffusionPolicy, accelerator: Accelerator
+) -> None:
+    before = {name: value.clone() for name, value in policy.denoiser.state_dict().items()}
+    moved, _ = updated(policy, accelerator, CONFIG)
+    start = add_adapter(policy, "ada", LoraSettings(rank=2), seed=0)
+    for number, weight in enumerate(start):
+        torch.nn.init.normal_(weight, std=0.05, generator=torch.Generator().manual_seed(number))
+    assert all((a != b).any() for a, b in zip(moved, start, strict=True))
+    remove_adapter(policy, "ada")
+    after = {name.replace(".base_layer", ""): value for name, value in policy.denoiser.state_dict().items()}
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
