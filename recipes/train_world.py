@@ -44,7 +44,7 @@ class WorldTrainingConfig:
         seed: Of drawings and of initial weights.
         autoencoder: Length and rates of its training, batches of 32.
         judge: Of the content judge, batches of 128.
-        encoder: Of the open_clip model, batches of 192.
+        encoder: Of the open_clip model, batches of 128.
         denoiser: Of text encoder and UNet, batches of 96.
     """
 
@@ -53,8 +53,8 @@ class WorldTrainingConfig:
     seed: int = 1
     autoencoder: FitSettings = field(default_factory=lambda: _fit(3000, 2e-3, 0.998))
     judge: FitSettings = field(default_factory=lambda: _fit(700, 2e-3, 0.995))
-    encoder: FitSettings = field(default_factory=lambda: _fit(2000, 1.5e-3, 0.998))
-    denoiser: FitSettings = field(default_factory=lambda: _fit(3000, 1.5e-3, 0.999))
+    encoder: FitSettings = field(default_factory=lambda: _fit(900, 1.5e-3, 0.997))
+    denoiser: FitSettings = field(default_factory=lambda: _fit(4000, 1.5e-3, 0.999))
 
     def __post_init__(self) -> None:
         if self.num_scenes < 1000:
@@ -75,7 +75,7 @@ def train_world(config: WorldTrainingConfig) -> None:
     judge: ContentJudge = train_judge(pictures, scenes, config.judge, 128, work / "judge")
     judge.save(assets / "judge.safetensors")
     torch.manual_seed(config.seed + 2)
-    train_encoder(pictures, scenes, config.encoder, 192, work / "encoder", assets / "open_clip")
+    train_encoder(pictures, scenes, config.encoder, 128, work / "encoder", assets / "open_clip")
     torch.manual_seed(config.seed + 3)
     pipeline = train_pipeline(vae, encode(vae, pictures), scenes, config.denoiser, 96, work / "denoiser")
     pipeline.to(torch.float16).save_pretrained(assets / "pipeline", safe_serialization=True)

@@ -21,7 +21,7 @@ from pamela_rl.world.fitting import FitSettings, fit
 from pamela_rl.world.scenes import SIZE, Scene, plain_scenes
 
 MEAN, STD = 0.5, 0.25
-FIRST_LESSON = 300  # steps on plain scenes
+FIRST_LESSON = 200  # steps on plain scenes
 _TONES = (
     ("very dark", "dark", "bright", "very bright"),
     ("very cool", "cool", "warm", "very warm"),

@@ -14,6 +14,8 @@ from pamela_rl.world.captions import caption
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.scenes import ATTRIBUTES, SUBJECTS, Scene, draw_scenes, random_scenes
 
+GUIDANCE = 1.5
+
 
 @torch.no_grad()
 def draw_prompts(
@@ -52,29 +54,33 @@ def reconstruction_error(vae: Any, count: int = 400) -> float:
     return sum(errors) / len(errors)
 
 
+def followed(pipeline: Any, judge: ContentJudge, name: str, guidance_scale: float = 1.0, count: int = 200) -> float:
+    """Return the share of pictures that show the value of one attribute that their prompt names, and it alone."""
+    values = ATTRIBUTES[name]
+    scenes = [
+        Scene(**{**vars(scene), name: values[row % len(values)]}) for row, scene in enumerate(random_scenes(count, 55))
+    ]
+    prompts = [caption(scene, {name}) for scene in scenes]
+    shown = judge.see(draw_prompts(pipeline, prompts, guidance_scale=guidance_scale))[name]
+    return sum(a == scene.attribute(name) for a, scene in zip(shown, scenes, strict=True)) / count
+
+
 def measure_world(pipeline: Any, judge: ContentJudge, count: int = 400) -> dict[str, Any]:
     """Measure the shipped models.
 
     Returns:
         ``reconstruction_mae``; ``subject_seen``, the share of pictures whose subject the judge sees; ``variety``, the
         share of each value of each open attribute; ``followed``, for each attribute, the share of pictures that show
-        the value their prompt names.
+        the value their prompt names, and ``followed_guided``, the same with a guidance scale of 1.5.
     """
     seen = judge.see(sample_subjects(pipeline, count))
     asked = [SUBJECTS[row % len(SUBJECTS)] for row in range(count)]
     variety = {name: Counter(seen[name]) for name in ATTRIBUTES}
-    followed = {}
-    for name, values in ATTRIBUTES.items():
-        scenes = [
-            Scene(**{**vars(scene), name: values[row % len(values)]})
-            for row, scene in enumerate(random_scenes(200, 55))
-        ]
-        shown = judge.see(draw_prompts(pipeline, [caption(scene, {name}) for scene in scenes]))[name]
-        followed[name] = sum(a == scene.attribute(name) for a, scene in zip(shown, scenes, strict=True)) / len(scenes)
     return {
         "reconstruction_mae": round(reconstruction_error(pipeline.vae), 4),
         "subject_seen": sum(a == b for a, b in zip(seen["subject"], asked, strict=True)) / count,
         "spoilt": seen["condition"].count("spoilt") / count,
         "variety": {name: {v: variety[name][v] / count for v in values} for name, values in ATTRIBUTES.items()},
-        "followed": followed,
+        "followed": {name: followed(pipeline, judge, name) for name in ATTRIBUTES},
+        "followed_guided": {name: followed(pipeline, judge, name, GUIDANCE) for name in ATTRIBUTES},
     }
