@@ -37,15 +37,15 @@ class SamplingConfig:
         width: Pixels; None takes the model's own size.
     """
 
-    num_inference_steps: int = 12
+    num_inference_steps: int = 10
     eta: float = 1.0
     guidance_scale: float = 1.0
-    train_steps: int = 6
+    train_steps: int = 4
     height: int | None = None
     width: int | None = None
 
     def __post_init__(self) -> None:
-        _at_least("sampling.num_inference_steps", self.num_inference_steps, 2, "e.g. 12 for the world, 50 for SD 1.5")
+        _at_least("sampling.num_inference_steps", self.num_inference_steps, 2, "e.g. 10 for the world, 50 for SD 1.5")
         _require(0 < self.eta <= 1, f"sampling.eta is {self.eta}; DDPO needs 0 < eta <= 1: use 1.0.")
         _at_least("sampling.guidance_scale", self.guidance_scale, 1.0, "1 means no guidance")
         _require(
@@ -71,10 +71,10 @@ class DDPOConfig:
         zero_advantages: Control experiment: train on everything but the reward's signal.
     """
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     clip_range: float = 1e-3
     advantage_clip: float = 5.0
-    kl_weight: float = 0.0
+    kl_weight: float = 0.1
     max_grad_norm: float = 1.0
     weight_decay: float = 1e-4
     num_inner_epochs: int = 1
@@ -139,7 +139,7 @@ class TrainConfig:
         checkpoint_every: Iterations between two checkpoints.
     """
 
-    num_iterations: int = 25
+    num_iterations: int = 30
     images_per_iteration: int = 48
     group_size: int = 12
     seed: int = 0
@@ -151,7 +151,7 @@ class TrainConfig:
     reward: RewardSettings = field(default_factory=RewardSettings)
 
     def __post_init__(self) -> None:
-        _at_least("num_iterations", self.num_iterations, 1, "25 suffices in the world, 100 is usual for SD 1.5")
+        _at_least("num_iterations", self.num_iterations, 1, "30 suffices in the world, 100 is usual for SD 1.5")
         _at_least("group_size", self.group_size, 2, "a picture alone in its group teaches nothing")
         _at_least("images_per_iteration", self.images_per_iteration, self.group_size, "at least one whole group")
         _check_division("images_per_iteration", self.images_per_iteration, "group_size", self.group_size)

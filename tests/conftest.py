@@ -13,8 +13,13 @@ from accelerate import Accelerator
 
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
-from pamela_rl.world import load_judge, load_pipeline
+from pamela_rl.rewards.features import FeatureEncoder
+from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.world import ENCODER, load_judge, load_pipeline
 from pamela_rl.world.judge import ContentJudge
+from pamela_rl.world.learned import fit_reward
+from pamela_rl.world.raters import Raters, make_raters
+from pamela_rl.world.ratings import WorldRatings, make_ratings
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 
@@ -33,6 +38,28 @@ def policy() -> StableDiffusionPolicy:
 @pytest.fixture(scope="session")
 def content_judge() -> ContentJudge:
     return load_judge()
+
+
+@pytest.fixture(scope="session")
+def encoder() -> FeatureEncoder:
+    return FeatureEncoder.load(ENCODER)
+
+
+@pytest.fixture(scope="session")
+def raters() -> Raters:
+    return make_raters()
+
+
+@pytest.fixture(scope="session")
+def world_ratings(raters: Raters, content_judge: ContentJudge) -> WorldRatings:
+    """Six hundred rated pictures; read only."""
+    return make_ratings(raters, content_judge, num_images=600)
+
+
+@pytest.fixture(scope="session")
+def world_reward(world_ratings: WorldRatings, raters: Raters, encoder: FeatureEncoder) -> PersonalReward:
+    """The taste basis fitted to them; read only."""
+    return fit_reward(world_ratings, raters, encoder)[0]
 
 
 @pytest.fixture(scope="session")

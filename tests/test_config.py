@@ -15,7 +15,7 @@ from pamela_rl.errors import ConfigError
         (TrainConfig, {"group_size": 1}, "group_size is 1.*at least 2"),
         (TrainConfig, {"images_per_iteration": 2, "group_size": 4}, "at least 4"),
         (TrainConfig, {"num_iterations": 0}, "num_iterations is 0"),
-        (TrainConfig, {"ddpo": DDPOConfig(num_updates=7)}, "288 pairs.*use 6 or 8"),
+        (TrainConfig, {"ddpo": DDPOConfig(num_updates=7)}, "192 pairs.*use 6 or 8"),
         (SamplingConfig, {"eta": 0.0}, "eta is 0.0.*use 1.0"),
         (SamplingConfig, {"num_inference_steps": 4, "train_steps": 5}, "use 1 to 4"),
         (SamplingConfig, {"guidance_scale": 0.5}, "1 means no guidance"),

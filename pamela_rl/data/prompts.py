@@ -32,10 +32,10 @@ class PromptSource:
             DataError: The file is missing or holds no prompt.
         """
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors put a byte order mark in front
+        except (OSError, UnicodeDecodeError) as error:
             raise DataError(
-                f"cannot read the prompt file {path} ({error.strerror}); give one prompt a line."
+                f"cannot read the prompt file {path} ({error}); give one prompt a line, in UTF-8."
             ) from error
         return cls([line for line in lines if line.strip()], user_id)
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pamela_rl.data.checks import Problem, as_text, blank, refuse, row_number
+from pamela_rl.data.files import SUFFIXES, read_file, write_file
 from pamela_rl.errors import DataError, UnknownUserError
+
+__all__ = ["SPLITS", "SUFFIXES", "RatingScale", "RatingTable"]
 
 SPLITS = ("train", "val_seen", "val_unseen", "test_seen", "test_unseen")
 REQUIRED = ("user_id", "image", "rating")
-SUFFIXES = (".csv", ".parquet", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -46,47 +51,11 @@ class RatingTable:
     source: str = "the rating table"
 
     def __post_init__(self) -> None:
-        missing = [column for column in REQUIRED if column not in self.rows.columns]
-        if missing:
-            raise DataError(
-                f"{self.source} has no column {' and no column '.join(map(repr, missing))}; it has "
-                f"{', '.join(map(repr, self.rows.columns))}. Name the columns {', '.join(REQUIRED)}."
-            )
-        numbers = pd.to_numeric(self.rows["rating"], errors="coerce")
-        self._refuse(
-            ~numbers.between(self.scale.low, self.scale.high),
-            "rating",
-            f"ratings run from {self.scale.low:g} to {self.scale.high:g}; correct it or give the scale you used",
-        )
-        for column in ("user_id", "image"):
-            blank = self.rows[column].isna() | (self.rows[column].astype(str).str.strip() == "")
-            self._refuse(blank, column, "fill it in or remove the row")
-        if "split" in self.rows.columns:
-            self._refuse(~self.rows["split"].isin(SPLITS), "split", f"splits are {', '.join(SPLITS)}")
-        text = {column: self.rows[column].astype(str) for column in ("user_id", "image")}
-        object.__setattr__(self, "rows", self.rows.assign(rating=numbers.astype(float), **text))
-        if self.raters is not None:
-            object.__setattr__(self, "raters", self.raters.set_axis(self.raters.index.astype(str)))
-            self._refuse_double_raters()
-
-    def _refuse(self, bad: pd.Series[bool], column: str, remedy: str) -> None:
-        if bad.any():
-            place = int(bad.to_numpy().argmax())
-            value = self.rows[column].iloc[place]
-            raise DataError(
-                f"{self.source}, row {self._row_number(place)}: {column} is {value!r}; {remedy}."
-                + (f" ({int(bad.sum())} rows are wrong in this way.)" if bad.sum() > 1 else "")
-            )
-
-    def _refuse_double_raters(self) -> None:
-        index = pd.Index([]) if self.raters is None else self.raters.index
-        if index.has_duplicates:
-            twice = index[index.duplicated()][0]
-            raise DataError(f"the raters of {self.source} name user {twice!r} more than once; keep one row a person.")
-
-    def _row_number(self, place: int | np.integer[Any]) -> int:
-        label = self.rows.index[int(place)]  # parts of a table keep the row labels of the whole
-        return (int(str(label)) if pd.api.types.is_integer_dtype(self.rows.index) else place) + 1
+        require(self.rows, REQUIRED, self.source)
+        refuse(self.rows, rating_problems(self.rows, self.scale), self.source)
+        text = {column: as_text(self.rows[column]) for column in ("user_id", "image")}
+        object.__setattr__(self, "rows", self.rows.assign(rating=_numbers(self.rows["rating"]), **text))
+        object.__setattr__(self, "raters", by_user(self.raters, self.source))
 
     @classmethod
     def from_file(
@@ -97,25 +66,12 @@ class RatingTable:
         Raises:
             DataError: The file cannot be read, or a row is wrong; names file, row, value and remedy.
         """
-        file = Path(path)
-        _check_suffix(file)
-        try:
-            rows = _read(file)
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot read the ratings in {file} ({error}).") from error
-        return cls(rows, scale or RatingScale(), raters, str(file))
+        rows, _ = read_file(Path(path), ("user_id", "image"))
+        return cls(rows, scale or RatingScale(), raters, str(path))
 
     def to_file(self, path: str | Path) -> None:
         """Write the rows as CSV, Parquet or JSON lines, by the ending of ``path``; ``from_file`` reads them back."""
-        file = Path(path)
-        _check_suffix(file)
-        if file.suffix == ".csv":
-            self.rows.to_csv(file, index=False)
-        elif file.suffix == ".parquet":
-            self.rows.to_parquet(file, index=False)
-        else:
-            # 15 digits, the most pandas offers; its default of 10 would change ratings
-            self.rows.to_json(file, orient="records", lines=True, double_precision=15)
+        write_file(self.rows, Path(path))
 
     def check_images(self, folder: str | Path) -> None:
         """Open every picture once.
@@ -126,7 +82,7 @@ class RatingTable:
         first = (~self.rows["image"].duplicated()).to_numpy().nonzero()[0]
         for place in first:
             path = Path(folder) / str(self.rows["image"].iloc[place])
-            row = self._row_number(place)
+            row = row_number(self.rows, int(place))
             try:
                 with Image.open(path) as picture:
                     picture.load()
@@ -152,11 +108,7 @@ class RatingTable:
         Raises:
             DataError: There is no such split, or the table has no column ``split``.
         """
-        if name not in SPLITS:
-            raise DataError(f"there is no split {name!r}; splits are {', '.join(SPLITS)}.")
-        if "split" not in self.rows.columns:
-            raise DataError(f"{self.source} has no column 'split'; add one that names {', '.join(SPLITS)}.")
-        return replace(self, rows=self.rows[self.rows["split"] == name])
+        return replace(self, rows=rows_of_split(self.rows, name, self.source))
 
     def for_user(self, user_id: str) -> RatingTable:
         """Return one person's rows.
@@ -164,24 +116,82 @@ class RatingTable:
         Raises:
             UnknownUserError: Nobody of that id rated.
         """
-        rows = self.rows[self.rows["user_id"] == user_id]
-        if rows.empty:
-            some = ", ".join(self.user_ids[:5])
-            raise UnknownUserError(f"{self.source} has no ratings of user {user_id!r}; it has those of {some}, …")
-        return replace(self, rows=rows)
+        return replace(self, rows=rows_of_user(self.rows, user_id, self.source))
 
 
-def _check_suffix(file: Path) -> None:
-    if file.suffix not in SUFFIXES:
-        raise DataError(f"{file} ends in {file.suffix!r}; ratings are kept in {', '.join(SUFFIXES)}.")
+def require(rows: pd.DataFrame, columns: tuple[str, ...], source: str) -> None:
+    """Refuse a table without these columns.
+
+    Raises:
+        DataError: Names the columns that are missing and those that are there.
+    """
+    missing = [column for column in columns if column not in rows.columns]
+    if missing:
+        raise DataError(
+            f"{source} has no column {' and no column '.join(map(repr, missing))}; it has "
+            f"{', '.join(map(repr, rows.columns))}. Name the columns {', '.join(columns)}."
+        )
 
 
-def _read(file: Path) -> pd.DataFrame:
-    """Read ids as the text they are: '007' is not 7, and somebody may be called 'NA'."""
-    if file.suffix == ".csv":
-        ids = {"user_id": str, "image": str}
-        return pd.read_csv(file, dtype=ids, keep_default_na=False, na_values=[""], float_precision="round_trip")
-    if file.suffix == ".jsonl":
-        # dtype=False alone keeps "007" as text; the rating column is made numeric by the table
-        return pd.read_json(file, lines=True, dtype=False, convert_dates=False)
-    return pd.read_parquet(file)
+def rating_problems(rows: pd.DataFrame, scale: RatingScale) -> Iterator[Problem]:
+    """Find everything that can be wrong with ratings; the columns ``REQUIRED`` are there."""
+    numbers = _numbers(rows["rating"])
+    yield Problem(
+        "rating",
+        ~((numbers >= scale.low) & (numbers <= scale.high)),  # not a number is neither
+        f"ratings run from {scale.low:g} to {scale.high:g}; correct it or give the scale you used",
+    )
+    yield from identity_problems(rows, ("user_id", "image"))
+
+
+def identity_problems(rows: pd.DataFrame, ids: tuple[str, ...]) -> Iterator[Problem]:
+    """Find rows without an id, or of a split that is none."""
+    for column in ids:
+        yield Problem(column, blank(rows[column]), "fill it in or remove the row")
+    if "split" in rows.columns:
+        yield Problem("split", ~rows["split"].isin(SPLITS).to_numpy(dtype=bool), f"splits are {', '.join(SPLITS)}")
+
+
+def rows_of_split(rows: pd.DataFrame, name: str, source: str) -> pd.DataFrame:
+    """Return the rows of one split.
+
+    Raises:
+        DataError: There is no such split, or no column ``split``.
+    """
+    if name not in SPLITS:
+        raise DataError(f"there is no split {name!r}; splits are {', '.join(SPLITS)}.")
+    if "split" not in rows.columns:
+        raise DataError(f"{source} has no column 'split'; add one that names {', '.join(SPLITS)}.")
+    return rows[rows["split"] == name]
+
+
+def rows_of_user(rows: pd.DataFrame, user_id: str, source: str, content: str = "ratings") -> pd.DataFrame:
+    """Return one person's rows.
+
+    Raises:
+        UnknownUserError: There are none.
+    """
+    mine = rows[rows["user_id"] == user_id]
+    if mine.empty:
+        some = ", ".join(str(user) for user in rows["user_id"].drop_duplicates()[:5])
+        raise UnknownUserError(f"{source} has no {content} of user {user_id!r}; it has those of {some}, …")
+    return mine
+
+
+def _numbers(values: pd.Series[Any]) -> NDArray[np.float64]:
+    return pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def by_user(raters: pd.DataFrame | None, source: str) -> pd.DataFrame | None:
+    """Give a table of people text for an index.
+
+    Raises:
+        DataError: Somebody is there twice.
+    """
+    if raters is None:
+        return None
+    raters = raters.set_axis(pd.Index(as_text(raters.index.to_series()), name=raters.index.name))
+    if raters.index.has_duplicates:
+        twice = raters.index[raters.index.duplicated()][0]
+        raise DataError(f"the raters of {source} name user {twice!r} more than once; keep one row a person.")
+    return raters

@@ -31,10 +31,12 @@ class DemographicsCoding:
         categories: dict[str, tuple[str, ...]] = {}
         for column in [] if people is None else people.columns:
             values = people[column].dropna()  # type: ignore[index]
+            if values.empty:
+                continue  # nobody said: there is no centre, and no value to know again
             if pd.api.types.is_numeric_dtype(values):
                 spread = float(values.std(ddof=0))
                 numeric[str(column)] = (float(values.mean()), spread if spread > 0 else 1.0)
-            elif len(values):
+            else:
                 categories[str(column)] = tuple(sorted(values.astype(str).unique()))
         return cls(numeric, categories)
 
@@ -45,13 +47,13 @@ class DemographicsCoding:
 
     def encode(self, person: Mapping[str, Any] | None) -> Tensor:
         """Code one person, ``(dim,)``; the first entry is 1. What is missing, unknown or unheard of is zero."""
-        known = person or {}
+        known = {key: value for key, value in (person or {}).items() if not pd.isna(value)}
         row = [1.0]
         for column, (centre, spread) in self.numeric.items():
             value = float(pd.to_numeric(pd.Series([known.get(column)]), errors="coerce").iloc[0])
             row.append((value - centre) / spread if np.isfinite(value) else 0.0)
         for column, values in self.categories.items():
-            row += [1.0 if str(known.get(column)) == value else 0.0 for value in values]
+            row += [1.0 if column in known and str(known[column]) == value else 0.0 for value in values]
         return torch.tensor(row, dtype=torch.float64)
 
     def to_json(self) -> dict[str, Any]:

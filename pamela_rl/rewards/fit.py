@@ -150,7 +150,7 @@ def _train_network(
         network.eval()
         with torch.no_grad():
             error = mse_loss(predict(validation, torch.arange(len(validation)))[0], validation.ratings.float()).item()
-        bar.set_postfix(validation_error=f"{error:.3f}")
+        bar.set_postfix(refresh=False, validation_error=f"{error:.3f}")  # a refresh would ignore the delay
         patience = 0 if error < best else patience + 1
         if error < best:
             best, kept = error, copy.deepcopy(network.state_dict())

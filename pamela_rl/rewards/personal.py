@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -76,7 +77,7 @@ class PersonalReward:
         try:
             facts = json.loads((path / "reward.json").read_text(encoding="utf-8"))
             tensors = load_file(str(path / "reward.safetensors"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ConfigError(f"no personal reward can be read from {path} ({error}); fit one first.") from error
         if facts["encoder"] != encoder.fingerprint:
             raise ConfigError(

@@ -1,0 +1,105 @@
+"""Which of two pictures somebody preferred: one table, checked like ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from pamela_rl.data.checks import OnBadRow, Problem, SkippedRows, as_text, check_on_bad_row, log_skipped, refuse, screen
+from pamela_rl.data.files import read_file, write_file
+from pamela_rl.data.ratings import by_user, identity_problems, require, rows_of_split, rows_of_user
+
+CHOICES = ("a", "b", "tie")
+REQUIRED = ("user_id", "image_a", "image_b", "choice")
+IDS = ("user_id", "image_a", "image_b")
+
+
+@dataclass(frozen=True)
+class ChoiceTable:
+    """Choices between two pictures, one a row. A pair may come up again; every time it was asked counts.
+
+    ``choice`` is "a", "b" or "tie", in these letters alone. A tie is an answer ("neither, both alike") and is kept;
+    ``without_ties`` leaves them out for models that know only winners. A question that was not answered is no row.
+
+    Attributes:
+        rows: ``user_id``, ``image_a``, ``image_b`` (text), ``choice``, and where known ``prompt`` and ``split``.
+        raters: What people report of themselves, indexed by ``user_id``; missing values are ordinary.
+        source: Where the rows come from, for error messages.
+    """
+
+    rows: pd.DataFrame
+    raters: pd.DataFrame | None = None
+    source: str = "the table of choices"
+
+    def __post_init__(self) -> None:
+        require(self.rows, REQUIRED, self.source)
+        refuse(self.rows, choice_problems(self.rows), self.source)
+        text = {column: as_text(self.rows[column]) for column in (*IDS, "choice")}
+        object.__setattr__(self, "rows", self.rows.assign(**text))
+        object.__setattr__(self, "raters", by_user(self.raters, self.source))
+
+    @classmethod
+    def from_file(cls, path: str | Path, raters: pd.DataFrame | None = None) -> ChoiceTable:
+        """Read CSV, Parquet or JSON lines.
+
+        Raises:
+            DataError: The file cannot be read, or a row is wrong; names file, row, value and remedy.
+        """
+        return cls.screened(path, "stop", raters)[0]
+
+    @classmethod
+    def screened(
+        cls, path: str | Path, on_bad_row: OnBadRow = "skip", raters: pd.DataFrame | None = None
+    ) -> tuple[ChoiceTable, tuple[SkippedRows, ...]]:
+        """Read a file and return the rows that are right, with what was left out and why.
+
+        Raises:
+            DataError: The file cannot be read, or a row is wrong and ``on_bad_row`` is "stop".
+        """
+        check_on_bad_row(on_bad_row)
+        rows, broken = read_file(Path(path), (*IDS, "choice"), on_bad_row, "choices")
+        require(rows, REQUIRED, str(path))
+        rows, wrong = screen(rows, choice_problems(rows), str(path), on_bad_row)
+        log_skipped([*broken, *wrong])
+        return cls(rows, raters, str(path)), (*broken, *wrong)
+
+    def to_file(self, path: str | Path) -> None:
+        """Write the rows as CSV, Parquet or JSON lines, by the ending of ``path``; ``from_file`` reads them back."""
+        write_file(self.rows, Path(path))
+
+    @property
+    def user_ids(self) -> list[str]:
+        """Everyone who chose, in order of first appearance."""
+        return [str(user) for user in self.rows["user_id"].drop_duplicates()]
+
+    def split(self, name: str) -> ChoiceTable:
+        """Return the rows of one of the five splits.
+
+        Raises:
+            DataError: There is no such split, or the table has no column ``split``.
+        """
+        return replace(self, rows=rows_of_split(self.rows, name, self.source))
+
+    def for_user(self, user_id: str) -> ChoiceTable:
+        """Return one person's rows.
+
+        Raises:
+            UnknownUserError: Nobody of that id chose.
+        """
+        return replace(self, rows=rows_of_user(self.rows, user_id, self.source, "choices"))
+
+    def without_ties(self) -> ChoiceTable:
+        """Return the rows that have a winner."""
+        return replace(self, rows=self.rows[self.rows["choice"] != "tie"])
+
+
+def choice_problems(rows: pd.DataFrame) -> Iterator[Problem]:
+    """Find everything that can be wrong with choices; the columns ``REQUIRED`` are there."""
+    remedy = "choices are 'a', 'b' or 'tie'; correct it or remove the row"
+    yield Problem("choice", ~rows["choice"].isin(CHOICES).to_numpy(dtype=bool), remedy)
+    yield from identity_problems(rows, IDS)
+    same = (as_text(rows["image_a"]) == as_text(rows["image_b"])).to_numpy(dtype=bool)
+    yield Problem("image_b", same, "that is image_a too; a choice is between two pictures: correct or remove the row")

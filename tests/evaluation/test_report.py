@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pamela_rl.evaluation.compare import UserComparison, summarize
+from pamela_rl.evaluation.report import write_report
+
+USER = "<script>alert(1)</script>"
+PROMPT = "a \"boat\" & 'tree' <img src=x onerror=alert(2)>"
+TASTE = "<b>dark</b> & warm"
+CURVE: list[dict[str, Any]] = [
+    {"iteration": 0, "rollout/reward_mean": 1.0, "rollout/judge_mean": None, "train/kl_to_reference": 0.0},
+    {"iteration": 1, "rollout/reward_mean": 1.5, "rollout/judge_mean": 1.2, "train/kl_to_reference": 0.1},
+]
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and all text, as a browser would read them."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture
+def strange(by_hand: UserComparison) -> UserComparison:
+    images = {arm: torch.rand(4, 3, 8, 8) for arm in by_hand.images}
+    return replace(by_hand, user_id=USER, prompts=(PROMPT, PROMPT, "a tree", "a tree"), images=images)
+
+
+@pytest.fixture
+def folder(strange: UserComparison, tmp_path: Path) -> Path:
+    context = {"command": 'run --name "<i>x</i>"', "<u>versions</u>": "1"}
+    write_report(tmp_path, summarize([strange]), [strange], {USER: CURVE}, {USER: TASTE}, context)
+    return tmp_path
+
+
+@pytest.fixture
+def page(folder: Path) -> Page:
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_nothing_a_person_wrote_becomes_markup(page: Page) -> None:
+    assert not {"script", "b", "i", "u"} & {tag for tag, _ in page.tags}
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert USER in page.words
+    assert PROMPT in page.words
+    assert f"This person likes {TASTE}." in page.words
+    assert 'run --name "<i>x</i>"' in page.words
+    assert f"Own adapter: {PROMPT}, seed 2" in [a.get("alt") for tag, a in page.tags if tag == "img"]
+
+
+def test_the_page_fetches_nothing(folder: Path, page: Page) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"base64,[^\"]+", "", text))
+    assert not {"link", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
+    sources = [a[name] for _, a in page.tags for name in ("src", "href", "srcset", "data") if name in a]
+    assert sources
+    assert all(str(source).startswith("data:image/png;base64,") for source in sources)
+
+
+def test_the_page_holds_every_picture_of_every_arm_and_no_other(page: Page, strange: UserComparison) -> None:
+    shown = []
+    for tag, attributes in page.tags:
+        if tag == "img":
+            data = base64.b64decode(str(attributes["src"]).removeprefix("data:image/png;base64,"))
+            shown.append(torch.from_numpy(np.array(Image.open(io.BytesIO(data)))).permute(2, 0, 1).float() / 255)
+    wanted = [pictures[row] for pictures in strange.images.values() for row in range(4)]
+    assert all(min((picture - other).abs().max() for other in shown) <= 0.5001 / 255 for picture in wanted)
+    assert all(min((picture - other).abs().max() for other in wanted) <= 0.5001 / 255 for picture in shown)
+
+
+def test_the_page_tells_the_verdict_the_figures_and_the_curves(page: Page) -> None:
+    text = "".join(page.words)
+    assert text.count("The own adapter raised the true rating for") == 2
+    assert "+0.75[+0.50, +1.00]" in text
+    assert "1,200" in text
+    assert [a["aria-label"] for tag, a in page.tags if tag == "svg"] == [
+        "Scores while training",
+        "Distance from the base",
+    ]
+
+
+def test_the_figures_are_written_as_json_that_every_reader_understands(folder: Path, strange: UserComparison) -> None:
+    facts = json.loads((folder / "comparison.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert facts.pop("context") == {"command": 'run --name "<i>x</i>"', "<u>versions</u>": "1"}
+    assert facts == summarize([strange])
+
+
+def test_one_seed_a_prompt_and_no_curves_still_give_a_page(by_hand: UserComparison, tmp_path: Path) -> None:
+    single = replace(by_hand, prompts=("a", "b", "c", "d"))
+    report = write_report(tmp_path, summarize([single]), [single], {}, {}, {})
+    text = report.read_text(encoding="utf-8")
+    assert "nan" not in re.sub(r"base64,[^\"]+", "", text).lower()
+    assert "<svg" not in text
+    json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)

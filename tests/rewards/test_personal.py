@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from pamela_rl.errors import ConfigError, UnknownUserError
+from pamela_rl.rewards.features import FeatureEncoder
+from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.world.ratings import WorldRatings
+
+PROMPTS = ["a boat", "a tree, on the left", "a house", "a cactus"]
+USERS = ["rater-000", "rater-007", "rater-000", "rater-100"]
+
+
+@pytest.fixture
+def images(world_ratings: WorldRatings) -> Tensor:
+    return world_ratings.images[:4].clone()
+
+
+def test_a_reward_that_was_saved_gives_the_same_scores(
+    world_reward: PersonalReward, images: Tensor, tmp_path: Path
+) -> None:
+    world_reward.save(tmp_path / "reward")
+    again = PersonalReward.load(tmp_path / "reward", world_reward.encoder)
+    before, after = world_reward(images, PROMPTS, USERS), again(images, PROMPTS, USERS)
+    assert torch.equal(before.mean, after.mean)
+    assert before.std is not None
+    assert after.std is not None
+    assert torch.equal(before.std, after.std)
+    assert again.basis.user_ids == world_reward.basis.user_ids
+    assert again.basis.coding == world_reward.basis.coding
+    assert again.basis.noise_variance == world_reward.basis.noise_variance
+    person = {"age": 33, "region": "north"}
+    assert torch.equal(again.basis.prior(person).mean, world_reward.basis.prior(person).mean)
+    assert torch.equal(again.basis.prior(person).covariance, world_reward.basis.prior(person).covariance)
+
+
+def test_strange_ids_survive_saving(world_reward: PersonalReward, tmp_path: Path) -> None:
+    basis = world_reward.basis
+    for user in ("007", "NA", 'ä "quoted"\n'):
+        basis = basis.with_user(user, basis.posterior("rater-000"))
+    PersonalReward(world_reward.encoder, basis).save(tmp_path)
+    assert PersonalReward.load(tmp_path, world_reward.encoder).basis.user_ids == basis.user_ids
+
+
+def test_a_reward_of_another_encoders_features_is_refused(
+    world_reward: PersonalReward, encoder: FeatureEncoder, tmp_path: Path
+) -> None:
+    world_reward.save(tmp_path)
+    other = FeatureEncoder(encoder.model, None, [0.5] * 3, [0.25] * 3, "another")
+    with pytest.raises(
+        ConfigError, match=f"features of encoder {encoder.fingerprint}, not of another; give the encoder"
+    ):
+        PersonalReward.load(tmp_path, other)
+
+
+@pytest.mark.parametrize("damage", ["absent", "no weights", "weights cut short", "broken facts"])
+def test_a_reward_that_cannot_be_read_is_named(world_reward: PersonalReward, damage: str, tmp_path: Path) -> None:
+    folder = tmp_path / "reward"
+    if damage != "absent":
+        world_reward.save(folder)
+    weights = folder / "reward.safetensors"
+    if damage == "no weights":
+        weights.unlink()
+    elif damage == "weights cut short":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "broken facts":
+        (folder / "reward.json").write_text('{"kind": "taste', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"no personal reward can be read from .*reward \(.*\); fit one first"):
+        PersonalReward.load(folder, world_reward.encoder)
+
+
+def test_the_facts_beside_the_weights_are_plain_json(world_reward: PersonalReward, tmp_path: Path) -> None:
+    world_reward.save(tmp_path)
+    facts = json.loads((tmp_path / "reward.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert facts["encoder"] == world_reward.encoder.fingerprint
+    assert len(facts["user_ids"]) == 156
+
+
+def test_gradients_of_every_score_reach_its_own_pixels(world_reward: PersonalReward, images: Tensor) -> None:
+    images.requires_grad_()
+    output = world_reward(images, PROMPTS, USERS)
+    assert output.std is not None
+    for part in (output.mean, output.std):
+        (gradient,) = torch.autograd.grad(part[1], images, retain_graph=True)
+        assert gradient.isfinite().all()
+        assert gradient[1].abs().max() > 1e-6
+        assert gradient[[0, 2, 3]].abs().max() == 0
+
+
+def test_a_step_up_the_gradient_raises_the_score(world_reward: PersonalReward, images: Tensor) -> None:
+    images.requires_grad_()
+    before = world_reward(images, PROMPTS, USERS).mean
+    (gradient,) = torch.autograd.grad(before.sum(), images)
+    step = 0.05 * gradient / gradient.flatten(1).norm(dim=1)[:, None, None, None]
+    after = world_reward(images.detach() + step, PROMPTS, USERS).mean
+    assert (after > before).all()
+
+
+def test_a_picture_is_scored_alone_as_in_a_batch(world_reward: PersonalReward, images: Tensor) -> None:
+    together = world_reward(images, PROMPTS, USERS).mean
+    for row in range(4):
+        alone = world_reward(images[row : row + 1], PROMPTS[row : row + 1], USERS[row : row + 1]).mean
+        torch.testing.assert_close(alone[0], together[row], atol=1e-4, rtol=0)
+
+
+def test_an_unknown_user_is_answered_with_one_plain_sentence(world_reward: PersonalReward, images: Tensor) -> None:
+    sentence = (
+        r"^the reward does not know user 'eve'; it knows 156 people \(rater-000, rater-001, rater-002, …\)\. Show"
+    )
+    with pytest.raises(UnknownUserError, match=sentence):
+        world_reward(images, PROMPTS, [*USERS[:3], "eve"])
