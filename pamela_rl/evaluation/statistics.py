@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Array = NDArray[np.float64]
+NUM_DRAWS = 1000  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -36,24 +37,33 @@ def bootstrap_mean(values: Array, users: NDArray[np.int64], prompts: NDArray[np.
         prompts: Of which prompt, ``(n,)``.
         seed: Of the bootstrap.
     """
+    sums, counts = _cells(values, users, prompts)
+    people, most = sums.shape
     generator = np.random.default_rng(seed)
-    cells: list[tuple[Array, Array]] = []  # sum and count of each prompt, one pair of arrays a person
+    chosen = generator.integers(people, size=(NUM_DRAWS, people))
+    num_prompts = (counts > 0).sum(axis=1)[chosen][..., None]
+    rows = (generator.random((NUM_DRAWS, people, most)) * num_prompts).astype(np.int64)
+    drawn = np.arange(most) < num_prompts  # as many as the person has
+    total = (sums[chosen[..., None], rows] * drawn).sum(axis=2)
+    means = total / (counts[chosen[..., None], rows] * drawn).sum(axis=2)
+    low, high = np.quantile(means.mean(axis=1), [0.025, 0.975])
+    estimate = (sums.sum(axis=1) / counts.sum(axis=1)).mean()
+    return Interval(float(estimate), float(low), float(high))
+
+
+def _cells(values: Array, users: NDArray[np.int64], prompts: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Sum and count of each person's prompts, one row a person, filled up with zeros on the right."""
+    sums, counts = [], []
     for user in np.unique(users):
         mine = users == user
         _, place = np.unique(prompts[mine], return_inverse=True)
-        cells.append((np.bincount(place, values[mine]).astype(np.float64), np.bincount(place).astype(np.float64)))
-    draws = []
-    for _ in range(1000):
-        chosen = generator.integers(len(cells), size=len(cells))
-        means = []
-        for person in chosen:
-            sums, counts = cells[person]
-            rows = generator.integers(len(sums), size=len(sums))
-            means.append(sums[rows].sum() / counts[rows].sum())
-        draws.append(np.mean(means))
-    low, high = np.quantile(draws, [0.025, 0.975])
-    estimate = np.mean([sums.sum() / counts.sum() for sums, counts in cells])
-    return Interval(float(estimate), float(low), float(high))
+        sums.append(np.bincount(place, values[mine]))
+        counts.append(np.bincount(place))
+    most = max(map(len, counts))
+    padded = [
+        np.array([np.pad(row, (0, most - len(row))) for row in rows], dtype=np.float64) for rows in (sums, counts)
+    ]
+    return padded[0], padded[1]
 
 
 def wins(first: Array, second: Array) -> Array:
