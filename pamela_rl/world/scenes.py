@@ -105,12 +105,15 @@ class _Brush:
         return (self._x + x * self._scale) * _CANVAS, (self._y - y * self._scale) * _CANVAS
 
     def polygon(self, colour: Colour, *points: tuple[float, float]) -> None:
+        """Fill a polygon."""
         self._draw.polygon([self._at(*point) for point in points], fill=_rgb(self._paint(colour)))
 
     def box(self, colour: Colour, left: float, bottom: float, right: float, top: float) -> None:
+        """Fill an upright rectangle."""
         self.polygon(colour, (left, bottom), (right, bottom), (right, top), (left, top))
 
     def disc(self, colour: Colour, x: float, y: float, radius: float, height: float | None = None) -> None:
+        """Fill a disc, or an ellipse of another half height."""
         tall = radius if height is None else height
         (left, top), (right, bottom) = self._at(x - radius, y + tall), self._at(x + radius, y - tall)
         self._draw.ellipse((left, top, right, bottom), fill=_rgb(self._paint(colour)))
