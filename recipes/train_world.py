@@ -2,7 +2,7 @@
 
 python recipes/train_world.py --output_dir outputs/world
 
-About 40 minutes on two CPU cores; started again with the same command it goes on where it stopped. Each part leaves a
+Under two hours on two CPU cores by the time of a step (not yet timed as a whole); started again with the same command it goes on where it stopped. Each part leaves a
 log of its losses, ``<part>/<part>.jsonl``. ``contact_sheet.png`` shows what came of it, ``measurements.json`` how good
 it is. To ship the models, copy ``assets/`` over ``pamela_rl/world/assets/``.
 """
