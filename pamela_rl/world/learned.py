@@ -78,7 +78,7 @@ def measure(
     for split in ("val_seen", "test_seen", "val_unseen", "test_unseen"):
         table = ratings.table[ratings.table["split"] == split]
         tastes = _tastes(reward, features, ratings, raters, split)
-        rows = torch.from_numpy(table["image_index"].to_numpy())
+        rows = torch.from_numpy(table["image_index"].to_numpy(copy=True))
         users = table["user_index"].to_numpy()
         own = torch.stack([tastes[raters.user_ids[user]] for user in users])
         somebody_elses = torch.stack([tastes[raters.user_ids[user]] for user in mismatched(users)])
@@ -106,9 +106,9 @@ def _tastes(
     tastes = {}
     for user in users:
         mine = ratings.table[(ratings.table["split"] == source) & (ratings.table["user_id"] == user)].head(10)
-        rows = torch.from_numpy(mine["image_index"].to_numpy())
+        rows = torch.from_numpy(mine["image_index"].to_numpy(copy=True))
         person: dict[str, Any] = {str(k): v for k, v in raters.demographics.loc[user].to_dict().items()}
-        given = torch.from_numpy(mine["rating"].to_numpy())
+        given = torch.from_numpy(mine["rating"].to_numpy(copy=True))
         tastes[user] = fit_newcomer(basis, features[rows], given, person).mean
     return tastes
 

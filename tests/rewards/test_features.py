@@ -119,9 +119,10 @@ def test_the_fingerprint_follows_the_files(encoder: FeatureEncoder, tmp_path: Pa
     assert FeatureEncoder.load(copy).fingerprint != encoder.fingerprint
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "ViT-B-32", "empty"])
+@pytest.mark.parametrize("name", ["no-such-model", "ViT-B-32", "empty", "without-weights"])
 def test_an_encoder_whose_weights_cannot_be_had_is_refused_and_never_made_up(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    given = tmp_path / name if name == "empty" else name
+    shutil.copytree(ENCODER, tmp_path / "without-weights", ignore=shutil.ignore_patterns("*.safetensors"))
+    given = tmp_path / name if (tmp_path / name).is_dir() else name
     with pytest.raises(ConfigError, match=rf"open_clip model '.*{name}' cannot be loaded .* give a folder that holds"):
         FeatureEncoder.load(given)

@@ -93,7 +93,7 @@ def test_the_taste_basis_on_the_worlds_features_beats_the_mean_of_the_others(
         predictions.append((shared + design @ taste.mean).numpy())
     personal = measure("personal", people, np.stack(predictions))
     mean = measure("mean", people, mean_of_the_others(people))
-    assert personal.srocc[0] > mean.srocc[0] + 0.05  # 0.51 over 0.40, though the encoder has never seen a dog
+    assert personal.srocc[0] > mean.srocc[0] + 0.05  # 0.48 over 0.40, though the encoder has never seen a dog
 
 
 def _pictures(people: People, folder: Path) -> Tensor:

@@ -48,7 +48,6 @@ def test_only_candidates_are_chosen(world_ratings: WorldRatings, raters: Raters)
     assert len(distinct_users(raters, world_ratings.expectations, candidates, 1)) == 1
 
 
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 def test_a_personal_reward_stands_between_everybodys_and_the_noise_ceiling_on_new_pictures(
     world_ratings: WorldRatings, world_reward: PersonalReward, raters: Raters
 ) -> None:
