@@ -79,7 +79,7 @@ def measure(
         table = ratings.table[ratings.table["split"] == split]
         tastes = _tastes(reward, features, ratings, raters, split)
         rows = torch.from_numpy(table["image_index"].to_numpy(copy=True))
-        users = table["user_index"].to_numpy()
+        users = table["user_index"].to_numpy(copy=True)
         own = torch.stack([tastes[raters.user_ids[user]] for user in users])
         somebody_elses = torch.stack([tastes[raters.user_ids[user]] for user in mismatched(users)])
         base, part = shared[rows].double(), design[rows].double()
