@@ -17,7 +17,7 @@ from pamela_rl.diffusion.policy import Policy
 from pamela_rl.evaluation.figures import contact_sheet, to_png
 from pamela_rl.storage import folder_name
 from pamela_rl.train import train
-from pamela_rl.types import Reward
+from pamela_rl.types import Reward, Scorer
 
 NUM_SAMPLES = 8  # pictures on the sheet beside the weights
 PACKAGES = ("pamela_rl", "torch", "diffusers", "transformers", "peft", "accelerate")
@@ -53,7 +53,7 @@ def personalize(
     run: Path,
     accelerator: Accelerator,
     provenance: Provenance,
-    monitors: Mapping[str, Reward] | None = None,
+    monitors: Mapping[str, Scorer] | None = None,
     num_inference_steps: int = 20,
 ) -> Path:
     """Train one person's adapter, publish it under ``<run>/adapters/``, and leave the base model as it was.
@@ -66,7 +66,7 @@ def personalize(
         run: The run's folder; ``users/<user>/`` holds metrics and checkpoint.
         accelerator: Devices, processes, mixed precision.
         provenance: Written into the adapter.
-        monitors: Rewards that are only watched, by name.
+        monitors: What is only watched, by name.
         num_inference_steps: Of the sample pictures.
 
     Returns:

@@ -29,7 +29,7 @@ from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import ConfigError, TrainingError
 from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.tracking import RunLog
-from pamela_rl.types import PromptBatch, Reward, RewardOutput, Trajectory
+from pamela_rl.types import PromptBatch, Reward, RewardOutput, Scorer, Trajectory, Verdict, trainable
 
 RATIO_TOLERANCE = {"no": 0.0, "bf16": 0.05}  # of the ratio before the first update
 
@@ -41,7 +41,7 @@ def train(
     config: TrainConfig,
     folder: Path,
     accelerator: Accelerator,
-    monitors: Mapping[str, Reward] | None = None,
+    monitors: Mapping[str, Scorer] | None = None,
     facts: Mapping[str, str] | None = None,
 ) -> str:
     """Tune a fresh adapter on the policy to one person, or go on where ``folder`` stopped.
@@ -53,14 +53,14 @@ def train(
         config: Everything else about the run.
         folder: The person's own folder: ``run.json``, ``metrics.jsonl`` and ``checkpoint/``.
         accelerator: Devices, processes, mixed precision.
-        monitors: Rewards that are only watched, by name, e.g. ``judge``.
+        monitors: What is only watched, by name, e.g. ``judge``.
         facts: What must not change under a run, e.g. the base model's and the reward's names.
 
     Returns:
         The adapter's name on the denoiser.
 
     Raises:
-        ConfigError: Precision or number of processes do not fit.
+        ConfigError: Precision or number of processes do not fit, or the reward is a judge.
         CheckpointError: ``folder`` holds another run.
         TrainingError: Too many rewards or gradients are not finite; the last good state is saved.
     """
@@ -78,13 +78,16 @@ def train(
         batch = _share(whole, accelerator)
         with accelerator.autocast():
             trajectory = rollout(policy, batch, config.sampling, config.seed, iteration, config.batch_size)  # act
-        rewards = accelerator.gather(_cautious(_score(reward, trajectory, batch), config.reward))  # judge
+        output = trainable(_score(reward, trajectory, batch))
+        rewards = accelerator.gather(_cautious(output, config.reward))  # judge
         advantages = group_advantages(rewards, whole.group_ids.to(rewards.device))  # credit
         if config.ddpo.zero_advantages:
             advantages = torch.zeros_like(advantages)
         mine = advantages[batch.image_ids.to(advantages.device)]
         stats = ddpo_update(accelerator, policy, optimizer, trajectory, mine, config, iteration)  # learn
         metrics = _summary(rewards) | stats
+        for part, values in (output.parts or {}).items():
+            metrics[f"rollout/reward_{part}_mean"] = _mean(accelerator, values)
         for monitor, model in (monitors or {}).items():
             metrics[f"rollout/{monitor}_mean"] = _mean(accelerator, _score(model, trajectory, batch).mean)
         metrics["time/images_per_second"] = len(rewards) / (time.monotonic() - started)
@@ -135,7 +138,7 @@ def _share(whole: PromptBatch, accelerator: Accelerator) -> PromptBatch:
 
 
 @torch.no_grad()
-def _score(model: Reward, trajectory: Trajectory, batch: PromptBatch) -> RewardOutput:
+def _score(model: Scorer, trajectory: Trajectory, batch: PromptBatch) -> RewardOutput | Verdict:
     return model(trajectory.images, batch.prompts, batch.user_ids)
 
 

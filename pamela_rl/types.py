@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+
+from pamela_rl.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -16,14 +18,56 @@ class RewardOutput:
     Attributes:
         mean: Expected rating, in the units of the ratings the model learned from, ``(b,)``.
         std: How unsure the model is of ``mean`` (not the noise of a single rating), same units, ``(b,)``, or None.
+        parts: What ``mean`` is made of, by name, ``(b,)`` each, for the record; the same names every time, or None.
+    """
+
+    mean: Tensor
+    std: Tensor | None = None
+    parts: Mapping[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge says of a batch of pictures. Not a ``RewardOutput``, so that no training step takes it for one.
+
+    Attributes:
+        mean: Expected rating, in the units of the ratings the judge learned from, ``(b,)``.
+        std: How unsure the judge is of ``mean``, same units, ``(b,)``, or None.
     """
 
     mean: Tensor
     std: Tensor | None = None
 
 
+def trainable(output: RewardOutput | Verdict) -> RewardOutput:
+    """Return what a reward said; a judge's verdict is refused, so that nothing is trained against it.
+
+    Raises:
+        ConfigError: It is a verdict.
+    """
+    if isinstance(output, Verdict):
+        raise ConfigError(
+            "the reward to train against is a judge; give the personal reward, and the judge among the monitors."
+        )
+    return output
+
+
+class Scorer(Protocol):
+    """Anything that scores pictures for people, to be watched and compared; every ``Reward`` is one."""
+
+    def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput | Verdict:
+        """Score pictures.
+
+        Args:
+            images: RGB in [0, 1], ``(b, 3, height, width)``.
+            prompts: What was asked for, one a picture.
+            user_ids: For whom, one a picture.
+        """
+        ...
+
+
 class Reward(Protocol):
-    """Anything that scores pictures for people. This is all that training and evaluation know of a reward."""
+    """A scorer that may be trained against. This is all that training knows of a reward."""
 
     def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
         """Score pictures.

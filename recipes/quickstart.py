@@ -29,10 +29,11 @@ from pamela_rl.evaluation.text import summary_table
 from pamela_rl.personalize import Provenance, personalize, versions
 from pamela_rl.rewards.agreement import format_table
 from pamela_rl.rewards.features import FeatureEncoder
+from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.storage import ensure_writable, folder_name, write_text
 from pamela_rl.tracking import read_metrics
-from pamela_rl.types import Reward
+from pamela_rl.types import Scorer
 from pamela_rl.world import ENCODER, load_judge, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
 from pamela_rl.world.judge import ContentJudge, Faithfulness
@@ -79,7 +80,7 @@ class World:
     raters: Raters
     users: list[str]
     reward: PersonalReward
-    scorers: dict[str, Reward]
+    scorers: dict[str, Scorer]
 
 
 def fit_rewards(config: QuickstartConfig, raters: Raters, content: ContentJudge, encoder: FeatureEncoder) -> list[str]:
@@ -93,7 +94,7 @@ def fit_rewards(config: QuickstartConfig, raters: Raters, content: ContentJudge,
         print(f"\n   {title} ({split}), means over people with 95 % intervals:\n{format_table(results[split])}")
     rerate = rerate_correlation(ratings, raters)
     print(f"\n   When people rate the same picture twice, their two ratings correlate to {rerate:.2f}.")
-    users = distinct_users(raters, ratings.expectations, reward.basis.user_ids, config.num_users)
+    users = distinct_users(raters, ratings.expectations, reward.model.user_ids, config.num_users)
     print("\n2. A judge learns from other people and other pictures; no adapter is ever trained against it.")
     reward.save(folder / "personal")
     fit_judge(raters, users, content, encoder).save(folder / "judge")
@@ -114,10 +115,10 @@ def prepare(config: QuickstartConfig, accelerator: Accelerator) -> World:
         else:
             print(f"1. and 2. The rewards fitted earlier are in {folder}.")
     accelerator.wait_for_everyone()
-    reward, judge = (PersonalReward.load(folder / kind, encoder) for kind in ("personal", "judge"))
-    scorers: dict[str, Reward] = {
+    reward, other = (PersonalReward.load(folder / kind, encoder) for kind in ("personal", "judge"))
+    scorers: dict[str, Scorer] = {
         "reward": reward,
-        "judge": judge,
+        "judge": Judge.apart_from(reward, other),
         "true_rating": TrueRating(raters, content),
         "faithfulness": Faithfulness(content),
     }

@@ -142,6 +142,26 @@ def test_gradients_that_are_no_numbers_are_skipped(
     assert all(value.isfinite().all() for value in adapter_state(policy, name).values())
 
 
+def test_the_parts_of_a_reward_are_recorded_each_by_its_name(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    seen: list[tuple[float, float]] = []
+
+    def mixed(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+        dark, red = darkness(images, prompts, user_ids).mean, images[:, 0].mean(dim=(1, 2))
+        seen.append((float(dark.mean()), float(red[1:].mean())))
+        return RewardOutput(
+            dark + 2 * red, parts={"dark": dark, "hpsv2.1": red.index_fill(0, torch.tensor(0), torch.nan)}
+        )
+
+    train(policy, mixed, PROMPTS, replace(SHORT, num_iterations=2), tmp_path, accelerator)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    recorded = [(row["rollout/reward_dark_mean"], row["rollout/reward_hpsv2.1_mean"]) for row in rows]
+    assert recorded == [pytest.approx(pair) for pair in seen]
+    for row, (dark, red) in zip(rows, recorded, strict=True):
+        assert row["rollout/reward_mean"] == pytest.approx(dark + 2 * red, abs=0.1)
+
+
 @pytest.mark.parametrize("prompts", [[], ["a boat", " "]])
 def test_an_empty_prompt_list_is_refused(prompts: list[str]) -> None:
     with pytest.raises(DataError, match="at least one prompt and no empty ones"):

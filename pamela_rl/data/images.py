@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import posixpath
@@ -39,6 +40,14 @@ class ImageStore(Protocol):
         """Say why there is no such picture, as the end of a sentence, or None where there is one. Decodes nothing."""
         ...
 
+    def digest(self, image: str) -> str:
+        """Hash the bytes that ``open`` would decode, SHA-256 in hex; other bytes, another hash. Decodes nothing.
+
+        Raises:
+            DataError: It is missing, cannot be read, or is not inside the store.
+        """
+        ...
+
 
 class FolderImages:
     """Pictures and other files under a folder; ids are paths relative to it.
@@ -58,6 +67,12 @@ class FolderImages:
         _stop(image, self.refusal(image))
         with decoding(str(self._path(image))), open(self._path(image), "rb") as stream:
             return decode(stream)
+
+    def digest(self, image: str) -> str:
+        """Hash the picture's file, as ``ImageStore.digest``."""
+        _stop(image, self.refusal(image))
+        with decoding(str(self._path(image))), open(self._path(image), "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def refusal(self, image: str) -> str | None:
         """Say why there is no such picture, as the end of a sentence, or None."""
@@ -116,6 +131,12 @@ class ZipImages:
         _stop(image, self.refusal(image))
         with decoding(f"{self}/{image}"):
             return decode(io.BytesIO(self._zip.read(self._member(image))))
+
+    def digest(self, image: str) -> str:
+        """Hash the picture's file, as ``ImageStore.digest``."""
+        _stop(image, self.refusal(image))
+        with decoding(f"{self}/{image}"):
+            return hashlib.sha256(self._zip.read(self._member(image))).hexdigest()
 
     def refusal(self, image: str) -> str | None:
         """Say why there is no such picture, as the end of a sentence, or None."""

@@ -24,14 +24,33 @@ REQUIRED = ("user_id", "image", "rating")
 
 @dataclass(frozen=True)
 class RatingScale:
-    """The lowest and the highest rating a person could give."""
+    """What ratings can be.
+
+    Attributes:
+        low: The lowest.
+        high: The highest.
+        step: The distance between neighbours, 0 for a slider. None is 1 for scales of at least three whole numbers
+            (stars, 1 to 7), else 0.
+    """
 
     low: float = 1.0
     high: float = 5.0
+    step: float | None = None
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise DataError(f"the rating scale runs from {self.low} to {self.high}; the first must be lower.")
+        if self.step is not None and not 0 <= self.step <= self.high - self.low:
+            raise DataError(
+                f"the step of the rating scale is {self.step}; use 0 for a slider, or at most {self.high - self.low:g}."
+            )
+
+    @property
+    def resolution(self) -> float:
+        """The distance between neighbouring ratings, 0 for a slider."""
+        if self.step is None:
+            return 1.0 if self.high - self.low >= 2 and self.low == round(self.low) else 0.0
+        return self.step
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pamela_rl.evaluation.statistics import Interval, bootstrap_mean, distance, diversity, wins
-from pamela_rl.types import ImageGenerator, Reward
+from pamela_rl.types import ImageGenerator, Scorer
 
 BASE, OWN, OTHER = "base", "own", "other"
 DECIDING = ("true_rating", "judge", "reward")  # the first that is there decides who won
@@ -54,7 +54,7 @@ class UserComparison:
 
 
 def compare_user(
-    user_id: str, arms: Sequence[Arm], prompts: Sequence[str], seeds: Sequence[int], scorers: Mapping[str, Reward]
+    user_id: str, arms: Sequence[Arm], prompts: Sequence[str], seeds: Sequence[int], scorers: Mapping[str, Scorer]
 ) -> UserComparison:
     """Draw every arm on every (prompt, seed) and score the pictures as this person's.
 

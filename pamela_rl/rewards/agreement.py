@@ -2,106 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
+from pamela_rl.data.ratings import RatingScale
 from pamela_rl.errors import DataError
+from pamela_rl.rewards.calibration import LEVELS, coverage
+from pamela_rl.rewards.measures import Array, Score, bootstrap_mean, mae, pairwise_accuracy, places_by, plcc, srocc
+from pamela_rl.rewards.tables import estimate, lay_out, percentages, with_interval, without_nan
 
-Array = NDArray[np.float64]
-METRICS = ("srocc", "plcc", "pairwise")
-
-
-def plcc(predicted: Array, given: Array) -> float:
-    """Return Pearson's correlation; NaN where either side is constant."""
-    if np.ptp(predicted) == 0 or np.ptp(given) == 0:
-        return float("nan")
-    a, b = predicted - predicted.mean(), given - given.mean()
-    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
-
-
-def srocc(predicted: Array, given: Array) -> float:
-    """Return Spearman's rank correlation, ties at their mean rank; NaN where either side is constant."""
-    return plcc(rankdata(predicted), rankdata(given))
-
-
-def pairwise_accuracy(predicted: Array, given: Array) -> float:
-    """Return the share of pairs put in the right order.
-
-    Pairs that the person rated equal are left out; a pair predicted equal counts one half. NaN without any pair.
-    """
-    first, second = np.triu_indices(len(given), k=1)
-    wanted = np.sign(given[first] - given[second])
-    got = np.sign(predicted[first] - predicted[second])[wanted != 0]
-    wanted = wanted[wanted != 0]
-    return float(np.where(got == 0, 0.5, got == wanted).mean()) if len(wanted) else float("nan")
+WITHIN = f"within {'/'.join(f'{100 * level:.0f}' for level in LEVELS)} %"  # heading: share of ratings in each interval
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Means over people with 95 % bootstrap intervals over people.
+    """Means over people with 95 % bootstrap intervals over people: estimate, low, high.
 
     Attributes:
         name: Of the model.
         num_users: People with enough ratings to count.
-        srocc: Mean, low, high.
-        plcc: Mean, low, high.
-        pairwise: Mean, low, high.
+        srocc: Of each person's ratings with the predictions for that person.
+        plcc: The same, Pearson's.
+        pairwise: Share of a person's pairs put in the right order; pairs that the person rated equal are left out,
+            pairs predicted equal count one half.
+        mae: Mean absolute error, in the units of the ratings; says nothing of a model that predicts in others.
+        coverage: Share of ratings within the central interval of each level ("50", "80", "95"); None without stds.
     """
 
     name: str
     num_users: int
-    srocc: tuple[float, float, float]
-    plcc: tuple[float, float, float]
-    pairwise: tuple[float, float, float]
+    srocc: Score
+    plcc: Score
+    pairwise: Score
+    mae: Score
+    coverage: Mapping[str, Score] | None = None
 
-    def to_json(self) -> dict[str, object]:
-        """Return plain lists and numbers."""
-        return asdict(self)
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists and numbers, None for what could not be measured."""
+        return dict(without_nan(asdict(self)))
 
 
 def agreement(
-    name: str, predicted: Array, given: Array, users: NDArray[np.int64], min_ratings: int = 5, seed: int = 0
+    name: str,
+    predicted: Array,
+    given: Array,
+    users: NDArray[Any],
+    min_ratings: int = 5,
+    seed: int = 0,
+    std: Array | None = None,
+    scale: RatingScale | None = None,
 ) -> Agreement:
     """Measure a model person by person.
+
+    Nothing is pooled: a model that knows nothing but who rates high and who low has no agreement with anybody, though
+    its predictions correlate with the ratings of all people together.
+
+    People who gave every picture the same rating are left out of every column. Somebody for whom the model predicts
+    one and the same number counts with correlations of 0, so that every model is measured on the same people.
 
     Args:
         name: Of the model, for tables.
         predicted: One a rating, ``(n,)``.
-        given: The ratings, ``(n,)``.
+        given: The ratings, ``(n,)``. Give seen and unseen people, or pictures, in calls of their own.
         users: Who gave each, ``(n,)``.
         min_ratings: People with fewer ratings are left out.
         seed: Of the bootstrap.
-
-    People who gave every picture the same rating are left out. Somebody for whom the model predicts one and the same
-    number counts with correlations of 0, so that every model is measured on the same people.
+        std: Spread of single ratings around ``predicted``, rating units, ``(n,)``; None leaves out the coverage.
+        scale: What ratings can be; needed with ``std``.
 
     Raises:
-        DataError: A prediction is not a finite number.
+        DataError: A prediction is not a finite number, a std not a positive one, or there is a std but no scale.
+    """
+    finite(name, predicted)
+    covered = _covered(name, predicted, given, std, scale)
+    rows = []
+    for mine in places_by(users):
+        p, g = predicted[mine], given[mine]
+        if len(mine) >= min_ratings and np.ptp(g) > 0:
+            rows.append((srocc(p, g), plcc(p, g), pairwise_accuracy(p, g), mae(p, g), *covered[mine].mean(axis=0)))
+    table = np.nan_to_num(np.array(rows, dtype=np.float64).reshape(-1, 4 + covered.shape[1]), nan=0.0)
+    scores = [bootstrap_mean(column, seed) for column in table.T]
+    within = {f"{100 * level:.0f}": score for level, score in zip(LEVELS, scores[4:])}
+    return Agreement(name, len(table), scores[0], scores[1], scores[2], scores[3], within or None)
+
+
+def finite(name: str, predicted: Array) -> None:
+    """Refuse predictions that are not numbers.
+
+    Raises:
+        DataError: Names the model and counts them.
     """
     if not np.isfinite(predicted).all():
         bad = int((~np.isfinite(predicted)).sum())
         raise DataError(f"{bad} of {len(predicted)} predictions of {name!r} are not finite; look at the model.")
-    rows = []
-    for user in np.unique(users):
-        mine = users == user
-        p, g = predicted[mine], given[mine]
-        if mine.sum() >= min_ratings and np.ptp(g) > 0:
-            rows.append((srocc(p, g), plcc(p, g), pairwise_accuracy(p, g)))
-    table = np.nan_to_num(np.array(rows, dtype=np.float64).reshape(-1, len(METRICS)), nan=0.0)
-    intervals = [_interval(table[:, column], seed) for column in range(len(METRICS))]
-    return Agreement(name, len(table), intervals[0], intervals[1], intervals[2])
 
 
-def _interval(values: Array, seed: int, draws: int = 1000) -> tuple[float, float, float]:
-    if not len(values):
-        return float("nan"), float("nan"), float("nan")
-    chosen = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
-    low, high = np.quantile(values[chosen].mean(axis=1), [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
+def _covered(name: str, predicted: Array, given: Array, std: Array | None, scale: RatingScale | None) -> Array:
+    if std is None:
+        return np.empty((len(given), 0))
+    if scale is None:
+        raise DataError(f"there is a std of {name!r} but no scale; give the scale of the ratings, e.g. RatingScale().")
+    return coverage(predicted, std, given, scale)
 
 
 def mismatched(users: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
@@ -131,6 +136,8 @@ def noise_ceiling(
 ) -> Agreement:
     """Measure the true expected ratings as if they were a model's: no model does better but by luck.
 
+    Of real people the expectation is not known; see ``ceiling.implied_ceiling``.
+
     Args:
         expected: What each person would rate each picture on average, ``(n,)``.
         given: The ratings, ``(n,)``.
@@ -142,10 +149,14 @@ def noise_ceiling(
 
 
 def format_table(rows: Sequence[Agreement]) -> str:
-    """Lay out agreements as text, one model a line."""
-    width = max((len(row.name) for row in rows), default=0)
-    lines = [f"{'':{width}}  people  {'SROCC':^21}  {'PLCC':^21}  {'pairwise':^21}"]
+    """Lay out agreements as text, one model a line, at most 120 characters wide.
+
+    Correlations and accuracies carry their intervals; of errors and coverages only the estimate finds room.
+    """
+    cells = []
     for row in rows:
-        cells = [f"{m:.3f} [{low:.3f}, {high:.3f}]" for m, low, high in (row.srocc, row.plcc, row.pairwise)]
-        lines.append(f"{row.name:{width}}  {row.num_users:6d}  " + "  ".join(f"{cell:21}" for cell in cells))
-    return "\n".join(lines)
+        text = {"SROCC": with_interval(row.srocc), "PLCC": with_interval(row.plcc)}
+        text |= {"pairwise": with_interval(row.pairwise), "MAE": estimate(row.mae)}
+        text[WITHIN] = percentages(list((row.coverage or {}).values()))
+        cells.append((row.name, row.num_users, text))
+    return lay_out("people", cells)

@@ -1,21 +1,28 @@
-"""Fit a taste basis: the network by gradient descent, the prior over tastes by expectation maximisation."""
+"""Fit a taste basis by its marginal likelihood: the network first, then the prior over tastes that it implies."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 from tqdm.auto import tqdm
 
-from pamela_rl.errors import DataError, UnknownUserError
-from pamela_rl.rewards.demographics import DemographicsCoding
+from pamela_rl.errors import DataError
+from pamela_rl.rewards.evidence import LOGISTIC, Answers, Solution, batch_of, bend, collect, solve
+from pamela_rl.rewards.noise import Noise
+from pamela_rl.rewards.observations import hold_out_pictures
+from pamela_rl.rewards.preference import Observations, RatingData
+from pamela_rl.rewards.prior import fit_prior
 from pamela_rl.rewards.taste_basis import TasteBasis, TasteFeatures
+
+FEW_PICTURES = 500  # below, a network would learn the pictures by heart
+PEOPLE_A_STEP = 256
+PARTS_RATE = 0.03  # learning rate of prior and noise, at its highest
+CHECK_EVERY, PATIENCE = 10, 8  # steps between two looks at the validation ratings; looks without progress
 
 
 @dataclass(frozen=True)
@@ -24,205 +31,219 @@ class TasteBasisConfig:
 
     Attributes:
         taste_dim: Dimensions along which people differ.
-        num_epochs: Passes over the training ratings at most; the best on the validation ratings is kept.
-        learning_rate: Of AdamW.
-        batch_size: Ratings a step.
-        taste_penalty: Weight of the squared size of tastes while the network is trained.
-        num_em_steps: Rounds of expectation maximisation for the prior and the noise.
-        seed: Of initial weights and of the order of ratings.
+        hidden_dim: Width of the network.
+        num_layers: Hidden layers; 0 makes shared score and tastes linear in the features.
+        dropout: Of hidden units.
+        num_steps: Steps at most; the best on the validation ratings is kept.
+        learning_rate: Of AdamW for the network, at its highest.
+        weight_decay: Of AdamW.
+        weight_prior: Precision of the normal prior on linear weights, in units of standardised ratings and features.
+        noise_width: Spread of the logarithm of people's noise while the network is trained; learned afterwards.
+        seed: Of initial weights and dropout.
     """
 
     taste_dim: int = 16
-    num_epochs: int = 40
+    hidden_dim: int = 256
+    num_layers: int = 3
+    dropout: float = 0.5
+    num_steps: int = 400
     learning_rate: float = 3e-3
-    batch_size: int = 1024
-    taste_penalty: float = 2e-3
-    num_em_steps: int = 30
+    weight_decay: float = 0.02
+    weight_prior: float = 0.0
+    noise_width: float = 0.8
     seed: int = 0
 
-
-@dataclass(frozen=True)
-class Observations:
-    """Ratings as numbers: who, which row of the features, how much.
-
-    Attributes:
-        users: Row of each rater in the list of users, ``(n,)``.
-        images: Row of each picture in the features, ``(n,)``.
-        ratings: ``(n,)``.
-    """
-
-    users: Tensor
-    images: Tensor
-    ratings: Tensor
-
-    def __len__(self) -> int:
-        return len(self.ratings)
+    @classmethod
+    def for_pictures(cls, count: int, seed: int = 0) -> TasteBasisConfig:
+        """Return what suits this many training pictures: a network for many, a linear basis for few."""
+        if count >= FEW_PICTURES:
+            return cls(seed=seed)
+        return cls(
+            taste_dim=8, num_layers=0, num_steps=150, learning_rate=0.03, weight_decay=0.0, weight_prior=6.0, seed=seed
+        )
 
 
-def fit_taste_basis(
-    features: Tensor,
-    train: Observations,
-    validation: Observations | None,
-    user_ids: tuple[str, ...],
-    people: pd.DataFrame | None = None,
-    config: TasteBasisConfig | None = None,
-) -> TasteBasis:
+def fit_taste_basis(data: RatingData, config: TasteBasisConfig | int = 0) -> TasteBasis:
     """Learn what is shared, along which lines people differ, how tastes are spread, and each person's own.
 
+    Tastes are integrated out: the network, the noise of each person and what the basis cannot express maximise the
+    marginal likelihood of everybody's ratings and choices. The prior over tastes (its mean by demographics and its
+    covariance) follows by expectation maximisation.
+
     Args:
-        features: From the encoder, one row a picture, ``(m, feature_dim)``.
-        train: Ratings to learn from; standardisation uses their pictures alone.
-        validation: Ratings of the same people on other pictures; choose when to stop. None holds a tenth of the
-            training pictures out for that; tastes are then fitted to all of ``train``.
-        user_ids: The people that ``users`` count.
-        people: What they report, indexed by user id, or None.
-        config: Sizes and rates; None takes the usual ones.
+        data: Validation ratings choose when to stop and tell how far the basis is off on new pictures. Without them a
+            tenth of the training pictures is held out for that, unless the basis is linear.
+        config: Sizes and rates; a number takes what suits the data, with that seed.
 
     Raises:
         DataError: There is nothing to learn from, or to choose by.
     """
-    config = config or TasteBasisConfig()
-    learnt, chosen_by = (train, validation) if validation is not None else _hold_out(train, config.seed)
-    if not len(learnt) or not len(chosen_by):
-        raise DataError(f"there are {len(learnt)} training and {len(chosen_by)} validation ratings; both are needed.")
+    pictures = _seen_pictures(data)
+    if isinstance(config, int):
+        config = TasteBasisConfig.for_pictures(len(pictures), config)
+    learnt, held = data, data.validation
+    if held is None and config.num_layers and len(data.train):
+        train, held = hold_out_pictures(data.train, config.seed)
+        learnt = replace(data, train=train)
+    if not len(pictures) or (held is not None and not len(held)):
+        count = 0 if held is None else len(held)
+        raise DataError(f"there are {len(learnt.train)} training and {count} validation ratings; both are needed.")
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
         torch.manual_seed(config.seed)
-        network = TasteFeatures(features.shape[1], config.taste_dim)
-        shown = features[learnt.images.unique()]
-        spread = shown.std(dim=0, correction=0)
-        network.centre.copy_(shown.mean(dim=0))
+        network = _new_network(learnt, _seen_pictures(learnt), config)
+        noise = _Trainer(network, learnt, held, config).run()
+    return fit_prior(network, learnt, data, held, noise)
+
+
+def _seen_pictures(data: RatingData) -> Tensor:
+    parts = [data.train.images]
+    if data.choices is not None:
+        parts += [data.choices.first, data.choices.second]
+    return torch.cat(parts).unique()
+
+
+def _new_network(data: RatingData, pictures: Tensor, config: TasteBasisConfig) -> TasteFeatures:
+    """Standardise by training pictures and training ratings alone."""
+    shown = data.pictures.features[pictures].float()
+    network = TasteFeatures(shown.shape[1], config.taste_dim, config.hidden_dim, config.num_layers, config.dropout)
+    spread = shown.std(dim=0, correction=0)
+    if config.num_layers:
         # a feature that never varied in training says nothing: dividing by almost nothing would make it shout later
-        network.spread.copy_(torch.where(spread > 1e-3, spread, torch.ones_like(spread)))
-        nn.init.constant_(network.shared.bias, float(learnt.ratings.mean()))
-        _train_network(network, features, learnt, chosen_by, len(user_ids), config)
-    coding = DemographicsCoding.of(people)
-    reported = torch.stack([coding.encode(_person(people, user)) for user in user_ids])
-    return _fit_prior(network, features, train, user_ids, coding, reported, config.num_em_steps)
+        spread = torch.where(spread > 1e-3, spread, torch.ones_like(spread))
+    else:  # one scale for all keeps small directions small: the weight prior then prefers large ones
+        spread = spread.square().sum().sqrt().clamp(min=1e-6).expand_as(spread)
+    network.centre.copy_(shown.mean(dim=0))
+    network.spread.copy_(spread)
+    if len(data.train):
+        network.origin.copy_(data.train.ratings.mean())
+        network.unit.copy_(data.train.ratings.std(correction=0).clamp(min=1e-6))
+    if not config.num_layers:
+        nn.init.zeros_(network.shared.weight)
+        nn.init.normal_(network.taste.weight, std=0.2)
+        nn.init.zeros_(network.taste.bias)
+    nn.init.zeros_(network.shared.bias)
+    return network
 
 
-def _hold_out(train: Observations, seed: int) -> tuple[Observations, Observations]:
-    """Set the ratings of a tenth of the pictures apart."""
-    pictures = train.images.unique()
-    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))
-    apart = torch.isin(train.images, pictures[order[: -(-len(pictures) // 10)]])
-    kept, held = (Observations(train.users[m], train.images[m], train.ratings[m]) for m in (~apart, apart))
-    return kept, held
+class _Trainer:
+    """Maximises the marginal likelihood over the network and the noise."""
 
+    def __init__(
+        self, network: TasteFeatures, data: RatingData, held: Observations | None, config: TasteBasisConfig
+    ) -> None:
+        self.network, self.config, self.held, self.data = network, config, held, data
+        pictures = _seen_pictures(data)
+        place = torch.full((len(data.pictures),), -1).index_copy(0, pictures, torch.arange(len(pictures)))
+        answers = collect(data.train, data.choices)
+        second = torch.where(answers.is_choice, place[answers.second], -1)
+        self.answers = replace(answers, first=place[answers.first].clamp(min=0), second=second)
+        self.features = data.pictures.features[pictures].float()
+        self.unit = float(network.unit) ** 2  # of variances
+        self.floor = max(data.scale.resolution**2 / 12, 1e-5 * self.unit)  # what rounding to whole stars adds
+        # choices alone have no rating points: one unit is then one logit
+        start = math.log(0.5 * self.unit if len(data.train) else 0.5 * LOGISTIC**2)
+        self.parts = _Parts(len(data.user_ids), config.taste_dim + 1, start, math.log(0.1 * self.unit))
 
-def _person(people: pd.DataFrame | None, user_id: str) -> Mapping[str, Any] | None:
-    if people is None or user_id not in people.index:
-        return None
-    return {str(key): value for key, value in people.loc[user_id].to_dict().items()}
-
-
-def _train_network(
-    network: TasteFeatures, features: Tensor, train: Observations, validation: Observations, num_users: int,
-    config: TasteBasisConfig,
-) -> None:  # fmt: skip
-    tastes = nn.Embedding(num_users, config.taste_dim + 1)
-    nn.init.normal_(tastes.weight, std=0.1)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": network.parameters(), "weight_decay": 0.02},
-            {"params": tastes.parameters(), "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
-    )
-    steps = config.num_epochs * -(-len(train) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps)
-
-    def predict(part: Observations, rows: Tensor) -> tuple[Tensor, Tensor]:
-        shared, design = network(features[part.images[rows]])
-        taste = tastes(part.users[rows])
-        return shared + (design * taste).sum(dim=1), taste
-
-    best, kept, patience = float("inf"), copy.deepcopy(network.state_dict()), 0
-    bar = tqdm(range(config.num_epochs), desc="taste basis", unit="epoch", delay=2)
-    for _ in bar:
-        network.train()
-        for rows in torch.randperm(len(train)).split(config.batch_size):
-            output, taste = predict(train, rows)
-            loss = mse_loss(output, train.ratings[rows].float()) + config.taste_penalty * taste.square().sum(1).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+    def run(self) -> Noise:
+        """Train, put the best weights back, and return what was learned of noise."""
+        config = self.config
+        groups = [
+            {"params": self.network.parameters(), "weight_decay": config.weight_decay},
+            {"params": self.parts.parameters(), "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        rates = [config.learning_rate, PARTS_RATE]
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=config.num_steps)
+        best, kept, patience = float("inf"), self._state(), 0
+        bar = tqdm(range(config.num_steps), desc="taste basis", unit="step", delay=2)
+        for step in bar:
+            self._step(optimizer)
             schedule.step()
-        network.eval()
-        with torch.no_grad():
-            error = mse_loss(predict(validation, torch.arange(len(validation)))[0], validation.ratings.float()).item()
-        bar.set_postfix(refresh=False, validation_error=f"{error:.3f}")  # a refresh would ignore the delay
-        patience = 0 if error < best else patience + 1
-        if error < best:
-            best, kept = error, copy.deepcopy(network.state_dict())
-        if patience >= 8:
-            break
-    bar.close()
-    network.load_state_dict(kept)
-    network.eval().requires_grad_(False)
+            if self.held is None or (step + 1) % CHECK_EVERY:
+                continue
+            error = self._validation_error(self.held)
+            bar.set_postfix(refresh=False, validation_error=f"{error:.3f}")  # a refresh would ignore the delay
+            patience = 0 if error < best else patience + 1
+            if error < best:
+                best, kept = error, self._state()
+            if patience >= PATIENCE:
+                break
+        bar.close()
+        if self.held is not None:
+            self.network.load_state_dict(kept[0])
+            self.parts.load_state_dict(kept[1])
+        self.network.eval().requires_grad_(False)
+        return self._noise()
+
+    def _step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.network.train()
+        for people in torch.randperm(len(self.answers.people)).split(PEOPLE_A_STEP):
+            batch = batch_of(self.answers, people)
+            loss = self._solve(batch).negative_log_evidence.sum() + self._penalty(batch)
+            optimizer.zero_grad(set_to_none=True)
+            (loss / (batch.counts > 0).sum()).backward()
+            optimizer.step()
+
+    def _solve(self, batch: Answers) -> Solution:
+        shared, design = self.network(self.features)
+        noise, misfit, root = self._variances()[batch.people], self._misfit(), self.parts.log_spread.exp().diag()
+        means = self.parts.mean.expand(len(batch.people), -1)
+        if bool(batch.is_choice.any()):
+            with torch.no_grad():
+                for _ in range(2):
+                    believed = solve(batch, shared, design, means, root, noise, misfit)
+                    batch = bend(batch, believed, shared, design, noise + misfit)
+        return solve(batch, shared, design, means, root, noise, misfit)
+
+    def _variances(self) -> Tensor:
+        """Everybody's noise; it cannot be learned from choices alone."""
+        logs = self.parts.log_noise if len(self.data.train) else self.parts.log_noise.detach()
+        return logs.exp() + self.floor
+
+    def _misfit(self) -> Tensor:
+        """What repeats tell apart from the noise."""
+        if not self.answers.has_repeats:
+            return torch.zeros((), dtype=torch.float64)
+        return self.parts.log_misfit.exp()
+
+    def _penalty(self, batch: Answers) -> Tensor:
+        """The priors' part of the loss, for this share of the people."""
+        deviation = (self.parts.log_noise[batch.people] - self.parts.noise_centre) / self.config.noise_width
+        weights = self.network.taste.weight.square().sum() + self.network.shared.weight.square().sum()
+        share = len(batch.people) / len(self.answers.people)
+        return 0.5 * deviation.square().sum() + 0.5 * self.config.weight_prior * share * weights
+
+    @torch.no_grad()
+    def _validation_error(self, held: Observations) -> float:
+        self.network.eval()
+        means = self.parts.mean.repeat(len(self.parts.log_noise), 1)
+        means[self.answers.people] = self._solve(self.answers).means
+        images, rows = held.images.unique(return_inverse=True)
+        shared, design = self.network(self.data.pictures.features[images].float())
+        output = shared[rows] + (design[rows] * means[held.users]).sum(dim=1)
+        return float((output - held.ratings).square().mean())
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return copy.deepcopy(self.network.state_dict()), copy.deepcopy(self.parts.state_dict())
+
+    @torch.no_grad()
+    def _noise(self) -> Noise:
+        logs, centre = self.parts.log_noise, float(self.parts.noise_centre)
+        entries = torch.zeros(len(logs), dtype=torch.float64)
+        entries[self.answers.people] = (self.answers.counts > 0).double().sum(dim=1)
+        # the spread of people's noise is that of the estimates and what each estimate is unsure of
+        doubt = 1 / (entries / 2 + 1 / self.config.noise_width**2)
+        width = float(((logs - centre).square() + doubt).mean().sqrt()) if len(self.data.train) else 0.0
+        return Noise(self._variances().detach(), float(self._misfit()), centre, width, self.floor)
 
 
-@torch.no_grad()
-def _fit_prior(
-    network: TasteFeatures, features: Tensor, train: Observations, user_ids: tuple[str, ...],
-    coding: DemographicsCoding, reported: Tensor, num_steps: int,
-) -> TasteBasis:  # fmt: skip
-    """Expectation maximisation of the marginal likelihood for A, Sigma and the noise, given the network."""
-    shared, design = (part.double() for part in network(features.float()))
-    rows, target = design[train.images], train.ratings.double() - shared[train.images]
-    count, width = len(user_ids), rows.shape[1]
-    gram = torch.zeros(count, width, width, dtype=torch.float64)
-    gram.index_add_(0, train.users, rows[:, :, None] * rows[:, None, :])
-    moment = torch.zeros(count, width, dtype=torch.float64).index_add_(0, train.users, rows * target[:, None])
-    identity = torch.eye(width, dtype=torch.float64)
-    prior_map = torch.zeros(width, reported.shape[1], dtype=torch.float64)
-    covariance, noise = identity.clone(), float(target.var())
-    ridge = torch.eye(reported.shape[1], dtype=torch.float64)
-    ridge[0, 0] = 1e-6  # the mean taste is free; what follows from demographics must earn its place
-    for _ in range(num_steps):
-        means, covariances = _posteriors(gram, moment, prior_map, covariance, noise, reported)
-        deviation = means - reported @ prior_map.T
-        covariance = (covariances + deviation[:, :, None] * deviation[:, None, :]).mean(dim=0) + 1e-6 * identity
-        prior_map = torch.linalg.solve(reported.T @ reported + ridge, reported.T @ means).T
-        error = target - (rows * means[train.users]).sum(dim=1)
-        noise = float((error.square().sum() + (gram * covariances).sum()) / len(target))
-    means, covariances = _posteriors(gram, moment, prior_map, covariance, noise, reported)
-    return TasteBasis(network, coding, prior_map, covariance, noise, user_ids, means, covariances)
+class _Parts(nn.Module):
+    """What is learned beside the network: the prior's mean and spread, and everybody's noise."""
 
-
-def _posteriors(
-    gram: Tensor, moment: Tensor, prior_map: Tensor, covariance: Tensor, noise: float, reported: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Everyone's posterior at once: means ``(u, k + 1)`` and covariances ``(u, k + 1, k + 1)``."""
-    precision = torch.linalg.inv(covariance)
-    covariances = torch.linalg.inv(precision + gram / noise)
-    pull = (reported @ prior_map.T) @ precision + moment / noise
-    return torch.einsum("uij,uj->ui", covariances, pull), covariances
-
-
-def observations(table: pd.DataFrame, user_ids: tuple[str, ...], image_rows: Mapping[str, int]) -> Observations:
-    """Turn rows of a rating table into numbers.
-
-    Args:
-        table: ``user_id``, ``image``, ``rating``; every user must be among ``user_ids``.
-        user_ids: The order of users.
-        image_rows: Row of each image in the features.
-
-    Raises:
-        UnknownUserError: A rating is of somebody not among ``user_ids``.
-        DataError: A rated image has no row in the features.
-    """
-    strangers = sorted(set(table["user_id"]) - set(user_ids))
-    if strangers:
-        raise UnknownUserError(
-            f"{len(strangers)} people who rated are not among the {len(user_ids)} to fit, e.g. {strangers[0]!r}; "
-            "leave their ratings out (fit_newcomer takes them later) or add them."
-        )
-    unseen = sorted(set(table["image"]) - set(image_rows))
-    if unseen:
-        raise DataError(f"{len(unseen)} rated images have no features, e.g. {unseen[0]!r}; encode them first.")
-    order = {user: row for row, user in enumerate(user_ids)}
-    return Observations(
-        torch.tensor([order[user] for user in table["user_id"]]),
-        torch.tensor([image_rows[image] for image in table["image"]]),
-        torch.tensor(table["rating"].to_numpy(dtype="float64")),
-    )
+    def __init__(self, num_people: int, width: int, log_noise: float, log_misfit: float):
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(width, dtype=torch.float64))
+        self.log_spread = nn.Parameter(torch.zeros(width, dtype=torch.float64))
+        self.log_noise = nn.Parameter(torch.full((num_people,), log_noise, dtype=torch.float64))
+        self.noise_centre = nn.Parameter(torch.tensor(log_noise, dtype=torch.float64))
+        self.log_misfit = nn.Parameter(torch.tensor(log_misfit, dtype=torch.float64))

@@ -1,29 +1,55 @@
-"""The personal reward: an encoder and a head, as one callable that can be saved."""
+"""The personal reward: an encoder and a fitted model, as one callable that can be saved."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.demographics import DemographicsCoding
-from pamela_rl.rewards.features import FeatureEncoder
-from pamela_rl.rewards.taste_basis import TasteBasis, TasteFeatures
-from pamela_rl.storage import publish
+from pamela_rl.rewards.models import RESTORE
+from pamela_rl.rewards.preference import Encoder, Pictures, PreferenceModel
+from pamela_rl.storage import publish, recover
 from pamela_rl.types import RewardOutput
+
+
+@dataclass(frozen=True)
+class FittedOn:
+    """What a model learned from: what a judge of it must not have seen.
+
+    Attributes:
+        users: People whose ratings it learned from.
+        images: Pictures it was shown ratings of.
+        seed: Of the fit.
+    """
+
+    users: frozenset[str] = frozenset()
+    images: frozenset[str] = frozenset()
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists and numbers."""
+        return {"users": sorted(self.users), "images": sorted(self.images), "seed": self.seed}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> FittedOn:
+        """Read what ``to_json`` returned."""
+        return cls(frozenset(data["users"]), frozenset(data["images"]), int(data["seed"]))
 
 
 class PersonalReward:
     """Scores pictures for people, in the units of the ratings it was fitted to."""
 
-    def __init__(self, encoder: FeatureEncoder, basis: TasteBasis):
+    def __init__(self, encoder: Encoder, model: PreferenceModel, fitted_on: FittedOn | None = None):
         self.encoder = encoder
-        self.basis = basis
+        self.model = model
+        self.fitted_on = fitted_on or FittedOn()
 
     def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
         """Predict each person's rating of each picture.
@@ -39,41 +65,32 @@ class PersonalReward:
         Raises:
             UnknownUserError: The reward was not fitted to a person.
         """
-        # the head is small: it stays where it was fitted, and the features come to it
-        features = self.encoder.encode(images, prompts).to(self.basis.network.centre.device)
-        output = self.basis.predict(features, user_ids)
+        # the model is small: it stays on the CPU, where it was fitted, and the features come to it
+        output = self.model.predict(Pictures(self.encoder.encode(images, prompts).cpu()), list(user_ids))
         std = None if output.std is None else output.std.to(images.device)
         return RewardOutput(output.mean.to(images.device), std)
 
     def save(self, folder: str | Path) -> None:
         """Write ``reward.safetensors`` and ``reward.json``; the encoder stays where it is, named by its fingerprint."""
-        basis = self.basis
-        tensors = {f"network.{k}": v for k, v in basis.network.state_dict().items()}
-        tensors |= {
-            "prior_map": basis.prior_map,
-            "prior_covariance": basis.prior_covariance,
-            "means": basis.means,
-            "covariances": basis.covariances,
-        }
         with publish(Path(folder)) as target:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, str(target / "reward.safetensors"))
+            tensors = {name: value.contiguous() for name, value in self.model.tensors().items()}
+            save_file(tensors, str(target / "reward.safetensors"))
             facts = {
-                "kind": "taste basis",
+                "kind": type(self.model).__name__,
                 "encoder": self.encoder.fingerprint,
-                "noise_variance": basis.noise_variance,
-                "user_ids": list(basis.user_ids),
-                "demographics": basis.coding.to_json(),
+                "fitted_on": self.fitted_on.to_json(),
+                "model": self.model.facts(),
             }
             (target / "reward.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: str | Path, encoder: FeatureEncoder) -> PersonalReward:
+    def load(cls, folder: str | Path, encoder: Encoder) -> PersonalReward:
         """Read what ``save`` wrote.
 
         Raises:
             ConfigError: There is no reward there, or it was fitted on another encoder's features.
         """
-        path = Path(folder)
+        path = recover(Path(folder))
         try:
             facts = json.loads((path / "reward.json").read_text(encoding="utf-8"))
             tensors = load_file(str(path / "reward.safetensors"))
@@ -84,18 +101,8 @@ class PersonalReward:
                 f"the reward in {path} was fitted on features of encoder {facts['encoder']}, not of "
                 f"{encoder.fingerprint}; give the encoder it was fitted with, or fit it again."
             )
-        state = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
-        hidden, feature_dim = state["trunk.0.weight"].shape
-        network = TasteFeatures(feature_dim, len(state["taste.bias"]), hidden)
-        network.load_state_dict(state)
-        basis = TasteBasis(
-            network.eval().requires_grad_(False),
-            DemographicsCoding.from_json(facts["demographics"]),
-            tensors["prior_map"],
-            tensors["prior_covariance"],
-            facts["noise_variance"],
-            tuple(facts["user_ids"]),
-            tensors["means"],
-            tensors["covariances"],
-        )
-        return cls(encoder, basis)
+        if facts["kind"] not in RESTORE:
+            raise ConfigError(
+                f"the reward in {path} is of kind {facts['kind']!r}; this version knows {', '.join(RESTORE)}."
+            )
+        return cls(encoder, RESTORE[facts["kind"]](tensors, facts["model"]), FittedOn.from_json(facts["fitted_on"]))

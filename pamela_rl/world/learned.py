@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pamela_rl.rewards.agreement import Agreement, agreement, mismatched, noise_ceiling
+from pamela_rl.data.ratings import RatingScale
+from pamela_rl.rewards.agreement import Agreement, noise_ceiling
 from pamela_rl.rewards.features import FeatureEncoder, encode_all
-from pamela_rl.rewards.fit import TasteBasisConfig, fit_taste_basis, observations
-from pamela_rl.rewards.newcomer import fit_newcomer
-from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.rewards.fit import fit_taste_basis
+from pamela_rl.rewards.measure import Rated, controls, introduce_all, personal_agreement
+from pamela_rl.rewards.observations import observations
+from pamela_rl.rewards.personal import FittedOn, PersonalReward
+from pamela_rl.rewards.preference import Pictures, PreferenceModel, RatingData
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import Raters, make_raters
 from pamela_rl.world.ratings import WorldRatings, make_ratings
@@ -21,6 +25,21 @@ from pamela_rl.world.ratings import WorldRatings, make_ratings
 JUDGE_PEOPLE_SEED = 8  # other people than the reward learns from
 JUDGE_RATINGS_SEED = 12  # other pictures, other noise
 RATINGS_SHOWN_TO_JUDGE = 60  # of each person whose adapter it judges
+RATINGS_SHOWN = 10  # of newcomers, before they are measured
+
+
+def world_data(ratings: WorldRatings, raters: Raters, features: Tensor) -> RatingData:
+    """Return what models are fitted to: the training split, and ``val_seen`` to choose by."""
+    rows = {image: int(row) for image, row in zip(ratings.table["image"], ratings.table["image_index"], strict=True)}
+    train, validation = (ratings.table[ratings.table["split"] == split] for split in ("train", "val_seen"))
+    seen = tuple(sorted(train["user_id"].unique()))
+    return RatingData(
+        Pictures(features, ids=torch.arange(len(features))),
+        observations(train, seen, rows),
+        seen,
+        observations(validation, seen, rows),
+        people=raters.demographics,
+    )
 
 
 def fit_reward(
@@ -28,19 +47,10 @@ def fit_reward(
 ) -> tuple[PersonalReward, Tensor]:
     """Fit the taste basis on the training split; returns the reward and the features of all pictures, ``(n, d)``."""
     features = encode_all(encoder, ratings.images, ratings.prompts)
-    rows = {image: int(row) for image, row in zip(ratings.table["image"], ratings.table["image_index"], strict=True)}
-    train = ratings.table[ratings.table["split"] == "train"]
-    validation = ratings.table[ratings.table["split"] == "val_seen"]
-    seen = tuple(sorted(train["user_id"].unique()))
-    basis = fit_taste_basis(
-        features,
-        observations(train, seen, rows),
-        observations(validation, seen, rows),
-        seen,
-        raters.demographics,
-        TasteBasisConfig(seed=seed),
-    )
-    return PersonalReward(encoder, basis), features
+    model = fit_taste_basis(world_data(ratings, raters, features), seed)
+    used = ratings.table[ratings.table["split"].isin(["train", "val_seen"])]
+    fitted_on = FittedOn(frozenset(used["user_id"]), frozenset(used["image"]), seed)
+    return PersonalReward(encoder, model, fitted_on), features
 
 
 def fit_judge(
@@ -50,19 +60,18 @@ def fit_judge(
 
     Neither a rating nor a picture the reward was fitted to is among those the judge learns from.
     """
-    others = make_raters(seed=JUDGE_PEOPLE_SEED)
+    others = make_raters(seed=JUDGE_PEOPLE_SEED, called="other")
     ratings = make_ratings(others, content, seed=JUDGE_RATINGS_SEED, num_images=num_images)
     judge, features = fit_reward(ratings, others, encoder, seed=1)
-    basis = judge.basis
-    numbers = np.random.default_rng(JUDGE_RATINGS_SEED)
+    model, numbers = judge.model, np.random.default_rng(JUDGE_RATINGS_SEED)
     for user in user_ids:
-        shown = numbers.choice(len(ratings.images), RATINGS_SHOWN_TO_JUDGE, replace=False)
-        prompts = [ratings.prompts[int(row)] for row in shown]
-        expected = raters.true_expectations(ratings.images[torch.from_numpy(shown)], prompts, content)
+        shown = torch.from_numpy(numbers.choice(len(ratings.images), RATINGS_SHOWN_TO_JUDGE, replace=False))
+        expected = raters.true_expectations(
+            ratings.images[shown], [ratings.prompts[int(row)] for row in shown], content
+        )
         given = raters.rate(expected, np.full(len(shown), raters.index(user)), numbers)
-        posterior = fit_newcomer(basis, features[torch.from_numpy(shown)], torch.from_numpy(given))
-        basis = basis.with_user(user, posterior)
-    return PersonalReward(encoder, basis)
+        model = model.introduce(user, Pictures(features[shown]), torch.from_numpy(given), reported(raters, user))
+    return PersonalReward(encoder, model, judge.fitted_on)
 
 
 def measure(
@@ -71,46 +80,52 @@ def measure(
     """Measure the reward on the four held-out splits.
 
     Beside it stand the population's mean taste, a mismatched person's taste and the noise ceiling (the true
-    expectation, which no model can beat but by luck). Unseen people are first shown 10 of their validation ratings.
+    expectation, which no model can beat but by luck). Unseen people are first shown 10 of their ratings.
     """
-    shared, design = reward.basis.network(features.float())
     results = {}
     for split in ("val_seen", "test_seen", "val_unseen", "test_unseen"):
-        table = ratings.table[ratings.table["split"] == split]
-        tastes = _tastes(reward, features, ratings, raters, split)
-        rows = torch.from_numpy(table["image_index"].to_numpy(copy=True))
-        users = table["user_index"].to_numpy(copy=True)
-        own = torch.stack([tastes[raters.user_ids[user]] for user in users])
-        somebody_elses = torch.stack([tastes[raters.user_ids[user]] for user in mismatched(users)])
-        base, part = shared[rows].double(), design[rows].double()
-        given = table["rating"].to_numpy(dtype=np.float64)
-        predictions = {
-            "personal": base + (part * own).sum(1),
-            "population": base + part @ reward.basis.means.mean(dim=0),
-            "somebody else's": base + (part * somebody_elses).sum(1),
-        }
-        truth = ratings.expectations[rows, torch.from_numpy(users)].numpy()
-        models = [agreement(name, value.numpy(), given, users) for name, value in predictions.items()]
-        results[split] = [*models, noise_ceiling(truth, given, users)]
+        held = rated(ratings, features, split)
+        model = knowing(reward.model, ratings, raters, features, split)
+        results[split] = [
+            personal_agreement("personal", model, held, RatingScale()),
+            *controls(model, held, RatingScale()),
+            true_ceiling(ratings, raters, split),
+        ]
     return results
 
 
-def _tastes(
-    reward: PersonalReward, features: Tensor, ratings: WorldRatings, raters: Raters, split: str
-) -> Mapping[str, Tensor]:
-    basis = reward.basis
-    users = sorted(ratings.table.loc[ratings.table["split"] == split, "user_id"].unique())
-    if split.endswith("_seen") and not split.endswith("unseen"):
-        return {user: basis.posterior(user).mean for user in users}
-    source = "test_unseen" if split == "val_unseen" else "val_unseen"  # pictures of the other split
-    tastes = {}
-    for user in users:
-        mine = ratings.table[(ratings.table["split"] == source) & (ratings.table["user_id"] == user)].head(10)
-        rows = torch.from_numpy(mine["image_index"].to_numpy(copy=True))
-        person: dict[str, Any] = {str(k): v for k, v in raters.demographics.loc[user].to_dict().items()}
-        given = torch.from_numpy(mine["rating"].to_numpy(copy=True))
-        tastes[user] = fit_newcomer(basis, features[rows], given, person).mean
-    return tastes
+def rated(ratings: WorldRatings, features: Tensor, split: str) -> Rated:
+    """Return one split."""
+    table = ratings.table[ratings.table["split"] == split]
+    rows = table["image_index"].to_numpy(copy=True)
+    given = torch.from_numpy(table["rating"].to_numpy(dtype=np.float64, copy=True))
+    pictures = Pictures(features[torch.from_numpy(rows)], ids=torch.from_numpy(rows))
+    return Rated(pictures, given, table["user_id"].to_numpy(dtype=object), rows)
+
+
+def knowing(
+    model: PreferenceModel, ratings: WorldRatings, raters: Raters, features: Tensor, split: str,
+    count: int = RATINGS_SHOWN,
+) -> PreferenceModel:  # fmt: skip
+    """Introduce the newcomers of an unseen split by ``count`` of their ratings of the other unseen split's pictures."""
+    if not split.endswith("unseen"):
+        return model
+    shown = rated(ratings, features, "test_unseen" if split == "val_unseen" else "val_unseen")
+    people = sorted(set(ratings.table.loc[ratings.table["split"] == split, "user_id"]))
+    return introduce_all(model, shown, people, count, lambda user: reported(raters, user))
+
+
+def true_ceiling(ratings: WorldRatings, raters: Raters, split: str) -> Agreement:
+    """Measure the true expectations of a split as if they were a model's."""
+    table = ratings.table[ratings.table["split"] == split]
+    rows, users = (torch.from_numpy(table[column].to_numpy(copy=True)) for column in ("image_index", "user_index"))
+    truth, given = ratings.expectations[rows, users].numpy(), table["rating"].to_numpy(dtype=np.float64)
+    return replace(noise_ceiling(truth, given, users.numpy()), name=f"noise ceiling, {split}")
+
+
+def reported(raters: Raters, user_id: str) -> Mapping[str, Any]:
+    """Return what a person of the world reports."""
+    return {str(key): value for key, value in raters.demographics.loc[user_id].to_dict().items()}
 
 
 def rerate_correlation(ratings: WorldRatings, raters: Raters, num_pictures: int = 300) -> float:

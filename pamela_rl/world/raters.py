@@ -161,10 +161,10 @@ class TrueRating:
         return RewardOutput(expected[torch.arange(len(rows)), rows].float().to(images.device))
 
 
-def make_raters(count: int = 200, seed: int = 7) -> Raters:
+def make_raters(count: int = 200, seed: int = 7, called: str = "rater") -> Raters:
     """Draw people: demographics first, then tastes that partly follow from them."""
     generator = np.random.default_rng(seed)
-    ids = tuple(f"rater-{number:03d}" for number in range(count))
+    ids = tuple(f"{called}-{number:03d}" for number in range(count))
     people = pd.DataFrame(
         {
             "age": generator.integers(19, 61, count),

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
 from pamela_rl.rewards.demographics import DemographicsCoding
+from pamela_rl.rewards.noise import Noise
 from pamela_rl.rewards.taste_basis import TasteBasis, TasteFeatures
 
 WIDTH = 4  # a bias and three dimensions of taste
@@ -30,7 +33,9 @@ def small_basis() -> TasteBasis:
         coding=coding,
         prior_map=torch.randn(WIDTH, coding.dim, dtype=torch.float64),
         prior_covariance=spread_matrix(WIDTH),
-        noise_variance=0.37,
+        noise=Noise(
+            torch.tensor([0.37, 0.5, 0.2], dtype=torch.float64), misfit=0.1, centre=math.log(0.3), width=0.6, floor=0.02
+        ),
         user_ids=("a", "b", "c"),
         means=torch.randn(3, WIDTH, dtype=torch.float64),
         covariances=torch.stack([spread_matrix(WIDTH) for _ in range(3)]),

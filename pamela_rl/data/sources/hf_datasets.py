@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,30 @@ class DatasetImages:
 
     def open(self, image: str) -> Image.Image:
         """Decode one picture to RGB, as ``ImageStore.open``."""
+        with self._stream(image) as stream:
+            return decode(stream)
+
+    def digest(self, image: str) -> str:
+        """Hash the picture's encoded bytes, as ``ImageStore.digest``."""
+        with self._stream(image) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def refusal(self, image: str) -> str | None:
+        """Say why there is no such picture, as the end of a sentence, or None."""
+        return None if image in self._places else "no row of the dataset holds this picture; remove the row"
+
+    @contextmanager
+    def _stream(self, image: str) -> Iterator[io.BytesIO | io.BufferedReader]:
         if refusal := self.refusal(image):
             raise DataError(f"cannot open the image {image!r}: {refusal}.")
         part, row, column = self._places[image]
         encoded = part[row][column]
         with decoding(f"{image!r} in row {row + 1} of the dataset"):
             if encoded["bytes"] is not None:
-                return decode(io.BytesIO(encoded["bytes"]))
-            with Path(encoded["path"]).open("rb") as stream:
-                return decode(stream)
-
-    def refusal(self, image: str) -> str | None:
-        """Say why there is no such picture, as the end of a sentence, or None."""
-        return None if image in self._places else "no row of the dataset holds this picture; remove the row"
+                yield io.BytesIO(encoded["bytes"])
+            else:
+                with Path(encoded["path"]).open("rb") as stream:
+                    yield stream
 
 
 def read_hf_dataset(

@@ -1,0 +1,117 @@
+"""Features on disk by key, safe with several processes, with kills and with damage."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+STALE = 3600.0  # seconds after which a file that was not finished is taken to be a killed process's
+
+logger = logging.getLogger(__name__)
+
+
+class FeatureFiles:
+    """One encoder's features in a folder, or nothing at all without a folder.
+
+    A safetensors file a batch, with a key, a row and a checksum for every entry. A file appears whole under its name
+    and is never written to again, so there is nothing to lock, and it works on network disks, where SQLite does not;
+    one file an entry would be 70,000 small ones. The name is the hash of the keys, so two processes that compute the
+    same batch leave one file. Checksums stand in for waiting on the disk (fsync): what was lost is computed again.
+
+    Args:
+        root: Where encoders have their folders; made if need be.
+        identity: All that decides features beside the key. It is part of every checksum.
+    """
+
+    def __init__(self, root: str | Path | None, identity: str):
+        self._identity = identity
+        self._folder = None if root is None else Path(root) / hashlib.sha256(identity.encode()).hexdigest()[:32]
+        if self._folder is None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for partial in self._folder.glob(".*.partial"):
+                if time.time() - partial.stat().st_mtime > STALE:
+                    partial.unlink()
+        except FileNotFoundError:
+            pass  # another process tidied up first
+        except OSError as error:
+            self._give_up(error)
+
+    def find(self, keys: Collection[str]) -> dict[str, Tensor]:
+        """Return the rows of those keys that are there, ``(dim,)`` each, on the CPU. Damaged ones are removed."""
+        found: dict[str, Tensor] = {}
+        for file in sorted(self._folder.glob("*.safetensors")) if self._folder else ():
+            found |= {key: row.clone() for key, row in self._read(file).items() if key in keys}
+        return found
+
+    def save(self, features: Mapping[str, Tensor]) -> None:
+        """Keep rows, fp32, ``(dim,)`` each, by SHA-256 keys in hex. Warns once where that is not possible."""
+        if self._folder is None or not features:
+            return
+        keys = sorted(features)
+        content = save(
+            {
+                "keys": torch.stack([_as_bytes(key) for key in keys]),
+                "features": torch.stack([features[key] for key in keys]),
+                "checksums": torch.stack([_as_bytes(self._checksum(key, features[key])) for key in keys]),
+            }
+        )
+        name = hashlib.sha256("".join(keys).encode()).hexdigest()[:32]
+        partial = self._folder / f".{uuid.uuid4().hex}.partial"
+        try:
+            partial.write_bytes(content)
+            os.replace(partial, self._folder / f"{name}.safetensors")
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            self._give_up(error)
+
+    def _read(self, file: Path) -> dict[str, Tensor]:
+        """Return what is sound in a file; if not all of it is, leave only that on disk."""
+        try:
+            content = file.read_bytes()  # not mapped: a file cut short under a map would kill the process
+        except OSError:
+            return {}
+        try:
+            shard = load(content)
+            keys = [bytes(row.tolist()).hex() for row in shard["keys"]]
+            checksums = [bytes(row.tolist()).hex() for row in shard["checksums"]]
+            entries = list(zip(keys, shard["features"], checksums, strict=True))
+            sound = {key: row for key, row, checksum in entries if checksum == self._checksum(key, row)}
+            whole = len(sound) == len(entries) > 0
+        except Exception:  # whatever these bytes are, they are no file of ours
+            sound, whole = {}, False
+        if not whole:
+            with contextlib.suppress(OSError):
+                file.unlink()
+            self.save(sound)
+        return sound
+
+    def _checksum(self, key: str, row: Tensor) -> str:
+        facts = json.dumps([self._identity, key, str(row.dtype), list(row.shape)])
+        return hashlib.sha256(facts.encode() + row.numpy().tobytes()).hexdigest()
+
+    def _give_up(self, error: OSError) -> None:
+        logger.warning(
+            "features cannot be kept in %s (%s); going on without: they will be computed again next time. "
+            "Free the disk, or give another folder.",
+            self._folder,
+            error,
+        )
+        self._folder = None
+
+
+def _as_bytes(digest: str) -> Tensor:
+    return torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8)
