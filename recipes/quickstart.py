@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import indent
 
 from accelerate import Accelerator
 from command_line import run
@@ -91,7 +92,8 @@ def fit_rewards(config: QuickstartConfig, raters: Raters, content: ContentJudge,
     reward, features = fit_reward(ratings, raters, encoder)
     results = measure(reward, features, ratings, raters)
     for split, title in (("test_seen", "known people, new pictures"), ("test_unseen", "new people, 10 ratings shown")):
-        print(f"\n   {title} ({split}), means over people with 95 % intervals:\n{format_table(results[split])}")
+        table = indent(format_table(results[split]), "   ")
+        print(f"\n   {title} ({split}), means over people with 95 % intervals:\n{table}")
     rerate = rerate_correlation(ratings, raters)
     print(f"\n   When people rate the same picture twice, their two ratings correlate to {rerate:.2f}.")
     users = distinct_users(raters, ratings.expectations, reward.model.user_ids, config.num_users)

@@ -13,10 +13,12 @@ from pamela_rl.config import DDPOConfig, LoraSettings, RewardSettings, SamplingC
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
-from pamela_rl.errors import CheckpointError, DataError, TrainingError
+from pamela_rl.errors import CheckpointError, ConfigError, DataError, TrainingError
+from pamela_rl.rewards.judge import Judge
+from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.tracking import read_metrics
 from pamela_rl.train import train
-from pamela_rl.types import RewardOutput
+from pamela_rl.types import RewardOutput, Verdict
 
 SHORT = TrainConfig(
     num_iterations=3,
@@ -160,6 +162,41 @@ def test_the_parts_of_a_reward_are_recorded_each_by_its_name(
     assert recorded == [pytest.approx(pair) for pair in seen]
     for row, (dark, red) in zip(rows, recorded, strict=True):
         assert row["rollout/reward_mean"] == pytest.approx(dark + 2 * red, abs=0.1)
+
+
+def test_a_judge_is_watched(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, world_reward: PersonalReward, tmp_path: Path
+) -> None:
+    judge, seen = Judge(world_reward), []
+
+    def noting(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+        seen.append(float(judge(images, prompts, user_ids).mean.mean()))
+        return darkness(images, prompts, user_ids)
+
+    theirs = PromptSource(["a boat", "a tree", "a house"], "rater-007")
+    train(policy, noting, theirs, replace(SHORT, num_iterations=2), tmp_path, accelerator, monitors={"judge": judge})
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["rollout/judge_mean"] for row in rows] == [pytest.approx(mean, abs=1e-5) for mean in seen]
+
+
+def test_a_judge_is_not_trained_against(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, world_reward: PersonalReward, tmp_path: Path
+) -> None:
+    judge, theirs = Judge(world_reward), PromptSource(["a boat"], "rater-007")
+    with pytest.raises(ConfigError, match=r"the reward to train against is a judge; give the personal reward, and the"):
+        train(policy, judge, theirs, SHORT, tmp_path, accelerator)  # type: ignore[arg-type]
+    assert not read_metrics(tmp_path / "metrics.jsonl")
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_no_verdict_is_trained_against_whoever_gives_it(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    def verdict(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> Verdict:
+        return Verdict(darkness(images, prompts, user_ids).mean)
+
+    with pytest.raises(ConfigError, match="the reward to train against is a judge"):
+        train(policy, verdict, PROMPTS, SHORT, tmp_path, accelerator)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("prompts", [[], ["a boat", " "]])

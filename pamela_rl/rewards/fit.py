@@ -85,7 +85,7 @@ def fit_taste_basis(data: RatingData, config: TasteBasisConfig | int = 0) -> Tas
     if held is None and config.num_layers and len(data.train):
         train, held = hold_out_pictures(data.train, config.seed)
         learnt = replace(data, train=train)
-    if not len(pictures) or (held is not None and not len(held)):
+    if not len(_seen_pictures(learnt)) or (held is not None and not len(held)):
         count = 0 if held is None else len(held)
         raise DataError(f"there are {len(learnt.train)} training and {count} validation ratings; both are needed.")
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
@@ -228,13 +228,16 @@ class _Trainer:
 
     @torch.no_grad()
     def _noise(self) -> Noise:
-        logs, centre = self.parts.log_noise, float(self.parts.noise_centre)
-        entries = torch.zeros(len(logs), dtype=torch.float64)
-        entries[self.answers.people] = (self.answers.counts > 0).double().sum(dim=1)
+        centre = float(self.parts.noise_centre)
+        entries = torch.zeros(len(self.parts.log_noise), dtype=torch.float64)
+        rated = (self.answers.counts > 0) & ~self.answers.is_choice
+        entries[self.answers.people] = rated.double().sum(dim=1)
+        # who rated nothing was not trained, and is like the others
+        logs = torch.where(entries > 0, self.parts.log_noise, self.parts.noise_centre)
         # the spread of people's noise is that of the estimates and what each estimate is unsure of
         doubt = 1 / (entries / 2 + 1 / self.config.noise_width**2)
         width = float(((logs - centre).square() + doubt).mean().sqrt()) if len(self.data.train) else 0.0
-        return Noise(self._variances().detach(), float(self._misfit()), centre, width, self.floor)
+        return Noise(logs.exp() + self.floor, float(self._misfit()), centre, width, self.floor)
 
 
 class _Parts(nn.Module):

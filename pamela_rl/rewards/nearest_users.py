@@ -116,7 +116,7 @@ class NearestUsers:
 
     def predict_population(self, pictures: Pictures) -> Tensor:
         """Predict for somebody who has rated nothing, ``(b,)``: all surfaces count the same."""
-        nobody = self.rule.place(self.surfaces, *(torch.zeros(0, k, dtype=torch.float64) for k in ()))
+        nobody = self.rule.place(self.surfaces, self.surfaces[:0], self.surfaces.new_zeros(0))
         return self._rate(pictures, nobody.expand(len(pictures), -1))
 
     def introduce(

@@ -165,6 +165,7 @@ class PreferenceTransformer:
 
         Raises:
             UnknownUserError: The model does not know a person.
+            DataError: Metadata has other columns than the model was fitted to.
         """
         return RewardOutput(self._rate(pictures, self.people[rows_of(user_ids, self.user_ids)]))
 
@@ -192,6 +193,11 @@ class PreferenceTransformer:
         codes = pictures.metadata
         if codes is None or not columns:
             codes = torch.zeros(len(pictures), columns, dtype=torch.int64)
+        if codes.shape[1] != columns:
+            raise DataError(
+                f"pictures have {codes.shape[1]} columns of metadata, but the transformer was fitted to {columns}; "
+                "code the same ones, or give None where nothing is known."
+            )
         return self.network(pictures.features, people, codes)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -211,7 +217,9 @@ class PreferenceTransformer:
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> PreferenceTransformer:
         """Return the model that ``tensors`` and ``facts`` describe."""
-        sizes: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts["shape"].items()}
+        sizes: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in facts["shape"].items()
+        }
         network = PreferenceNetwork(TransformerShape(**sizes)).eval().requires_grad_(False)
         prefix = "network."
         network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})

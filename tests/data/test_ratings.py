@@ -128,6 +128,32 @@ def test_a_scale_that_runs_backwards_is_refused() -> None:
         RatingScale(5, 1)
 
 
+@pytest.mark.parametrize(
+    ("scale", "resolution"),
+    [
+        (RatingScale(), 1.0),  # stars
+        (RatingScale(1, 7), 1.0),
+        (RatingScale(0, 10), 1.0),
+        (RatingScale(0, 2), 1.0),
+        (RatingScale(0, 1), 0.0),  # shares of one: a slider
+        (RatingScale(0.5, 5), 0.0),
+        (RatingScale(1, 5, 0.5), 0.5),
+        (RatingScale(0, 1, 1), 1.0),  # liked or not
+        (RatingScale(1, 5, 0), 0.0),
+    ],
+)
+def test_neighbouring_ratings_are_as_far_apart_as_the_scale_says_or_looks(
+    scale: RatingScale, resolution: float
+) -> None:
+    assert scale.resolution == resolution
+
+
+@pytest.mark.parametrize("step", [-1, 4.5, float("nan")])
+def test_a_step_that_fits_no_scale_is_refused(step: float) -> None:
+    with pytest.raises(DataError, match=rf"step of the rating scale is {step}; use 0 for a slider, or at most 4\."):
+        RatingScale(1, 5, step)
+
+
 def save_pictures(folder: Path) -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3)).astype(np.uint8))
     picture.save(folder / "x.png")

@@ -79,9 +79,7 @@ def test_one_more_rating_teaches_the_same_as_all_at_once(small_basis: TasteBasis
     same(step_by_step, fit_newcomer(small_basis, shown, ratings, {"age": 30}))
 
 
-def brute_force(
-    basis: TasteBasis, posterior: Posterior, candidates: Pictures, pool: Pictures
-) -> NDArray[np.float64]:
+def brute_force(basis: TasteBasis, posterior: Posterior, candidates: Pictures, pool: Pictures) -> NDArray[np.float64]:
     """Variance of how the pool's pictures compare with one another, after a rating of each candidate."""
     covariance = posterior.covariance.numpy()
     noise = float(posterior.noise_variance) + posterior.misfit

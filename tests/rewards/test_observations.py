@@ -12,9 +12,15 @@ ROWS = {"x": 5, "y": 9}
 
 
 def test_rows_of_a_table_become_numbers() -> None:
-    table = pd.DataFrame({"user_id": ["b", "a", "b"], "image": ["y", "x", "y"], "rating": [4, 2, 0.25]}, index=[10, 3, 3])
+    table = pd.DataFrame(
+        {"user_id": ["b", "a", "b"], "image": ["y", "x", "y"], "rating": [4, 2, 0.25]}, index=[10, 3, 3]
+    )
     seen = observations(table, ("a", "b"), ROWS)
-    assert (seen.users.tolist(), seen.images.tolist(), seen.ratings.tolist()) == ([1, 0, 1], [9, 5, 9], [4.0, 2.0, 0.25])
+    assert (seen.users.tolist(), seen.images.tolist(), seen.ratings.tolist()) == (
+        [1, 0, 1],
+        [9, 5, 9],
+        [4.0, 2.0, 0.25],
+    )
     assert seen.ratings.dtype == torch.float64
     second = seen[torch.tensor([1])]
     assert (second.users.tolist(), second.images.tolist(), second.ratings.tolist()) == ([0], [5], [2.0])
@@ -22,7 +28,12 @@ def test_rows_of_a_table_become_numbers() -> None:
 
 def test_choices_become_numbers_from_one_for_a_to_nought_for_b() -> None:
     table = pd.DataFrame(
-        {"user_id": ["b", "a", "a"], "image_a": ["y", "x", "x"], "image_b": ["x", "y", "y"], "choice": ["a", "b", "tie"]},
+        {
+            "user_id": ["b", "a", "a"],
+            "image_a": ["y", "x", "x"],
+            "image_b": ["x", "y", "y"],
+            "choice": ["a", "b", "tie"],
+        },
         index=[7, 7, 1],
     )
     made = choices(table, ("a", "b"), ROWS)
@@ -47,7 +58,9 @@ def test_a_picture_without_features_is_refused(column: str) -> None:
     sentence = r"1 rated images have no features, e\.g\. 'z'; encode them first"
     with pytest.raises(DataError, match=sentence):
         observations(table, ("b",), ROWS)
-    chosen = pd.DataFrame({"user_id": ["b"], "image_a": ["x"], "image_b": ["y"], "choice": ["a"]}).assign(**{column: "z"})
+    chosen = pd.DataFrame({"user_id": ["b"], "image_a": ["x"], "image_b": ["y"], "choice": ["a"]}).assign(
+        **{column: "z"}
+    )
     with pytest.raises(DataError, match=sentence):
         choices(chosen, ("b",), ROWS)
 

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from pamela_rl.errors import ConfigError, UnknownUserError
+from pamela_rl.rewards.demographics import DemographicsCoding
 from pamela_rl.rewards.features import FeatureEncoder
-from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.rewards.personal import FittedOn, PersonalReward
+from pamela_rl.rewards.taste_basis import TasteBasis
+from pamela_rl.rewards.transformer import PreferenceNetwork, PreferenceTransformer, TransformerShape, code_person
 from pamela_rl.world.ratings import WorldRatings
 
 PROMPTS = ["a boat", "a tree, on the left", "a house", "a cactus"]
@@ -31,20 +34,69 @@ def test_a_reward_that_was_saved_gives_the_same_scores(
     assert before.std is not None
     assert after.std is not None
     assert torch.equal(before.std, after.std)
-    assert again.basis.user_ids == world_reward.basis.user_ids
-    assert again.basis.coding == world_reward.basis.coding
-    assert again.basis.noise_variance == world_reward.basis.noise_variance
-    person = {"age": 33, "region": "north"}
-    assert torch.equal(again.basis.prior(person).mean, world_reward.basis.prior(person).mean)
-    assert torch.equal(again.basis.prior(person).covariance, world_reward.basis.prior(person).covariance)
+    assert again.fitted_on == world_reward.fitted_on
+    first, second = taste_basis(world_reward), taste_basis(again)
+    assert (first.user_ids, first.coding) == (second.user_ids, second.coding)
+    assert torch.equal(first.noise_std(USERS), second.noise_std(USERS))
+    for ours, theirs in zip(*(basis.prior({"age": 33, "region": "north"}).means for basis in (first, second))):
+        assert torch.equal(ours, theirs)
+
+
+def taste_basis(reward: PersonalReward) -> TasteBasis:
+    assert isinstance(reward.model, TasteBasis)
+    return reward.model
+
+
+def test_a_transformer_is_saved_like_any_model(encoder: FeatureEncoder, images: Tensor, tmp_path: Path) -> None:
+    coding = DemographicsCoding({"age": (30.0, 5.0)}, {"region": ("north", "south")})
+    dim = encoder.encode(images[:1], PROMPTS[:1]).shape[1]
+    shape = TransformerShape(dim, 1, (2,), width=8, num_layers=1, num_heads=2)
+    network = PreferenceNetwork(shape).eval().requires_grad_(False)
+    people = torch.stack([code_person(coding, who) for who in ({"age": 33, "region": "north"}, None)])
+    reward = PersonalReward(encoder, PreferenceTransformer(network, coding, ("ada", "ben"), people, 0.7))
+    reward.save(tmp_path)
+    again = PersonalReward.load(tmp_path, encoder)
+    users = ["ada", "ben", "ben", "ada"]
+    before, after = reward(images, PROMPTS, users), again(images, PROMPTS, users)
+    assert torch.equal(before.mean, after.mean)
+    assert before.std is after.std is None
+    assert isinstance(again.model, PreferenceTransformer)
+    assert again.model.noise == 0.7
+    assert again.fitted_on == FittedOn()
+
+
+def test_what_it_was_fitted_on_comes_back_from_plain_json(world_reward: PersonalReward) -> None:
+    facts = FittedOn(frozenset({"007", 'ä "b"\n'}), frozenset({"x", "y"}), 3)
+    assert FittedOn.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+    fitted_on = world_reward.fitted_on
+    assert fitted_on.users == set(world_reward.model.user_ids)
+    assert (len(fitted_on.images), fitted_on.seed) == (420 + 72, 0)  # those of training and of val_seen
+
+
+def test_a_save_that_was_killed_between_its_two_renames_is_undone(world_reward: PersonalReward, tmp_path: Path) -> None:
+    folder = tmp_path / "reward"
+    world_reward.save(folder)
+    folder.rename(tmp_path / ".reward.previous")
+    again = PersonalReward.load(folder, world_reward.encoder)
+    assert again.fitted_on == world_reward.fitted_on
+    assert folder.is_dir()
+
+
+def test_a_model_of_a_kind_that_is_not_known_is_refused(world_reward: PersonalReward, tmp_path: Path) -> None:
+    world_reward.save(tmp_path)
+    facts = json.loads((tmp_path / "reward.json").read_text(encoding="utf-8"))
+    (tmp_path / "reward.json").write_text(json.dumps({**facts, "kind": "oracle"}), encoding="utf-8")
+    sentence = r"is of kind 'oracle'; this version knows TasteBasis, PreferenceTransformer"
+    with pytest.raises(ConfigError, match=sentence):
+        PersonalReward.load(tmp_path, world_reward.encoder)
 
 
 def test_strange_ids_survive_saving(world_reward: PersonalReward, tmp_path: Path) -> None:
-    basis = world_reward.basis
+    basis = taste_basis(world_reward)
     for user in ("007", "NA", 'ä "quoted"\n'):
         basis = basis.with_user(user, basis.posterior("rater-000"))
     PersonalReward(world_reward.encoder, basis).save(tmp_path)
-    assert PersonalReward.load(tmp_path, world_reward.encoder).basis.user_ids == basis.user_ids
+    assert PersonalReward.load(tmp_path, world_reward.encoder).model.user_ids == basis.user_ids
 
 
 def test_a_reward_of_another_encoders_features_is_refused(
@@ -78,7 +130,9 @@ def test_the_facts_beside_the_weights_are_plain_json(world_reward: PersonalRewar
     world_reward.save(tmp_path)
     facts = json.loads((tmp_path / "reward.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert facts["encoder"] == world_reward.encoder.fingerprint
-    assert len(facts["user_ids"]) == 156
+    assert facts["kind"] == "TasteBasis"
+    assert len(facts["model"]["user_ids"]) == len(facts["fitted_on"]["users"]) == 156
+    assert set(facts["model"]["noise"]) == {"misfit", "centre", "width", "floor"}
 
 
 def test_gradients_of_every_score_reach_its_own_pixels(world_reward: PersonalReward, images: Tensor) -> None:

@@ -153,7 +153,10 @@ def bradley_terry(offset: float, slope: float, unit: float, outcomes: list[float
 
     def density(taste: float) -> float:
         logit = (offset + slope * taste) / unit
-        return float(np.exp(-wins * np.logaddexp(0, -logit) - losses * np.logaddexp(0, logit)) * stats.norm.pdf(taste, 0, prior_std))
+        return float(
+            np.exp(-wins * np.logaddexp(0, -logit) - losses * np.logaddexp(0, logit))
+            * stats.norm.pdf(taste, 0, prior_std)
+        )
 
     span = 10 * prior_std
     moments = [integrate.quad(lambda t, k=k: t**k * density(t), -span, span, limit=200)[0] for k in range(3)]  # type: ignore[misc]

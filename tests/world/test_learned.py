@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from pamela_rl.rewards.features import encode_all
+from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
-from pamela_rl.world.learned import distinct_users, measure, rerate_correlation
+from pamela_rl.world.judge import ContentJudge
+from pamela_rl.world.learned import distinct_users, fit_judge, measure, rerate_correlation
 from pamela_rl.world.raters import Raters
 from pamela_rl.world.ratings import WorldRatings
 
@@ -59,3 +61,17 @@ def test_a_personal_reward_stands_between_everybodys_and_the_noise_ceiling_on_ne
     assert personal.srocc[2] < ceiling.srocc[1]
     personal, population, _, ceiling = results["test_unseen"]  # ten ratings shown
     assert population.srocc[0] < personal.srocc[0] < ceiling.srocc[0]
+
+
+def test_the_judge_learns_apart_from_the_reward_and_agrees_with_what_people_truly_like(
+    world_ratings: WorldRatings, world_reward: PersonalReward, raters: Raters, content_judge: ContentJudge
+) -> None:
+    judged = ["rater-003", "rater-170"]
+    other = fit_judge(raters, judged, content_judge, world_reward.encoder, num_images=150)
+    assert set(judged) <= set(other.model.user_ids)
+    assert not set(judged) & other.fitted_on.users
+    judge = Judge.apart_from(world_reward, other)  # refuses what they share
+    for user in judged:
+        score = judge(world_ratings.images[-200:], world_ratings.prompts[-200:], [user] * 200).mean
+        truth = world_ratings.expectations[-200:, raters.index(user)]
+        assert np.corrcoef(score, truth)[0, 1] > 0.4

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pamela_rl.data.ratings import RatingTable
+from pamela_rl.errors import ConfigError, DataError, UnknownUserError
+from pamela_rl.rewards.features import FeatureEncoder
+from pamela_rl.rewards.judge import Judge, split_for_judge
+from pamela_rl.rewards.personal import FittedOn, PersonalReward
+from pamela_rl.rewards.taste_basis import TasteBasis
+from pamela_rl.types import RewardOutput, Verdict
+from pamela_rl.world.ratings import WorldRatings
+
+MINE = FittedOn(frozenset({"ada", "ben"}), frozenset({"x", "y"}), seed=0)
+THEIRS = FittedOn(frozenset({"cy"}), frozenset({"z"}), seed=1)
+
+
+def rewards(encoder: FeatureEncoder, basis: TasteBasis, *facts: FittedOn) -> list[PersonalReward]:
+    return [PersonalReward(encoder, basis, each) for each in facts]
+
+
+def test_who_shares_nothing_but_the_people_that_are_judged_may_judge(
+    encoder: FeatureEncoder, small_basis: TasteBasis
+) -> None:
+    judge = Judge.apart_from(*rewards(encoder, small_basis, MINE, THEIRS))
+    assert judge.user_ids == small_basis.user_ids
+
+
+@pytest.mark.parametrize(
+    ("theirs", "sentence"),
+    [
+        (
+            replace(THEIRS, users=frozenset({"cy", "ben"})),
+            r"learned from 1 people that .*, e\.g\. 'ben'; split the rat",
+        ),
+        (replace(THEIRS, images=frozenset({"z", "y", "x"})), r"learned from 2 pictures that .*, e\.g\. 'x'; split"),
+        (replace(THEIRS, seed=0), r"reward and judge were both fitted with seed 0; give the judge another"),
+        (FittedOn(seed=1), r"the judge does not say which people and pictures it was fitted on"),
+        (replace(THEIRS, users=frozenset()), r"the judge does not say which people and pictures"),
+        (replace(THEIRS, images=frozenset()), r"the judge does not say which people and pictures"),
+    ],
+)
+def test_a_judge_that_shares_anything_with_the_reward_is_refused(
+    encoder: FeatureEncoder, small_basis: TasteBasis, theirs: FittedOn, sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        Judge.apart_from(*rewards(encoder, small_basis, MINE, theirs))
+
+
+def test_a_reward_that_does_not_say_what_it_was_fitted_on_gets_no_judge(
+    encoder: FeatureEncoder, small_basis: TasteBasis
+) -> None:
+    with pytest.raises(ConfigError, match=r"the reward does not say which people and pictures it was fitted on"):
+        Judge.apart_from(*rewards(encoder, small_basis, FittedOn(), THEIRS))
+
+
+def test_a_judge_answers_with_a_verdict_that_is_no_reward_and_has_no_gradient(
+    world_reward: PersonalReward, world_ratings: WorldRatings
+) -> None:
+    images, prompts = world_ratings.images[:3].clone().requires_grad_(), list(world_ratings.prompts[:3])
+    users = ["rater-000", "rater-007", "rater-000"]
+    verdict, expected = Judge(world_reward)(images, prompts, users), world_reward(images, prompts, users)
+    assert isinstance(verdict, Verdict)
+    assert not isinstance(verdict, RewardOutput)
+    assert torch.equal(verdict.mean, expected.mean)
+    assert verdict.std is not None
+    assert expected.std is not None
+    assert torch.equal(verdict.std, expected.std)
+    assert expected.mean.requires_grad
+    assert not verdict.mean.requires_grad
+    assert not verdict.std.requires_grad
+    with pytest.raises(UnknownUserError, match="'eve'"):
+        Judge(world_reward)(images, prompts, ["eve"] * 3)
+
+
+def table(people: int, pictures: int, share: float = 1.0, seed: int = 0) -> RatingTable:
+    numbers = np.random.default_rng(seed)
+    pairs = np.argwhere(numbers.random((people, pictures)) < share)
+    rows = pd.DataFrame({"user_id": pairs[:, 0].astype(str), "image": [f"p{row}" for row in pairs[:, 1]]})
+    return RatingTable(rows.assign(rating=numbers.integers(1, 6, len(rows))))
+
+
+def names(part: RatingTable, column: str) -> set[str]:
+    return set(part.rows[column])
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+def test_reward_and_judge_get_no_picture_and_no_person_in_common(share: float, seed: int) -> None:
+    whole = table(20, 30, share=0.7, seed=seed)
+    split = split_for_judge(whole, share, seed)
+    assert not names(split.reward, "image") & names(split.judge, "image")
+    assert not names(split.reward, "user_id") & names(split.judge, "user_id")
+    # whoever is judged shows the judge's pictures alone: none that the reward learned from
+    assert names(split.shown, "user_id") <= names(split.reward, "user_id")
+    assert names(split.shown, "image") <= set(whole.rows["image"]) - names(split.reward, "image")
+    assert len(names(split.judge, "user_id")) == round(share * 20)
+    assert len(names(split.judge, "image") | names(split.shown, "image")) == round(share * 30)
+    parts = pd.concat([split.reward.rows, split.judge.rows, split.shown.rows])
+    assert not parts.index.has_duplicates
+    pd.testing.assert_frame_equal(parts.sort_index(), whole.rows.loc[parts.sort_index().index])
+    lost = whole.rows.drop(parts.index)  # the price: the judge's people on the reward's pictures
+    assert set(lost["user_id"]) <= names(split.judge, "user_id")
+    assert set(lost["image"]) <= names(split.reward, "image")
+
+
+def test_the_split_follows_its_seed_and_keeps_scale_and_raters() -> None:
+    whole = replace(table(20, 30), raters=pd.DataFrame({"age": [30.0]}, index=["3"]))
+    one, again, other = (split_for_judge(whole, seed=seed) for seed in (1, 1, 2))
+    assert one.judge.rows.equals(again.judge.rows)
+    assert names(one.judge, "user_id") != names(other.judge, "user_id")
+    assert names(one.judge, "image") != names(other.judge, "image")
+    for part in (one.reward, one.judge, one.shown):
+        assert part.scale == whole.scale
+        assert part.raters is not None
+
+
+@pytest.mark.parametrize(("people", "pictures", "share"), [(20, 30, 0.0), (20, 30, 1.0), (1, 30, 0.3), (20, 1, 0.3)])
+def test_a_split_that_leaves_nothing_for_one_of_them_is_refused(people: int, pictures: int, share: float) -> None:
+    sentence = rf"share of {share:g} of {people} people and {pictures} pictures set apart, .* no rating left; use"
+    with pytest.raises(DataError, match=sentence):
+        split_for_judge(table(people, pictures), share)
