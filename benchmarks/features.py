@@ -21,8 +21,8 @@ import torch
 from torchvision.transforms.functional import to_pil_image
 
 from pamela_rl.data.images import FolderImages
-from pamela_rl.rewards.feature_cache import encode_pictures
-from pamela_rl.rewards.features import FeatureEncoder
+from pamela_rl.rewards.encoders.feature_cache import encode_pictures
+from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.world import ENCODER, load_judge
 from pamela_rl.world.raters import make_raters
 from pamela_rl.world.ratings import make_ratings

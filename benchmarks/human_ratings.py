@@ -24,14 +24,14 @@ from torch import Tensor
 
 from pamela_rl.data.ratings import RatingScale
 from pamela_rl.data.sources import RatedImages, read_folder
-from pamela_rl.rewards.baselines import fit_population_regression
-from pamela_rl.rewards.calibration import coverage
-from pamela_rl.rewards.fit import fit_taste_basis
-from pamela_rl.rewards.measures import bootstrap_mean, srocc
+from pamela_rl.rewards.agreement.calibration import coverage
+from pamela_rl.rewards.agreement.measures import bootstrap_mean, srocc
+from pamela_rl.rewards.baselines.population_baselines import fit_population_regression
+from pamela_rl.rewards.encoders.pixels import PixelEncoder
 from pamela_rl.rewards.observations import observations
-from pamela_rl.rewards.pixels import PixelEncoder
 from pamela_rl.rewards.preference import Pictures, RatingData
-from pamela_rl.rewards.taste_basis import TasteBasis
+from pamela_rl.rewards.taste.fit import fit_taste_basis
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
 
 SHOWN = (5, 10, 20)
 FOLDS = 5

@@ -20,7 +20,7 @@ from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.rollout import rollout
-from pamela_rl.rewards.features import FeatureEncoder
+from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.world import ENCODER, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
 

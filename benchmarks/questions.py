@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pamela_rl.rewards.features import FeatureEncoder
-from pamela_rl.rewards.measures import srocc
-from pamela_rl.rewards.newcomer import add_rating, next_image
+from pamela_rl.rewards.agreement.measures import srocc
+from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.preference import Pictures
-from pamela_rl.rewards.taste_basis import TasteBasis
+from pamela_rl.rewards.taste.newcomer import add_rating, next_image
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
 from pamela_rl.world import ENCODER, load_judge
 from pamela_rl.world.learned import fit_reward, reported
 from pamela_rl.world.raters import Raters, make_raters

@@ -15,11 +15,11 @@ from command_line import run
 from rating_source import SourceConfig, own_study, world_study
 
 from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.agreement import format_table
-from pamela_rl.rewards.compare_models import MAIN, compare_models
+from pamela_rl.rewards.agreement.compare_models import MAIN, compare_models
+from pamela_rl.rewards.agreement.per_person import format_table
+from pamela_rl.rewards.agreement.result_figures import draw_results
 from pamela_rl.rewards.models import MODELS
 from pamela_rl.rewards.personal import PersonalReward
-from pamela_rl.rewards.result_figures import draw_results
 from pamela_rl.storage import ensure_writable, write_text
 
 

@@ -28,8 +28,8 @@ from pamela_rl.evaluation.compare import Arm, UserComparison, compare_user, summ
 from pamela_rl.evaluation.report import write_report
 from pamela_rl.evaluation.text import summary_table
 from pamela_rl.personalize import Provenance, personalize, versions
-from pamela_rl.rewards.agreement import format_table
-from pamela_rl.rewards.features import FeatureEncoder
+from pamela_rl.rewards.agreement.per_person import format_table
+from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.storage import ensure_writable, folder_name, write_text

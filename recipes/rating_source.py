@@ -28,13 +28,13 @@ from pamela_rl.data.sources import (
 )
 from pamela_rl.data.splits import draw_sides
 from pamela_rl.errors import ConfigError, DataError
-from pamela_rl.rewards.agreement import Agreement
-from pamela_rl.rewards.ceiling import implied_ceiling, rate_again
-from pamela_rl.rewards.feature_cache import encode_pictures, encode_texts
-from pamela_rl.rewards.features import FeatureEncoder, combine, encode_all
-from pamela_rl.rewards.pixels import NAME as PIXELS
-from pamela_rl.rewards.pixels import PixelEncoder
-from pamela_rl.rewards.study import Study, make_study
+from pamela_rl.rewards.agreement.ceiling import implied_ceiling, rate_again
+from pamela_rl.rewards.agreement.per_person import Agreement
+from pamela_rl.rewards.agreement.study import Study, make_study
+from pamela_rl.rewards.encoders.feature_cache import encode_pictures, encode_texts
+from pamela_rl.rewards.encoders.features import FeatureEncoder, combine, encode_all
+from pamela_rl.rewards.encoders.pixels import NAME as PIXELS
+from pamela_rl.rewards.encoders.pixels import PixelEncoder
 from pamela_rl.world import ENCODER, load_judge
 from pamela_rl.world.learned import true_ceiling
 from pamela_rl.world.raters import make_raters

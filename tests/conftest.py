@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
-from pamela_rl.rewards.features import FeatureEncoder
+from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.world import ENCODER, load_judge, load_pipeline
 from pamela_rl.world.judge import ContentJudge

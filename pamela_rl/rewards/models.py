@@ -7,20 +7,20 @@ from typing import Any
 
 from torch import Tensor
 
-from pamela_rl.rewards.baselines import (
+from pamela_rl.rewards.baselines.demographic_regression import DemographicRegression, fit_demographic_regression
+from pamela_rl.rewards.baselines.nearest_users import NearestUsers
+from pamela_rl.rewards.baselines.nearest_users_fit import fit_nearest_users
+from pamela_rl.rewards.baselines.population_baselines import (
     PopulationMean,
     PopulationRegression,
     fit_population_mean,
     fit_population_regression,
 )
-from pamela_rl.rewards.demographic_regression import DemographicRegression, fit_demographic_regression
-from pamela_rl.rewards.fit import fit_taste_basis
-from pamela_rl.rewards.nearest_users import NearestUsers
-from pamela_rl.rewards.nearest_users_fit import fit_nearest_users
+from pamela_rl.rewards.baselines.transformer import PreferenceTransformer
+from pamela_rl.rewards.baselines.transformer_fit import fit_transformer
 from pamela_rl.rewards.preference import PreferenceModel, RatingData
-from pamela_rl.rewards.taste_basis import TasteBasis
-from pamela_rl.rewards.transformer import PreferenceTransformer
-from pamela_rl.rewards.transformer_fit import fit_transformer
+from pamela_rl.rewards.taste.fit import fit_taste_basis
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
 
 MODELS: dict[str, Callable[[RatingData, int], PreferenceModel]] = {
     "taste_basis": fit_taste_basis,

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from pamela_rl.data.ratings import RatingScale
-from pamela_rl.rewards.agreement import Agreement, noise_ceiling
-from pamela_rl.rewards.features import FeatureEncoder, encode_all
-from pamela_rl.rewards.fit import fit_taste_basis
-from pamela_rl.rewards.measure import Rated, controls, introduce_all, personal_agreement
+from pamela_rl.rewards.agreement.measure import Rated, controls, introduce_all, personal_agreement
+from pamela_rl.rewards.agreement.per_person import Agreement, noise_ceiling
+from pamela_rl.rewards.encoders.features import FeatureEncoder, encode_all
 from pamela_rl.rewards.observations import observations
 from pamela_rl.rewards.personal import FittedOn, PersonalReward
 from pamela_rl.rewards.preference import Pictures, PreferenceModel, RatingData
+from pamela_rl.rewards.taste.fit import fit_taste_basis
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import Raters, make_raters
 from pamela_rl.world.ratings import WorldRatings, make_ratings

@@ -1,4 +1,4 @@
-"""Encodes a folder of pictures into a cache, once a file says go; run by tests/rewards/test_feature_cache.py."""
+"""Encodes a folder of pictures into a cache, once a file says go; run by tests/rewards/encoders/test_feature_cache.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from pamela_rl.data.images import FolderImages
-from pamela_rl.rewards.feature_cache import encode_pictures
-from pamela_rl.rewards.features import FeatureEncoder
+from pamela_rl.rewards.encoders.feature_cache import encode_pictures
+from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.world import ENCODER
 
 

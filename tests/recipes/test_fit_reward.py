@@ -12,8 +12,8 @@ from fit_reward import FitRewardConfig, fit
 from PIL import Image
 
 from pamela_rl.errors import ConfigError, DataError
+from pamela_rl.rewards.encoders.pixels import PixelEncoder
 from pamela_rl.rewards.personal import PersonalReward
-from pamela_rl.rewards.pixels import PixelEncoder
 
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "configs").glob("reward*.yaml"))
 PEOPLE, PICTURES = 30, 40

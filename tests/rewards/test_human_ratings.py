@@ -13,12 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from pamela_rl.data.ratings import RatingScale, RatingTable
-from pamela_rl.rewards.agreement import Agreement, agreement
-from pamela_rl.rewards.fit import fit_taste_basis
-from pamela_rl.rewards.noise import Noise
+from pamela_rl.rewards.agreement.per_person import Agreement, agreement
 from pamela_rl.rewards.observations import observations
-from pamela_rl.rewards.posterior import before_any_answer
 from pamela_rl.rewards.preference import Observations, Pictures, RatingData
+from pamela_rl.rewards.taste.fit import fit_taste_basis
+from pamela_rl.rewards.taste.noise import Noise
+from pamela_rl.rewards.taste.posterior import before_any_answer
 
 SHOWN, PICTURES, PEOPLE, FOLDS = 10, 55, 100, 5
 SLIDER = RatingScale(0, 1)

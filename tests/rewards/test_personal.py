@@ -8,11 +8,16 @@ import torch
 from torch import Tensor
 
 from pamela_rl.errors import ConfigError, UnknownUserError
+from pamela_rl.rewards.baselines.transformer import (
+    PreferenceNetwork,
+    PreferenceTransformer,
+    TransformerShape,
+    code_person,
+)
 from pamela_rl.rewards.demographics import DemographicsCoding
-from pamela_rl.rewards.features import FeatureEncoder
+from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.personal import FittedOn, PersonalReward
-from pamela_rl.rewards.taste_basis import TasteBasis
-from pamela_rl.rewards.transformer import PreferenceNetwork, PreferenceTransformer, TransformerShape, code_person
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
 from pamela_rl.world.ratings import WorldRatings
 
 PROMPTS = ["a boat", "a tree, on the left", "a house", "a cactus"]

@@ -9,10 +9,10 @@ import torch
 
 from pamela_rl.data.ratings import RatingTable
 from pamela_rl.errors import ConfigError, DataError, UnknownUserError
-from pamela_rl.rewards.features import FeatureEncoder
+from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.judge import Judge, split_for_judge
 from pamela_rl.rewards.personal import FittedOn, PersonalReward
-from pamela_rl.rewards.taste_basis import TasteBasis
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
 from pamela_rl.types import RewardOutput, Verdict
 from pamela_rl.world.ratings import WorldRatings
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pamela_rl.rewards.features import encode_all
+from pamela_rl.rewards.encoders.features import encode_all
 from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.world.judge import ContentJudge

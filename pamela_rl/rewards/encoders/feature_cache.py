@@ -1,0 +1,154 @@
+"""Features of many pictures and prompts, each computed once, and kept on disk from one run to the next."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from pamela_rl.data.images import ImageStore, decoding
+from pamela_rl.errors import ConfigError, DataError
+from pamela_rl.rewards.encoders.feature_files import FeatureFiles
+from pamela_rl.rewards.encoders.features import FeatureEncoder
+
+VERSION = 1  # of decoding, preprocessing and this module: raise it when features of the same picture come out otherwise
+THREADS = 4  # that read and decode ahead of the encoder
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def encode_pictures(
+    encoder: FeatureEncoder,
+    images: ImageStore,
+    ids: Sequence[str],
+    *,
+    cache: str | Path | None = None,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> Tensor:
+    """Return unit-length features of pictures in the order of their ids, ``(n, dim)``, fp32, on the CPU.
+
+    Every content is decoded and encoded once, however many ids it has. It is known by the hash of its bytes, which is
+    taken anew each time: a picture that was replaced is another picture. No more than two batches of decoded pictures
+    are held, at the model's own size.
+
+    Args:
+        encoder: Whose features; its preprocessing of pictures is open_clip's own.
+        images: Where the pictures lie.
+        ids: Which ones, in any order, repeated or not.
+        cache: A folder for features of any number of encoders, which several processes may fill at a time. None keeps
+            nothing; a folder that cannot be written to is warned about once and done without.
+        batch_size: Pictures encoded at a time; what is done is saved with every batch.
+        progress: Show a bar if it takes longer than two seconds.
+
+    Raises:
+        DataError: A picture is missing or broken, or changed meanwhile; it is named, and the batches before are saved.
+        ConfigError: The batch size is not positive, or the features are not finite.
+    """
+    names = list(dict.fromkeys(ids))
+    bar = partial(tqdm, unit="picture", delay=2, disable=not progress)
+    digests = dict(zip(names, bar(_ahead(images.digest, names, batch_size), total=len(names), desc="hashing")))
+    pictures = {digest: name for name, digest in reversed(digests.items())}  # the first of those that are equal
+
+    def pixels(digest: str) -> Tensor:
+        name = pictures[digest]
+        picture = images.open(name)
+        if images.digest(name) != digest:
+            raise DataError(
+                f"the image {name!r} changed while its features were being computed; "
+                "run again when nothing writes to the pictures: what is done is kept."
+            )
+        with decoding(repr(name)):
+            return encoder.preprocessing.of_picture(picture)
+
+    files = FeatureFiles(cache, _identity(encoder, asdict(encoder.preprocessing)))
+    inputs = partial(_ahead, pixels, depth=batch_size)
+    bar = partial(bar, desc="features of pictures")
+    return _features(files, [digests[name] for name in ids], inputs, encoder.encode_pixels, batch_size, bar)
+
+
+def encode_texts(
+    encoder: FeatureEncoder,
+    prompts: Sequence[str],
+    *,
+    cache: str | Path | None = None,
+    batch_size: int = 256,
+    progress: bool = True,
+) -> Tensor:
+    """Return unit-length features of prompts in their order, ``(n, dim)``, fp32, on the CPU; as ``encode_pictures``.
+
+    A prompt is known by its tokens, so another tokenizer is never answered with features of this one.
+    """
+    texts = list(dict.fromkeys(prompts))
+    tokens: dict[str, Tensor] = {}
+    keys: dict[str, str] = {}
+    for first in range(0, len(texts), 1024):
+        part = texts[first : first + 1024]
+        for text, row in zip(part, encoder.tokenize(part)):
+            keys[text] = hashlib.sha256(row.numpy().tobytes()).hexdigest()
+            tokens[keys[text]] = row
+    files = FeatureFiles(cache, _identity(encoder, "text"))
+    bar = partial(tqdm, unit="prompt", delay=2, disable=not progress, desc="features of prompts")
+    inputs = partial(map, tokens.__getitem__)
+    return _features(files, [keys[prompt] for prompt in prompts], inputs, encoder.encode_tokens, batch_size, bar)
+
+
+def _identity(encoder: FeatureEncoder, kind: object) -> str:
+    return json.dumps([VERSION, encoder.fingerprint, encoder.precision, kind])
+
+
+@torch.no_grad()
+def _features(
+    files: FeatureFiles,
+    keys: Sequence[str],
+    inputs: Callable[[Sequence[str]], Iterator[Tensor]],
+    encode: Callable[[Tensor], Tensor],
+    batch_size: int,
+    bar: Callable[..., tqdm[Any]],
+) -> Tensor:
+    """Take from the files what they hold, and compute and save the rest."""
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; take at least 1.")
+    if not keys:
+        raise DataError("there is nothing to encode; give at least one picture or prompt.")
+    features = files.find(set(keys))
+    missing = [key for key in dict.fromkeys(keys) if key not in features]
+    rows = inputs(missing)
+    with bar(total=len(missing)) as shown:
+        for first in range(0, len(missing), batch_size):
+            part = missing[first : first + batch_size]
+            encoded = encode(torch.stack(list(islice(rows, len(part))))).cpu()
+            if not encoded.isfinite().all():
+                raise ConfigError("the encoder's features are not finite numbers; load it with precision='fp32'.")
+            new = dict(zip(part, encoded))
+            files.save(new)
+            features.update(new)
+            shown.update(len(part))
+    return torch.stack([features[key] for key in keys])
+
+
+def _ahead(function: Callable[[Item], Result], items: Iterable[Item], depth: int) -> Iterator[Result]:
+    """Map in threads and in order, ``depth`` items ahead of what is asked for."""
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
