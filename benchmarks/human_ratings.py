@@ -170,14 +170,14 @@ def show(title: str, scores: dict[str, NDArray[np.float64]]) -> None:
 def main() -> None:
     """Measure everything."""
     os.environ["TQDM_DISABLE"] = "1"
-    folder, repeats = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    folder, repeats = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10
     rated = read_folder(folder / "ratings.csv", scale=RatingScale(0, 1), raters=folder / "raters.csv")
     by_id = Experiment(rated, torch.eye(len(rated.image_ids)))
     by_pixels = replace(by_id, features=PixelEncoder().encode_store(rated.images, by_id.images))
     show("Pictures that others rated, told apart by id", known_pictures(by_id, repeats))
     show("Pictures that others rated, by features of pixels", known_pictures(by_pixels, repeats))
-    show("By id, with what people report of themselves", known_pictures(by_id, repeats, reported=True))
-    scores = new_pictures(by_pixels, max(1, repeats // 2))
+    show("By id, with what people report of themselves", known_pictures(by_id, max(1, repeats // 4), reported=True))
+    scores = new_pictures(by_pixels, max(1, repeats // 4))
     show("Pictures that nobody rated, by features of pixels", scores)
     base = scores["population regression"]
     gains = {name: values - base for name, values in scores.items() if name != "population regression"}

@@ -175,6 +175,21 @@ def test_what_all_like_is_in_the_population_s_regression_and_what_divides_them_i
     assert float(model.noise_std(["p0"])) == pytest.approx(float(error.square().mean().sqrt()), rel=0.15)
 
 
+def test_the_noise_of_the_population_s_regression_is_the_error_of_pictures_left_out(data: RatingData) -> None:
+    train = data.train[data.train.images < 20]
+    x = data.pictures.features[:20].double().numpy()
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    means = pd.Series(train.ratings.numpy()).groupby(train.images.numpy()).agg(["mean", "count"])
+    assert len(means) == 20
+    y, n = means["mean"].to_numpy(), means["count"].to_numpy(dtype=float)
+    centred = np.sqrt(n)[:, None] * (x - n @ x / n.sum())
+    unit = np.linalg.eigvalsh(centred.T @ centred)[-1]
+    by_hand = [left_out_by_hand(x, y, n, unit * float(penalty))[0] for penalty in PENALTIES]
+    errors = [float(np.mean((train.ratings.numpy() - left[train.images]) ** 2)) for left in by_hand]
+    model = fit_population_regression(replace(data, train=train))
+    assert model.noise == pytest.approx(min(errors) ** 0.5, rel=1e-6)
+
+
 def test_taste_that_follows_demographics_is_found_by_the_demographic_regression(
     data: RatingData, unseen: Pictures
 ) -> None:
@@ -321,6 +336,13 @@ def test_gradients_reach_the_features(fit: Fit, data: RatingData, unseen: Pictur
     fit(data).predict(Pictures(features), ["p3"] * len(unseen)).mean.sum().backward()
     assert features.grad is not None
     assert (features.grad != 0).all()
+
+
+@each_fit
+def test_people_in_one_batch_get_what_each_gets_alone(fit: Fit, data: RatingData, unseen: Pictures) -> None:
+    model, users = fit(data), ["p3", "p8", "p3", "p20"]
+    alone = [model.predict(unseen[torch.tensor([row])], [user]).mean for row, user in enumerate(users)]
+    torch.testing.assert_close(model.predict(unseen[torch.arange(4)], users).mean, torch.cat(alone))
 
 
 @each_fit

@@ -19,7 +19,7 @@ from pamela_rl.rewards.preference import Observations, Pictures, RatingData
 
 NUM_PICTURES, NUM_USERS = 240, 40
 TRAIN, HELD, UNSEEN = range(160), range(160, 200), range(200, 240)  # rows of pictures
-SMALL = TransformerConfig(width=32, num_heads=2, dropout=0.0, num_epochs=12, learning_rate=6e-3, batch_size=128)
+SMALL = TransformerConfig(width=32, num_heads=2, dropout=0.0, num_epochs=16, learning_rate=6e-3, batch_size=128)
 HASTY = replace(SMALL, width=8, num_layers=1, num_epochs=2)
 
 
@@ -75,7 +75,7 @@ def test_taste_that_follows_demographics_is_found_and_the_population_s_is_not_ta
 ) -> None:
     for user in ("p0", "p1", "p38", "p39"):
         wanted = truth(unseen.features, *data.people.loc[user, ["camp", "age"]])  # type: ignore[union-attr]
-        assert correlation(model.predict(unseen, [user] * len(unseen)).mean, wanted) > 0.9
+        assert correlation(model.predict(unseen, [user] * len(unseen)).mean, wanted) > 0.85
         assert correlation(model.predict_population(unseen), wanted) < 0.75
 
 
@@ -236,6 +236,12 @@ def test_gradients_reach_the_features(model: PreferenceTransformer, unseen: Pict
     model.predict(Pictures(features), ["p2"] * len(unseen)).mean.sum().backward()  # type: ignore[no-untyped-call]
     assert features.grad is not None
     assert (features.grad != 0).any(dim=0).all()
+
+
+def test_people_in_one_batch_get_what_each_gets_alone(model: PreferenceTransformer, unseen: Pictures) -> None:
+    users = ["p3", "p8", "p3", "p20"]
+    alone = [model.predict(unseen[torch.tensor([row])], [user]).mean for row, user in enumerate(users)]
+    torch.testing.assert_close(model.predict(unseen[torch.arange(4)], users).mean, torch.cat(alone))
 
 
 def test_a_saved_model_comes_back_exactly(model: PreferenceTransformer, unseen: Pictures, tmp_path: Path) -> None:

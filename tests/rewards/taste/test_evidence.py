@@ -139,6 +139,30 @@ def test_choices_teach_nothing_of_the_noise() -> None:
     assert given[1].grad.any()
 
 
+def test_ratings_and_choices_of_the_same_person_add_up() -> None:
+    """At a given curvature a choice is a rating of the difference between two pictures."""
+    ratings, chosen, given = slider_ratings(), some_choices(), parameters(1)
+    found = solved(collect(ratings, chosen), given)
+    shared, design, means, root, noise, misfit = (part.numpy() for part in given)
+    unit = 2 * (noise[0] + misfit) / LOGISTIC**2
+    mine = collect(ratings).counts[0] > 0
+    images, counts = collect(ratings).first[0, mine].numpy(), collect(ratings).counts[0, mine].numpy()
+    x = np.vstack([design[images], design[0] - design[3]])  # the first person chose between pictures 0 and 3: a tie
+    target = np.append(collect(ratings).values[0, mine].numpy() - shared[images], shared[3] - shared[0])
+    precision = np.diag(1 / np.append(misfit + noise[0] / counts, 4 * unit))
+    covariance = np.linalg.inv(np.linalg.inv(root @ root.T) + x.T @ precision @ x)
+    mean = means[0] + covariance @ x.T @ precision @ (target - x @ means[0])
+    np.testing.assert_allclose(found.means[0], mean, rtol=1e-9)
+    np.testing.assert_allclose(found.covariances[0], covariance, rtol=1e-9, atol=1e-12)
+
+
+def test_somebodys_choices_leave_the_others_as_they_were() -> None:
+    with_choices, without = (solved(collect(slider_ratings(), more), parameters(1)) for more in (some_choices(), None))
+    for mixed, alone in ((1, 1), (3, 2)):  # the rows of two people who only rated
+        torch.testing.assert_close(with_choices.means[mixed], without.means[alone])
+        torch.testing.assert_close(with_choices.negative_log_evidence[mixed], without.negative_log_evidence[alone])
+
+
 def test_some_of_the_people_are_solved_as_among_all() -> None:
     answers = collect(slider_ratings(), some_choices())
     rows = torch.tensor([3, 0])

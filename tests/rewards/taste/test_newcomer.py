@@ -95,11 +95,14 @@ def brute_force(basis: TasteBasis, posterior: Posterior, candidates: Pictures, p
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("known", [False, True])
-def test_the_next_picture_is_the_one_that_leaves_least_doubt(small_basis: TasteBasis, seed: int, known: bool) -> None:
+@pytest.mark.parametrize(("known", "misfit"), [(False, 0.1), (True, 0.1), (True, 20.0)])
+def test_the_next_picture_is_the_one_that_leaves_least_doubt(
+    small_basis: TasteBasis, seed: int, known: bool, misfit: float
+) -> None:
     torch.manual_seed(seed)
     candidates, pool = pictures(12), pictures(30)
     posterior = small_basis.posterior("b") if known else small_basis.learn(pictures(2), torch.rand(2) * 4 + 1)
+    posterior = replace(posterior, misfit=misfit)
     for others in (pool, None):
         left = brute_force(small_basis, posterior, candidates, candidates if others is None else others)
         assert next_image(small_basis, posterior, candidates, others) == left.argmin()

@@ -173,6 +173,8 @@ def test_a_model_comes_back_exactly_from_its_tensors_and_its_facts(small_basis: 
     shown = pictures(6)
     assert torch.equal(again.scores(shown), basis.scores(shown))
     assert torch.equal(again.noise_std(["a", "d"]), basis.noise_std(["a", "d"]))
+    for name, value in basis.tensors().items():
+        torch.testing.assert_close(again.tensors()[name], value, atol=0, rtol=0)
     assert (again.user_ids, again.coding) == (basis.user_ids, basis.coding)
     first, second = (b.predict(shown, ["b"] * 6).std for b in (basis, again))
     assert first is not None
