@@ -18,6 +18,7 @@ from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.agreement.compare_models import MAIN, compare_models
 from pamela_rl.rewards.agreement.per_person import format_table
 from pamela_rl.rewards.agreement.result_figures import draw_results
+from pamela_rl.rewards.encoders.features import DEFAULT_ENCODER
 from pamela_rl.rewards.models import MODELS
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.storage import ensure_writable, write_text
@@ -30,7 +31,8 @@ class FitRewardConfig:
     Attributes:
         output_dir: Where the rewards, the table and the figures go.
         source: Where the ratings are.
-        encoder: "world", "pixels" (no weights needed), a folder, or a name that open_clip knows.
+        encoder: Of people's own pictures: a name that open_clip knows, a folder, "pixels" (no weights needed) or
+            "world"; the world's pictures are always encoded by its own.
         models: Which to fit.
         ratings_shown: Of newcomers, before they are measured.
         curve: Numbers of ratings shown for the learning curve.
@@ -40,7 +42,7 @@ class FitRewardConfig:
 
     output_dir: Path = Path("outputs/reward")
     source: SourceConfig = field(default_factory=SourceConfig)
-    encoder: str = "world"
+    encoder: str = DEFAULT_ENCODER
     models: list[str] = field(default_factory=lambda: list(MODELS))
     ratings_shown: int = 10
     curve: list[int] = field(default_factory=lambda: [0, 2, 5, 10, 20])
