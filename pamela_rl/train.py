@@ -80,16 +80,11 @@ def train(
             trajectory = rollout(policy, batch, config.sampling, config.seed, iteration, config.batch_size)  # act
         output = trainable(_score(reward, trajectory, batch))
         rewards = accelerator.gather(_cautious(output, config.reward))  # judge
-        advantages = group_advantages(rewards, whole.group_ids.to(rewards.device))  # credit
-        if config.ddpo.zero_advantages:
-            advantages = torch.zeros_like(advantages)
-        mine = advantages[batch.image_ids.to(advantages.device)]
-        stats = ddpo_update(accelerator, policy, optimizer, trajectory, mine, config, iteration)  # learn
-        metrics = _summary(rewards) | stats
-        for part, values in (output.parts or {}).items():
-            metrics[f"rollout/reward_{part}_mean"] = _mean(accelerator, values)
-        for monitor, model in (monitors or {}).items():
-            metrics[f"rollout/{monitor}_mean"] = _mean(accelerator, _score(model, trajectory, batch).mean)
+        advantages = _credit(rewards, whole, batch, config.ddpo.zero_advantages)  # credit
+        stats = ddpo_update(accelerator, policy, optimizer, trajectory, advantages, config, iteration)  # learn
+        watched = {f"reward_{part}": values for part, values in (output.parts or {}).items()}
+        watched |= {name: _score(model, trajectory, batch).mean for name, model in (monitors or {}).items()}
+        metrics = _summary(rewards) | stats | {f"rollout/{n}_mean": _mean(accelerator, v) for n, v in watched.items()}
         metrics["time/images_per_second"] = len(rewards) / (time.monotonic() - started)
         run.log(iteration, metrics)  # record
         for counted in counters:
@@ -145,6 +140,13 @@ def _score(model: Scorer, trajectory: Trajectory, batch: PromptBatch) -> RewardO
 def _cautious(output: RewardOutput, settings: RewardSettings) -> Tensor:
     """Subtract a multiple of the reward's own uncertainty, ``(b,)``."""
     return output.mean if output.std is None else output.mean - settings.std_weight * output.std
+
+
+def _credit(rewards: Tensor, whole: PromptBatch, batch: PromptBatch, zero: bool) -> Tensor:
+    """The advantages of this process's pictures, from everybody's rewards; all zero in the control experiment."""
+    advantages = group_advantages(rewards, whole.group_ids.to(rewards.device))
+    mine = advantages[batch.image_ids.to(advantages.device)]
+    return torch.zeros_like(mine) if zero else mine
 
 
 def _mean(accelerator: Accelerator, values: Tensor) -> float:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from pamela_rl.data.ratings import RatingScale
@@ -172,9 +171,3 @@ class PreferenceModel(Protocol):
     def facts(self) -> dict[str, Any]:
         """Return everything else, as plain JSON."""
         ...
-
-
-def predictive_std(model: PreferenceModel, pictures: Pictures, user_ids: list[str]) -> Tensor:
-    """Return the spread of single ratings around a model's prediction: its uncertainty and the noise, ``(b,)``."""
-    std, noise = model.predict(pictures, user_ids).std, model.noise_std(user_ids)
-    return noise if std is None else torch.hypot(std.to(noise), noise)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.weighted import Part, WeightedReward
-from pamela_rl.types import RewardOutput
+from pamela_rl.types import RewardOutput, Verdict
 
 REFERENCE = torch.rand(10, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 PROMPTS, PEOPLE = [f"prompt {i}" for i in range(10)], [f"user {i}" for i in range(10)]
@@ -117,6 +117,17 @@ def test_a_reward_that_tells_no_reference_pictures_apart_is_refused() -> None:
 def test_scores_of_the_reference_that_are_no_numbers_are_counted_and_refused() -> None:
     with pytest.raises(ConfigError, match=r"4 of the 10 scores of reward 'broken' .* not finite; look at the reward"):
         WeightedReward.calibrated({"broken": (broken, 1.0)}, REFERENCE, PROMPTS, PEOPLE, batch_size=3)
+
+
+def judge(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> Verdict:
+    return Verdict(images.mean(dim=(1, 2, 3)))
+
+
+def test_a_judge_is_no_part_of_a_reward() -> None:
+    with pytest.raises(ConfigError, match="the reward to train against is a judge; give the personal reward"):
+        WeightedReward.calibrated({"judge": (judge, 1.0)}, REFERENCE, PROMPTS, PEOPLE)  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match="the reward to train against is a judge"):
+        WeightedReward({"judge": Part(judge, 1.0, 0.5, 0.1)})(REFERENCE, PROMPTS, PEOPLE)  # type: ignore[arg-type]
 
 
 def test_an_empty_reference_is_refused() -> None:

@@ -24,7 +24,7 @@ def pit(predicted: Array, std: Array, given: Array, scale: RatingScale) -> tuple
 
     Args:
         predicted: Expected ratings, ``(n,)``.
-        std: Spread of single ratings around them, rating units, ``(n,)``; see ``preference.predictive_std``.
+        std: Spread of single ratings around them, rating units, ``(n,)``; see ``measure.predictions``.
         given: The ratings, ``(n,)``.
         scale: What ratings can be.
 
@@ -35,7 +35,7 @@ def pit(predicted: Array, std: Array, given: Array, scale: RatingScale) -> tuple
     if bad.any():
         raise DataError(
             f"{int(bad.sum())} of {len(std)} predictive stds are not positive numbers, the first is {std[bad][0]}; "
-            "give the spread of single ratings (predictive_std), not 0 for sure."
+            "give the spread of single ratings (measure.predictions), not 0 for sure."
         )
     half = scale.resolution / 2
     highest = scale.high  # that can be given

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from pamela_rl.errors import DataError
-from pamela_rl.rewards.baselines.known_users import rows_of, with_row
 from pamela_rl.rewards.baselines.population_baselines import (
     PopulationRegression,
     fit_population_regression,
@@ -18,8 +17,10 @@ from pamela_rl.rewards.baselines.population_baselines import (
 )
 from pamela_rl.rewards.baselines.ridge import PENALTIES, leading_axes, moments, with_constant
 from pamela_rl.rewards.demographics import DemographicsCoding
+from pamela_rl.rewards.known_users import rows_of, with_row
 from pamela_rl.rewards.observations import hold_out_pictures
 from pamela_rl.rewards.preference import Observations, Pictures, RatingData
+from pamela_rl.rewards.tensor_names import part_of, within
 from pamela_rl.types import RewardOutput
 
 NUM_AXES = 16
@@ -75,7 +76,7 @@ class DemographicRegression:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that is a tensor, by name."""
-        population = {f"population.{name}": value for name, value in self.population.tensors().items()}
+        population = within("population", self.population.tensors())
         own = {"axes": self.axes, "weights": self.weights, "people": self.people}
         return {name: value.contiguous() for name, value in (population | own).items()}
 
@@ -91,10 +92,8 @@ class DemographicRegression:
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> DemographicRegression:
         """Return the model that ``tensors`` and ``facts`` describe."""
-        prefix = "population."
-        inner = {k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)}
         return cls(
-            PopulationRegression.restore(inner, facts["population"]),
+            PopulationRegression.restore(part_of("population", tensors), facts["population"]),
             tensors["axes"],
             DemographicsCoding.from_json(facts["demographics"]),
             tensors["weights"],

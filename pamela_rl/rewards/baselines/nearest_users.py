@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pamela_rl.rewards.baselines.known_users import rows_of, with_row
 from pamela_rl.rewards.baselines.population_baselines import PopulationRegression
+from pamela_rl.rewards.known_users import rows_of, with_row
 from pamela_rl.rewards.preference import Pictures
+from pamela_rl.rewards.tensor_names import part_of, within
 from pamela_rl.types import RewardOutput
 
 
@@ -140,7 +141,7 @@ class NearestUsers:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that is a tensor, by name."""
-        population = {f"population.{name}": value for name, value in self.population.tensors().items()}
+        population = within("population", self.population.tensors())
         own = {"axes": self.axes, "surfaces": self.surfaces, "people": self.people}
         return {name: value.contiguous() for name, value in (population | own).items()}
 
@@ -156,10 +157,8 @@ class NearestUsers:
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> NearestUsers:
         """Return the model that ``tensors`` and ``facts`` describe."""
-        prefix = "population."
-        inner = {k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)}
         return cls(
-            PopulationRegression.restore(inner, facts["population"]),
+            PopulationRegression.restore(part_of("population", tensors), facts["population"]),
             tensors["axes"],
             Neighbourhood(**facts["rule"]),
             tensors["surfaces"],

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pamela_rl.errors import DataError
-from pamela_rl.rewards.baselines.known_users import rows_of
 from pamela_rl.rewards.baselines.ridge import Standardisation, group_means, variance_components, weighted_ridge
+from pamela_rl.rewards.known_users import rows_of
 from pamela_rl.rewards.preference import Pictures, RatingData
 from pamela_rl.types import RewardOutput
 

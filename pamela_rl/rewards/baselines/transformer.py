@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from pamela_rl.errors import DataError
-from pamela_rl.rewards.baselines.known_users import rows_of, with_row
 from pamela_rl.rewards.demographics import DemographicsCoding
+from pamela_rl.rewards.known_users import rows_of, with_row
 from pamela_rl.rewards.preference import Pictures
+from pamela_rl.rewards.tensor_names import part_of, within
 from pamela_rl.types import RewardOutput
 
 PARTS = 3  # image, prompt, and their product
@@ -202,8 +203,7 @@ class PreferenceTransformer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that is a tensor, by name."""
-        state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        return {**state, "people": self.people}
+        return within("network", self.network.state_dict()) | {"people": self.people}
 
     def facts(self) -> dict[str, Any]:
         """Return everything else, as plain JSON."""
@@ -221,8 +221,7 @@ class PreferenceTransformer:
             key: tuple(value) if isinstance(value, list) else value for key, value in facts["shape"].items()
         }
         network = PreferenceNetwork(TransformerShape(**sizes)).eval().requires_grad_(False)
-        prefix = "network."
-        network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        network.load_state_dict(part_of("network", tensors))
         coding = DemographicsCoding.from_json(facts["demographics"])
         return cls(network, coding, tuple(facts["user_ids"]), tensors["people"], facts["noise"])
 

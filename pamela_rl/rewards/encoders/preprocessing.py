@@ -16,6 +16,14 @@ from pamela_rl.errors import ConfigError
 _ALLOWED = {"resize_mode": ("shortest", "longest", "squash"), "interpolation": ("bicubic", "bilinear", "random")}
 
 
+def resize(images: Tensor, height: int, width: int, mode: str = "bicubic") -> Tensor:
+    """Resize as PIL does, but for its rounding to bytes: one direction after the other, each clipped to [0, 1]."""
+    for size in ((images.shape[-2], width), (height, width)):
+        if tuple(images.shape[-2:]) != size:
+            images = interpolate(images, size=size, mode=mode, antialias=True).clamp(0, 1)
+    return images
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How pictures become pixels; the fields are open_clip's ``preprocess_cfg``.
@@ -73,9 +81,7 @@ class Preprocessing:
             ``(b, 3, *size)``, with gradient to ``images``.
         """
         (height, width), (tall, wide) = self.size, self._resized(*images.shape[-2:])
-        for target in ((images.shape[-2], wide), (tall, wide)):  # PIL clips after each direction
-            if target != tuple(images.shape[-2:]):
-                images = interpolate(images, target, mode=self._mode, antialias=True).clamp(0, 1)
+        images = resize(images, tall, wide, self._mode)
         over, beside = max(height - tall, 0), max(width - wide, 0)
         edges = (beside // 2, (beside + 1) // 2, over // 2, (over + 1) // 2)
         images = pad(images, edges, value=self.fill_color / 255)

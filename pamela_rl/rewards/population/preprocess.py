@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import pad
+
+from pamela_rl.rewards.encoders.preprocessing import resize
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's CLIP; every reward of this package uses it
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -30,7 +32,7 @@ def cover(images: Tensor, size: int, rounding: Callable[[float], int]) -> Tensor
     """
     height, width = images.shape[-2:]
     shorter = min(height, width)
-    images = _resize(images, int(size * height / shorter), int(size * width / shorter))
+    images = resize(images, int(size * height / shorter), int(size * width / shorter))
     top, left = (rounding((side - size) / 2) for side in images.shape[-2:])
     return images[..., top : top + size, left : left + size]
 
@@ -49,17 +51,10 @@ def contain(images: Tensor, size: int) -> Tensor:
     height, width = (round(side * scale) for side in images.shape[-2:])
     below, right = size - height, size - width
     borders = (right // 2, right - right // 2, below // 2, below - below // 2)
-    return pad(_resize(images, height, width), borders)
+    return pad(resize(images, height, width), borders)
 
 
 def standardize(images: Tensor) -> Tensor:
     """Subtract CLIP's mean and divide by its standard deviation, colour by colour, ``(b, 3, height, width)``."""
     mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (MEAN, STD))
     return (images - mean) / std
-
-
-def _resize(images: Tensor, height: int, width: int) -> Tensor:
-    for size in ((images.shape[-2], width), (height, width)):  # PIL cuts overshoot off after each direction
-        if tuple(images.shape[-2:]) != size:
-            images = interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
-    return images

@@ -21,7 +21,8 @@ class Noise:
         misfit: Of that mean around what the model can express, the same every time the person sees the picture.
         centre: Mean of the logarithm of people's variances.
         width: Standard deviation of that logarithm.
-        floor: No person's variance is below this: what rounding to the scale's steps adds.
+        floor: What rounding to the scale's steps adds to everybody's, scaled along with them: held-out ratings outrank
+            it.
     """
 
     variances: Tensor
@@ -39,7 +40,3 @@ class Noise:
         """Return the same with everybody's variance multiplied."""
         centre = self.centre + float(np.log(factor))
         return replace(self, variances=self.variances * factor, centre=centre, floor=self.floor * factor)
-
-    def with_person(self, variance: Tensor, keep: list[int]) -> Noise:
-        """Return the variances of the people in ``keep``, and one more."""
-        return replace(self, variances=torch.cat([self.variances[keep], variance.reshape(1)]))

@@ -107,12 +107,11 @@ def _corrected(basis: TasteBasis, data: RatingData, held: Observations) -> Noise
     error = held.ratings - shared - (design * basis.means[held.users]).sum(dim=1)
     doubt = ((design[:, None] @ basis.covariances[held.users]).squeeze(1) * design).sum(dim=1)
     own = basis.noise.variances[held.users]
-    repeated = len(data.train) > len(torch.stack([data.train.users, data.train.images]).unique(dim=1).T)
 
     def surprise(variance: Tensor) -> float:
         return float((variance.log() + error.square() / variance).mean())
 
-    if repeated:
+    if collect(data.train).has_repeats:
         sizes = [0.0, *(float(own.mean()) * torch.logspace(-3, 1, 60)).tolist()]
         misfit = min(sizes, key=lambda size: surprise(doubt + own + size))
         return replace(basis.noise, misfit=misfit)

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pamela_rl.errors import UnknownUserError
 from pamela_rl.rewards.demographics import DemographicsCoding
+from pamela_rl.rewards.known_users import rows_of, with_row
 from pamela_rl.rewards.preference import Pictures
 from pamela_rl.rewards.taste.noise import Noise
 from pamela_rl.rewards.taste.posterior import Posterior, before_any_answer
+from pamela_rl.rewards.tensor_names import part_of, within
 from pamela_rl.types import RewardOutput
 
 
@@ -91,7 +92,7 @@ class TasteBasis:
         Raises:
             UnknownUserError: The model does not know the person.
         """
-        row = self._row(user_id)
+        row = int(rows_of([user_id], self.user_ids))
         levels, certain = self.noise.variances[row : row + 1], torch.zeros(1, dtype=torch.float64)
         return Posterior(levels, certain, self.means[row, None], self.covariances[row, None], self.noise.misfit)
 
@@ -110,7 +111,7 @@ class TasteBasis:
             UnknownUserError: The model does not know a person.
         """
         shared, design = self.network(pictures.features.float())
-        rows = self._rows(user_ids)
+        rows = rows_of(user_ids, self.user_ids)
         means, covariances = self.means[rows].to(design), self.covariances[rows].to(design)
         mean = shared + (design * means).sum(dim=1)
         variance = torch.einsum("bi,bij,bj->b", design, covariances, design)
@@ -118,7 +119,7 @@ class TasteBasis:
 
     def noise_std(self, user_ids: Sequence[str]) -> Tensor:
         """Return how far single ratings of each person spread around their expectation, ``(b,)``."""
-        return self.noise.variances[self._rows(user_ids)].sqrt()
+        return self.noise.variances[rows_of(user_ids, self.user_ids)].sqrt()
 
     def predict_population(self, pictures: Pictures) -> Tensor:
         """Predict what people on average would rate, ``(b,)``."""
@@ -152,18 +153,15 @@ class TasteBasis:
 
     def with_user(self, user_id: str, posterior: Posterior) -> TasteBasis:
         """Return a copy that knows one more person, or knows a person anew."""
-        keep = [row for row, known in enumerate(self.user_ids) if known != user_id]
-        return replace(
-            self,
-            noise=self.noise.with_person(posterior.noise_variance, keep),
-            user_ids=(*(self.user_ids[row] for row in keep), user_id),
-            means=torch.cat([self.means[keep], posterior.mean[None]]),
-            covariances=torch.cat([self.covariances[keep], posterior.covariance[None]]),
-        )
+        users, means = with_row(user_id, posterior.mean, self.user_ids, self.means)
+        _, covariances = with_row(user_id, posterior.covariance, self.user_ids, self.covariances)
+        _, variances = with_row(user_id, posterior.noise_variance, self.user_ids, self.noise.variances)
+        noise = replace(self.noise, variances=variances)
+        return replace(self, noise=noise, user_ids=users, means=means, covariances=covariances)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every number of the model, by name."""
-        network = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        network = within("network", self.network.state_dict())
         names = ("prior_map", "prior_covariance", "means", "covariances")
         return network | {name: getattr(self, name) for name in names} | {"noise_variances": self.noise.variances}
 
@@ -175,7 +173,7 @@ class TasteBasis:
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> TasteBasis:
         """Return the model that ``tensors`` and ``facts`` were taken from."""
-        state = {name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("network.")}
+        state = part_of("network", tensors)
         network = TasteFeatures.shaped_like(state)
         network.load_state_dict(state)
         return cls(
@@ -188,16 +186,3 @@ class TasteBasis:
             tensors["means"],
             tensors["covariances"],
         )
-
-    def _rows(self, user_ids: Sequence[str]) -> Tensor:
-        """Look everybody up once, however often they come."""
-        unique = {user: self._row(user) for user in dict.fromkeys(user_ids)}
-        return torch.tensor([unique[user] for user in user_ids], dtype=torch.int64)
-
-    def _row(self, user_id: str) -> int:
-        if user_id not in self.user_ids:
-            raise UnknownUserError(
-                f"the reward does not know user {user_id!r}; it knows {len(self.user_ids)} people "
-                f"({', '.join(self.user_ids[:3])}, …). Show some of their ratings with fit_newcomer first."
-            )
-        return self.user_ids.index(user_id)

@@ -42,12 +42,5 @@ def test_scaling_multiplies_everybodys_variance_and_every_newcomers() -> None:
     assert scaled.misfit == NOISE.misfit
 
 
-def test_a_person_is_added_after_those_who_are_kept() -> None:
-    more = NOISE.with_person(torch.tensor(4.0, dtype=torch.float64), [2, 0])
-    assert more.variances.tolist() == [0.9, 0.2, 4.0]
-    assert NOISE.variances.tolist() == [0.2, 0.5, 0.9]
-    torch.testing.assert_close(more.levels()[0], NOISE.levels()[0])
-
-
 def test_the_levels_are_as_far_to_one_side_of_the_centre_as_to_the_other() -> None:
     torch.testing.assert_close(LEVELS, -LEVELS.flip(0))

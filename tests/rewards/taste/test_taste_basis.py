@@ -10,7 +10,8 @@ from scipy import stats
 from torch import Tensor
 
 from pamela_rl.errors import UnknownUserError
-from pamela_rl.rewards.preference import Pictures, predictive_std
+from pamela_rl.rewards.agreement.measure import Rated, predictions
+from pamela_rl.rewards.preference import Pictures
 from pamela_rl.rewards.taste.posterior import Posterior
 from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures
 
@@ -44,7 +45,9 @@ def test_a_prediction_and_its_std_are_what_sampled_tastes_give(small_basis: Tast
     np.testing.assert_allclose(output.mean, opinions.mean(axis=1), atol=0.03)
     np.testing.assert_allclose(output.std, opinions.std(axis=1), rtol=0.01)
     ratings = opinions + 0.5**0.5 * numbers.standard_normal((3, 200_000))
-    np.testing.assert_allclose(predictive_std(small_basis, shown, ["b"] * 3), ratings.std(axis=1), rtol=0.01)
+    users = np.array(["b"] * 3, dtype=object)
+    rated = Rated(shown, torch.zeros(3, dtype=torch.float64), users, np.arange(3))
+    np.testing.assert_allclose(predictions(small_basis, rated)[1], ratings.std(axis=1), rtol=0.01)
 
 
 def test_the_noise_is_each_persons_own(small_basis: TasteBasis) -> None:
@@ -190,7 +193,7 @@ def test_a_model_comes_back_exactly_from_its_tensors_and_its_facts(small_basis: 
 
 def test_an_unknown_user_is_refused_with_the_remedy(small_basis: TasteBasis) -> None:
     sentence = (
-        r"^the reward does not know user 'eve'; it knows 3 people \(a, b, c, …\)\. Show some .* fit_newcomer first\.$"
+        r"^the reward does not know user 'eve'; it knows 3 people \(a, b, c, …\)\. Show some .* introduce first\.$"
     )
     with pytest.raises(UnknownUserError, match=sentence):
         small_basis.predict(pictures(2), ["a", "eve"])
