@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from command_line import run
-from rating_source import SourceConfig, own_study, world_study
+from rating_source import SourceConfig, prepare_own, prepare_world
 
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.agreement.compare_models import MAIN, compare_models
-from pamela_rl.rewards.agreement.per_person import format_table
+from pamela_rl.rewards.agreement.per_person import LEGEND, format_table
 from pamela_rl.rewards.agreement.result_figures import draw_results
 from pamela_rl.rewards.encoders.features import DEFAULT_ENCODER
 from pamela_rl.rewards.models import MODELS
@@ -61,14 +61,14 @@ def fit(config: FitRewardConfig) -> None:
     """Read, fit, measure, write."""
     ensure_writable(config.output_dir)
     if config.source.kind == "world":
-        prepared = world_study(config.seed)
+        prepared = prepare_world(config.seed)
     else:
-        prepared = own_study(config.source, config.encoder, config.cache, config.seed)
+        prepared = prepare_own(config.source, config.encoder, config.cache, config.seed)
     study, encoder, ceilings = prepared.study, prepared.encoder, prepared.ceilings
     names = config.models if len(study.data.train) else [MAIN]
     print(f"Fitting {', '.join(names)} ...")
     models, results = compare_models(study, names, config.ratings_shown, config.curve, config.seed)
-    print(f"\n{results.to_text()}")
+    print(f"\n{LEGEND}\n\n{results.to_text()}")
     if ceilings:
         print(f"\nwhat no model can beat but by luck\n{format_table(ceilings)}")
     for name, model in models.items():

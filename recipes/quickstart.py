@@ -28,7 +28,7 @@ from pamela_rl.evaluation.compare import Arm, UserComparison, compare_user, summ
 from pamela_rl.evaluation.report import write_report
 from pamela_rl.evaluation.text import summary_table
 from pamela_rl.personalize import Provenance, personalize, versions
-from pamela_rl.rewards.agreement.per_person import format_table
+from pamela_rl.rewards.agreement.per_person import LEGEND, format_table
 from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
@@ -91,9 +91,10 @@ def fit_rewards(config: QuickstartConfig, raters: Raters, content: ContentJudge,
     ratings = make_ratings(raters, content)
     reward, features = fit_reward(ratings, raters, encoder)
     results = measure(reward, features, ratings, raters)
+    print(f"\n{indent(LEGEND, '   ')}")
     for split, title in (("test_seen", "known people, new pictures"), ("test_unseen", "new people, 10 ratings shown")):
         table = indent(format_table(results[split]), "   ")
-        print(f"\n   {title} ({split}), means over people with 95 % intervals:\n{table}")
+        print(f"\n   {title} ({split}), means over people:\n{table}")
     rerate = rerate_correlation(ratings, raters)
     print(f"\n   When people rate the same picture twice, their two ratings correlate to {rerate:.2f}.")
     users = distinct_users(raters, ratings.expectations, reward.model.user_ids, config.num_users)

@@ -36,7 +36,7 @@ from pamela_rl.rewards.encoders.features import FeatureEncoder, combine, encode_
 from pamela_rl.rewards.encoders.pixels import NAME as PIXELS
 from pamela_rl.rewards.encoders.pixels import PixelEncoder
 from pamela_rl.world import ENCODER, load_judge
-from pamela_rl.world.learned import true_ceiling
+from pamela_rl.world.learned import true_ceiling, world_study
 from pamela_rl.world.raters import make_raters
 from pamela_rl.world.ratings import make_ratings
 
@@ -145,7 +145,7 @@ class Prepared:
     open_picture: Callable[[int], Image.Image]
 
 
-def own_study(source: SourceConfig, encoder_name: str, cache: Path, seed: int) -> Prepared:
+def prepare_own(source: SourceConfig, encoder_name: str, cache: Path, seed: int) -> Prepared:
     """Read, split and encode people's ratings; where they repeat themselves, say how well they agree with themselves."""
     rated, pairs = read(source)
     tables = [rated.table.rows, *([pairs.rows] if pairs else [])]
@@ -172,16 +172,12 @@ def shown_pictures(tables: Sequence[pd.DataFrame]) -> tuple[list[str], list[str]
     return first["image"].tolist(), first["prompt"].tolist()
 
 
-def world_study(seed: int) -> Prepared:
+def prepare_world(seed: int) -> Prepared:
     """Let the world's people rate its pictures; how well the truth itself agrees with their ratings is known."""
     print("Two hundred simulated people rate 5,000 pictures.")
     raters, encoder = make_raters(), FeatureEncoder.load(ENCODER)
     ratings = make_ratings(raters, load_judge())
-    features = encode_all(encoder, ratings.images, ratings.prompts)
-    names = dict(zip(ratings.table["image_index"], ratings.table["image"]))
-    table = RatingTable(ratings.table, RatingScale(), raters.demographics, "the world's ratings")
-    images = [str(names.get(row, f"unrated-{row}")) for row in range(len(features))]
-    study = make_study(table, features, images, seed=seed)
+    study = world_study(ratings, raters, encode_all(encoder, ratings.images, ratings.prompts), seed)
     ceilings = [true_ceiling(ratings, raters, split) for split in ("test_seen", "test_unseen")]
     return Prepared(study, encoder, ceilings, lambda row: to_picture(ratings.images[row]))
 

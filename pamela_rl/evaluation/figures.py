@@ -53,7 +53,7 @@ _COLOURS = ("var(--own)", "var(--other)", "var(--good)")
 
 def line_chart(title: str, curves: Mapping[str, Sequence[float | None]], x_label: str) -> str:
     """Draw curves over 1, 2, 3, … as inline SVG; gaps where a value is missing."""
-    width, height, left, right, top, bottom = 420, 230, 42, 12, 34, 34
+    width, height, left, right, top, bottom = 420, 230, 54, 12, 34, 34
     values = [v for curve in curves.values() for v in curve if v is not None]
     if not values:
         return ""

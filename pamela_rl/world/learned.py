@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pamela_rl.data.ratings import RatingScale
-from pamela_rl.rewards.agreement.measure import Rated, controls, introduce_all, personal_agreement
+from pamela_rl.data.ratings import RatingScale, RatingTable
+from pamela_rl.rewards.agreement.measure import controls, personal_agreement
 from pamela_rl.rewards.agreement.per_person import Agreement, noise_ceiling
+from pamela_rl.rewards.agreement.study import Study, knowing, make_study
 from pamela_rl.rewards.encoders.features import FeatureEncoder, encode_all
-from pamela_rl.rewards.observations import observations
-from pamela_rl.rewards.personal import FittedOn, PersonalReward
-from pamela_rl.rewards.preference import Pictures, PreferenceModel, RatingData
+from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.rewards.preference import Pictures
 from pamela_rl.rewards.taste.fit import fit_taste_basis
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import Raters, make_raters
@@ -28,18 +28,12 @@ RATINGS_SHOWN_TO_JUDGE = 60  # of each person whose adapter it judges
 RATINGS_SHOWN = 10  # of newcomers, before they are measured
 
 
-def world_data(ratings: WorldRatings, raters: Raters, features: Tensor) -> RatingData:
-    """Return what models are fitted to: the training split, and ``val_seen`` to choose by."""
-    rows = {image: int(row) for image, row in zip(ratings.table["image"], ratings.table["image_index"], strict=True)}
-    train, validation = (ratings.table[ratings.table["split"] == split] for split in ("train", "val_seen"))
-    seen = tuple(sorted(train["user_id"].unique()))
-    return RatingData(
-        Pictures(features, ids=torch.arange(len(features))),
-        observations(train, seen, rows),
-        seen,
-        observations(validation, seen, rows),
-        people=raters.demographics,
-    )
+def world_study(ratings: WorldRatings, raters: Raters, features: Tensor, seed: int = 0) -> Study:
+    """Return what models are fitted to and measured on, as of anybody's ratings."""
+    table = RatingTable(ratings.table, RatingScale(), raters.demographics, "the world's ratings")
+    names = dict(zip(ratings.table["image_index"], ratings.table["image"]))
+    images = [str(names.get(row, f"unrated-{row}")) for row in range(len(features))]
+    return make_study(table, features, images, seed=seed)
 
 
 def fit_reward(
@@ -47,10 +41,8 @@ def fit_reward(
 ) -> tuple[PersonalReward, Tensor]:
     """Fit the taste basis on the training split; returns the reward and the features of all pictures, ``(n, d)``."""
     features = encode_all(encoder, ratings.images, ratings.prompts)
-    model = fit_taste_basis(world_data(ratings, raters, features), seed)
-    used = ratings.table[ratings.table["split"].isin(["train", "val_seen"])]
-    fitted_on = FittedOn(frozenset(used["user_id"]), frozenset(used["image"]), seed)
-    return PersonalReward(encoder, model, fitted_on), features
+    study = world_study(ratings, raters, features, seed)
+    return PersonalReward(encoder, fit_taste_basis(study.data, seed), study.fitted_on), features
 
 
 def fit_judge(
@@ -82,37 +74,15 @@ def measure(
     Beside it stand the population's mean taste, a mismatched person's taste and the noise ceiling (the true
     expectation, which no model can beat but by luck). Unseen people are first shown 10 of their ratings.
     """
-    results = {}
-    for split in ("val_seen", "test_seen", "val_unseen", "test_unseen"):
-        held = rated(ratings, features, split)
-        model = knowing(reward.model, ratings, raters, features, split)
+    study, results = world_study(ratings, raters, features), {}
+    for split, held in study.held.items():
+        model = knowing(study, reward.model, split, RATINGS_SHOWN)
         results[split] = [
-            personal_agreement("personal", model, held, RatingScale()),
-            *controls(model, held, RatingScale()),
+            personal_agreement("personal", model, held, study.data.scale),
+            *controls(model, held, study.data.scale),
             true_ceiling(ratings, raters, split),
         ]
     return results
-
-
-def rated(ratings: WorldRatings, features: Tensor, split: str) -> Rated:
-    """Return one split."""
-    table = ratings.table[ratings.table["split"] == split]
-    rows = table["image_index"].to_numpy(copy=True)
-    given = torch.from_numpy(table["rating"].to_numpy(dtype=np.float64, copy=True))
-    pictures = Pictures(features[torch.from_numpy(rows)], ids=torch.from_numpy(rows))
-    return Rated(pictures, given, table["user_id"].to_numpy(dtype=object), rows)
-
-
-def knowing(
-    model: PreferenceModel, ratings: WorldRatings, raters: Raters, features: Tensor, split: str,
-    count: int = RATINGS_SHOWN,
-) -> PreferenceModel:  # fmt: skip
-    """Introduce the newcomers of an unseen split by ``count`` of their ratings of the other unseen split's pictures."""
-    if not split.endswith("unseen"):
-        return model
-    shown = rated(ratings, features, "test_unseen" if split == "val_unseen" else "val_unseen")
-    people = sorted(set(ratings.table.loc[ratings.table["split"] == split, "user_id"]))
-    return introduce_all(model, shown, people, count, lambda user: reported(raters, user))
 
 
 def true_ceiling(ratings: WorldRatings, raters: Raters, split: str) -> Agreement:

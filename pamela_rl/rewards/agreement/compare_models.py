@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.agreement.measure import controls, introduce_all, learning_curve, personal_agreement, population
+from pamela_rl.rewards.agreement.measure import controls, learning_curve, personal_agreement, population
 from pamela_rl.rewards.agreement.measures import Score, bootstrap_mean
 from pamela_rl.rewards.agreement.per_person import Agreement, format_table
 from pamela_rl.rewards.agreement.per_picture import PopulationAgreement, format_population_table
-from pamela_rl.rewards.agreement.study import HeldChoices, Study
+from pamela_rl.rewards.agreement.study import HeldChoices, Study, knowing, people_in
 from pamela_rl.rewards.models import MODELS
 from pamela_rl.rewards.preference import PreferenceModel
 
@@ -106,9 +106,9 @@ def compare_models(
         seconds[name] = time.perf_counter() - started
     agreements, means = {}, {}
     for split, held in study.held.items():
-        knowing = {name: _knowing(study, model, split, shown) for name, model in models.items()}
-        agreements[split] = list(_rows(study, knowing, split))
-        measured = [population(name, model, held) for name, model in knowing.items()]
+        told = {name: knowing(study, model, split, shown) for name, model in models.items()}
+        agreements[split] = list(_rows(study, told, split))
+        measured = [population(name, model, held) for name, model in told.items()]
         if any(row.num_images > 2 for row in measured):
             means[split] = measured
     curves = {name: _curve(study, name, model, counts) for name, model in models.items() if "test_unseen" in study.held}
@@ -124,26 +124,11 @@ def _rows(study: Study, models: Mapping[str, PreferenceModel], split: str) -> It
         yield from controls(models[MAIN], held, scale)
 
 
-def _knowing(study: Study, model: PreferenceModel, split: str, count: int) -> PreferenceModel:
-    """Introduce the newcomers of a split by ratings of the other split's pictures."""
-    other = {"val_unseen": "test_unseen", "test_unseen": "val_unseen"}.get(split)
-    if other is None:
-        return model
-    people = _people(study.held[split].user_ids)
-    if other not in study.held:
-        return introduce_all(model, study.held[split], people, 0, study.data.reported)
-    return introduce_all(model, study.held[other], people, count, study.data.reported)
-
-
 def _curve(study: Study, name: str, model: PreferenceModel, counts: Sequence[int]) -> dict[int, Agreement]:
     shown, held = study.held.get("val_unseen"), study.held["test_unseen"]
-    most = 0 if shown is None else max(len(shown.of(user)) for user in _people(held.user_ids))
+    most = 0 if shown is None else max(len(shown.of(user)) for user in people_in(held))
     reachable = [count for count in counts if count <= most]
     return learning_curve(name, model, shown or held, held, reachable, study.data.reported, study.data.scale)
-
-
-def _people(user_ids: Iterable[object]) -> list[str]:
-    return sorted({str(user) for user in user_ids})
 
 
 @torch.no_grad()

@@ -24,6 +24,9 @@ from pamela_rl.rewards.agreement.measures import (
 )
 from pamela_rl.rewards.agreement.tables import estimate, lay_out, percentages, with_interval, without_nan
 
+LEGEND = """SROCC, PLCC: rank and linear correlation of what is predicted with what a person rated; pairwise: share of pairs of
+pictures in the right order; MAE: mean error, in points; within: share of ratings inside the predicted intervals, which
+should be 50, 80 and 95 %. In brackets: 95 % intervals."""
 WITHIN = f"within {'/'.join(f'{100 * level:.0f}' for level in LEVELS)} %"  # heading: share of ratings in each interval
 
 

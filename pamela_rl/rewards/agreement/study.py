@@ -14,10 +14,10 @@ from torch import Tensor
 from pamela_rl.data.choices import ChoiceTable
 from pamela_rl.data.ratings import RatingTable
 from pamela_rl.errors import DataError
-from pamela_rl.rewards.agreement.measure import Rated
+from pamela_rl.rewards.agreement.measure import Rated, introduce_all
 from pamela_rl.rewards.observations import OUTCOMES, choices, observations
 from pamela_rl.rewards.personal import FittedOn
-from pamela_rl.rewards.preference import Pictures, RatingData
+from pamela_rl.rewards.preference import Pictures, PreferenceModel, RatingData
 
 HELD = ("val_seen", "test_seen", "val_unseen", "test_unseen")
 
@@ -109,6 +109,22 @@ def make_study(
     held = {split: _rated(parts[split], pictures, rows) for split in HELD if len(parts[split])}
     tested = chosen["test_seen"][chosen["test_seen"]["user_id"].isin(users)] if chosen else None
     return Study(data, held, None if tested is None or tested.empty else _held(tested, pictures, rows), fitted_on)
+
+
+def knowing(study: Study, model: PreferenceModel, split: str, count: int) -> PreferenceModel:
+    """Introduce the newcomers of an unseen split by ``count`` of their ratings of the other one's pictures."""
+    other = {"val_unseen": "test_unseen", "test_unseen": "val_unseen"}.get(split)
+    if other is None:
+        return model
+    people = people_in(study.held[split])
+    if other not in study.held:
+        return introduce_all(model, study.held[split], people, 0, study.data.reported)
+    return introduce_all(model, study.held[other], people, count, study.data.reported)
+
+
+def people_in(rated: Rated) -> list[str]:
+    """Return everybody who rated, once."""
+    return sorted({str(user) for user in rated.user_ids})
 
 
 def picture_codes(table: pd.DataFrame, rows: Mapping[str, int], columns: Sequence[str]) -> Tensor | None:
