@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "tracking": NOUNS,
     "train": NOUNS | {"data", "diffusion", "algorithms", "checkpoint", "tracking"},
     "evaluation": NOUNS,
-    "personalize": NOUNS | {"data", "diffusion", "train", "evaluation"},
+    "steering": NOUNS | {"data", "diffusion"},
+    "personalize": NOUNS | {"data", "diffusion", "steering", "train", "evaluation"},
     "world": NOUNS | {"data", "rewards"},
     "": NOUNS | {"diffusion"},
 }

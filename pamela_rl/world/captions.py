@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from pamela_rl.data.phrases import Phrasebook
 from pamela_rl.world.scenes import ATTRIBUTES, SUBJECTS, Scene
 
 PHRASES: dict[str, dict[str, str]] = {
@@ -17,6 +18,7 @@ PHRASES: dict[str, dict[str, str]] = {
     "angle": {"low": "seen from below", "high": "seen from above"},
     "placement": {"left": "on the left", "centre": "in the centre", "right": "on the right"},
 }
+PHRASEBOOK = Phrasebook({name: tuple(phrases.values()) for name, phrases in PHRASES.items()})
 _AFTER_SUBJECT = ("lighting", "palette", "angle", "placement")
 
 

@@ -1,0 +1,1 @@
+"""What can be done for a person without touching weights, and what turns prompts into pictures."""
