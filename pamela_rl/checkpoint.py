@@ -82,7 +82,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 def claim(folder: Path, settings: Any, extra: Mapping[str, str]) -> None:
     """Note in ``folder`` which settings its run has, or check that they are the ones it had.
 
-    ``num_iterations`` and ``checkpoint_every`` may change: a run can be made longer.
+    ``num_iterations``, ``checkpoint_every`` and ``looks.patience`` may change: a run can be made longer.
 
     Args:
         folder: The run's own folder.
@@ -99,7 +99,7 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, str]) -> None:
             theirs = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); choose another output folder.") from error
-        free = {"num_iterations", "checkpoint_every"}
+        free = {"num_iterations", "checkpoint_every", "looks.patience"}
         changed = [k for k in sorted({*mine, *theirs} - free) if mine.get(k) != theirs.get(k)]
         if changed:
             rows = "; ".join(f"{k}: there {theirs.get(k)!r}, here {mine.get(k)!r}" for k in changed)

@@ -127,6 +127,32 @@ class RewardSettings:
 
 
 @dataclass(frozen=True)
+class LookSettings:
+    """How often the same pictures are drawn again while training, and whether the judge may stop the run.
+
+    Attributes:
+        every: Iterations between two looks; 0 never looks.
+        num_images: Pictures of a look, two of each prompt.
+        patience: Looks without a better verdict of the judge after which the run stops and keeps the adapter the judge
+            liked best; 0 always runs to the end and keeps the last.
+    """
+
+    every: int = 5
+    num_images: int = 24
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("looks.every", self.every, 0, "0 never looks, 5 is every fifth iteration")
+        _at_least("looks.num_images", self.num_images, 2, "24 is two pictures of twelve prompts")
+        _check_division("looks.num_images", self.num_images, "the number of pictures a prompt", 2)
+        _at_least("looks.patience", self.patience, 0, "0 runs to the end, 3 stops after three looks without gain")
+        _require(
+            not self.patience or self.every > 0,
+            f"looks.patience is {self.patience} but looks.every is 0, so there is nothing to stop by; set looks.every.",
+        )
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One person's run.
 
@@ -149,6 +175,7 @@ class TrainConfig:
     ddpo: DDPOConfig = field(default_factory=DDPOConfig)
     lora: LoraSettings = field(default_factory=LoraSettings)
     reward: RewardSettings = field(default_factory=RewardSettings)
+    looks: LookSettings = field(default_factory=LookSettings)
 
     def __post_init__(self) -> None:
         _at_least("num_iterations", self.num_iterations, 1, "30 suffices in the world, 100 is usual for SD 1.5")

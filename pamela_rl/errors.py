@@ -6,7 +6,9 @@ PamelaError
 ├── UnknownUserError     a person the reward or the run does not know
 ├── CheckpointError      a folder that belongs to another run, or a checkpoint that cannot be read
 ├── AdapterError         an adapter that is missing, or does not load back as it was saved
-└── TrainingError        a run that stopped because its rewards or gradients stopped being numbers
+├── TrainingError        a run that stopped because its rewards or gradients stopped being numbers
+├── ServiceError         a remote service that refused, cannot be reached, or answers nonsense
+└── BudgetError          a budget of pictures or money that is spent
 """
 
 
@@ -38,3 +40,11 @@ class AdapterError(PamelaError):
 
 class TrainingError(PamelaError):
     """A run that stopped because its rewards or gradients stopped being finite numbers."""
+
+
+class ServiceError(PamelaError):
+    """A remote service that refused, cannot be reached, or answers nonsense. Its text never holds a key."""
+
+
+class BudgetError(PamelaError):
+    """A budget of pictures or money that is spent."""

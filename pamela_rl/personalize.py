@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
 from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter, save_adapter
-from pamela_rl.diffusion.generators import PipelineGenerator
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.evaluation.figures import contact_sheet, to_png
+from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import folder_name
+from pamela_rl.tracking import read_metrics
 from pamela_rl.train import train
 from pamela_rl.types import Reward, Scorer
 
@@ -43,6 +45,12 @@ class Provenance:
 def versions() -> dict[str, str]:
     """Name the release of every package that can change a result."""
     return {package: version(package) for package in PACKAGES}
+
+
+def num_images_spent(rows: Sequence[Mapping[str, Any]], config: TrainConfig) -> int:
+    """Count the pictures a run drew to learn from, and to look at, from its ``metrics.jsonl``."""
+    looks = 1 + len(rows) // config.looks.every if config.looks.every else 0
+    return len(rows) * config.images_per_iteration + looks * config.looks.num_images
 
 
 def personalize(
@@ -80,9 +88,10 @@ def personalize(
     name = train(policy, reward, prompts, config, folder, accelerator, monitors, provenance.to_json())
     if accelerator.is_main_process:
         shown = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
-        drawn = PipelineGenerator(policy, name, num_inference_steps)(shown, range(NUM_SAMPLES))
+        drawn = PipelineGenerator(policy.pipeline, name, num_inference_steps)(shown, range(NUM_SAMPLES))
         recipe = f"DDPO, {config.num_iterations} iterations x {config.images_per_iteration} images"
-        info = {**provenance.to_json(), "recipe": recipe, "seed": str(config.seed), **versions()}
+        spent = str(num_images_spent(read_metrics(folder / "metrics.jsonl"), config))
+        info = {**provenance.to_json(), "recipe": recipe, "seed": str(config.seed), "images_spent": spent, **versions()}
         save_adapter(policy, name, user, run, info, {"samples.png": to_png(contact_sheet(drawn, NUM_SAMPLES // 2))})
     accelerator.wait_for_everyone()
     remove_adapter(policy, name)

@@ -22,18 +22,19 @@ _SHOWN = {
 
 
 class RunLog:
-    """Writes ``metrics.jsonl``; only the main process of a run writes."""
+    """Writes a file of JSON lines; only the main process of a run writes."""
 
     def __init__(self, path: Path, done: int, enabled: bool):
         """Open the log of a run that has ``done`` iterations behind it; rows of later ones, not saved, are dropped."""
         self._path, self._enabled = path, enabled
+        self._bar: Any = None
         self.rows = [row for row in read_metrics(path) if row["iteration"] < done]
         if enabled:
             write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def iterations(self, first: int, count: int, title: str) -> Iterator[int]:
         """Yield iteration numbers under a bar."""
-        self._bar: Any = tqdm(
+        self._bar = tqdm(
             range(first, count), initial=first, total=count, desc=title, unit="it", disable=not self._enabled
         )
         yield from self._bar
@@ -46,6 +47,7 @@ class RunLog:
         if self._enabled:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+        if self._bar is not None:
             self._bar.set_postfix_str(
                 " ".join(f"{label} {metrics[name]:.3g}" for name, label in _SHOWN.items() if name in metrics)
             )

@@ -21,12 +21,13 @@ from pamela_rl.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from pamela_rl.config import RewardSettings, TrainConfig
+from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter, load_adapter_state
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import ConfigError, TrainingError
+from pamela_rl.looks import Looks
 from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.tracking import RunLog
 from pamela_rl.types import PromptBatch, Reward, RewardOutput, Scorer, Trajectory, Verdict, trainable
@@ -51,7 +52,7 @@ def train(
         reward: What is maximised.
         prompts: Of one person.
         config: Everything else about the run.
-        folder: The person's own folder: ``run.json``, ``metrics.jsonl`` and ``checkpoint/``.
+        folder: The person's own folder: ``run.json``, ``metrics.jsonl``, ``looks.jsonl``, ``checkpoint/`` and ``best/``.
         accelerator: Devices, processes, mixed precision.
         monitors: What is only watched, by name, e.g. ``judge``.
         facts: What must not change under a run, e.g. the base model's and the reward's names.
@@ -60,7 +61,7 @@ def train(
         The adapter's name on the denoiser.
 
     Raises:
-        ConfigError: Precision or number of processes do not fit, or the reward is a judge.
+        ConfigError: Precision or number of processes do not fit, the reward is a judge, or there is none to stop by.
         CheckpointError: ``folder`` holds another run.
         TrainingError: Too many rewards or gradients are not finite; the last good state is saved.
     """
@@ -71,28 +72,35 @@ def train(
     accelerator.wait_for_everyone()
     optimizer, done, counters = _resume(policy, name, config, folder)
     run = RunLog(folder / "metrics.jsonl", done, accelerator.is_main_process)
+    watched_by = dict(monitors or {})
+    looks = Looks(policy, name, {"reward": reward, **watched_by}, prompts, config, folder, done, accelerator)
+    looks.take(done, kl=0.0)
 
     for iteration in run.iterations(done, config.num_iterations, user):
+        if looks.exhausted():
+            break
         started = time.monotonic()
         whole = prompts.draw(iteration, config.prompts_per_iteration, config.group_size, config.seed)
         batch = _share(whole, accelerator)
         with accelerator.autocast():
             trajectory = rollout(policy, batch, config.sampling, config.seed, iteration, config.batch_size)  # act
         output = trainable(_score(reward, trajectory, batch))
-        rewards = accelerator.gather(_cautious(output, config.reward))  # judge
+        rewards = accelerator.gather(output.cautious(config.reward.std_weight))  # judge
         advantages = _credit(rewards, whole, batch, config.ddpo.zero_advantages)  # credit
         stats = ddpo_update(accelerator, policy, optimizer, trajectory, advantages, config, iteration)  # learn
         watched = {f"reward_{part}": values for part, values in (output.parts or {}).items()}
-        watched |= {name: _score(model, trajectory, batch).mean for name, model in (monitors or {}).items()}
+        watched |= {name: _score(model, trajectory, batch).mean for name, model in watched_by.items()}
         metrics = _summary(rewards) | stats | {f"rollout/{n}_mean": _mean(accelerator, v) for n, v in watched.items()}
         metrics["time/images_per_second"] = len(rewards) / (time.monotonic() - started)
         run.log(iteration, metrics)  # record
         for counted in counters:
             counters[counted] += int(metrics[counted])
         _check_health(metrics, config.reward.max_bad_share, RATIO_TOLERANCE[accelerator.mixed_precision])
+        looks.take(iteration + 1, metrics["train/kl_to_reference"])
         if accelerator.is_main_process and _is_due(iteration + 1, config):
             state = Checkpoint(iteration + 1, adapter_state(policy, name), optimizer_tensors(optimizer), counters)
             save_checkpoint(folder / "checkpoint", state)
+    looks.restore_best()
     accelerator.wait_for_everyone()
     return name
 
@@ -102,12 +110,14 @@ def _check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
         raise ConfigError(
             f"mixed_precision is {accelerator.mixed_precision!r}; use one of {', '.join(RATIO_TOLERANCE)}."
         )
-    count, images = accelerator.num_processes, config.images_per_iteration
-    if images % count:
-        raise ConfigError(
-            f"images_per_iteration is {images} but there are {count} processes; use a multiple of {count}, "
-            f"e.g. {images // count * count or count} or {-(-images // count) * count}."
-        )
+    count = accelerator.num_processes
+    shared = {"images_per_iteration": config.images_per_iteration, "looks.num_images": config.looks.num_images}
+    for name, images in shared.items():
+        if images % count:
+            raise ConfigError(
+                f"{name} is {images} but there are {count} processes; use a multiple of {count}, "
+                f"e.g. {images // count * count or count} or {-(-images // count) * count}."
+            )
 
 
 def _resume(
@@ -128,18 +138,12 @@ def _resume(
 def _share(whole: PromptBatch, accelerator: Accelerator) -> PromptBatch:
     """The pictures this process draws: a contiguous share, so that gathering restores the order."""
     size = len(whole) // accelerator.num_processes
-    mine = slice(accelerator.process_index * size, (accelerator.process_index + 1) * size)
-    return PromptBatch(whole.prompts[mine], whole.user_ids[mine], whole.group_ids[mine], whole.image_ids[mine])
+    return whole[accelerator.process_index * size : (accelerator.process_index + 1) * size]
 
 
 @torch.no_grad()
 def _score(model: Scorer, trajectory: Trajectory, batch: PromptBatch) -> RewardOutput | Verdict:
     return model(trajectory.images, batch.prompts, batch.user_ids)
-
-
-def _cautious(output: RewardOutput, settings: RewardSettings) -> Tensor:
-    """Subtract a multiple of the reward's own uncertainty, ``(b,)``."""
-    return output.mean if output.std is None else output.mean - settings.std_weight * output.std
 
 
 def _credit(rewards: Tensor, whole: PromptBatch, batch: PromptBatch, zero: bool) -> Tensor:

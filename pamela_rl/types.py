@@ -25,6 +25,10 @@ class RewardOutput:
     std: Tensor | None = None
     parts: Mapping[str, Tensor] | None = None
 
+    def cautious(self, std_weight: float) -> Tensor:
+        """Return the mean less a multiple of the model's own uncertainty, ``(b,)``: what is maximised."""
+        return self.mean if self.std is None else self.mean - std_weight * self.std
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -37,6 +41,10 @@ class Verdict:
 
     mean: Tensor
     std: Tensor | None = None
+
+    def cautious(self, std_weight: float) -> Tensor:
+        """Return the mean: a judge is believed as it is, ``(b,)``."""
+        return self.mean
 
 
 def trainable(output: RewardOutput | Verdict) -> RewardOutput:
@@ -106,6 +114,10 @@ class PromptBatch:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def __getitem__(self, part: slice) -> PromptBatch:
+        """Return some of the pictures, as they were numbered."""
+        return PromptBatch(self.prompts[part], self.user_ids[part], self.group_ids[part], self.image_ids[part])
 
 
 @dataclass(frozen=True)

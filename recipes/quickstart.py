@@ -21,17 +21,17 @@ from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import load_adapter
 from pamela_rl.diffusion.families import policy_for
-from pamela_rl.diffusion.generators import PipelineGenerator
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import ConfigError
 from pamela_rl.evaluation.compare import Arm, UserComparison, compare_user, summarize
-from pamela_rl.evaluation.report import write_report
+from pamela_rl.evaluation.report import Report, write_report
 from pamela_rl.evaluation.text import summary_table
 from pamela_rl.personalize import Provenance, personalize, versions
 from pamela_rl.rewards.agreement.per_person import LEGEND, format_table
 from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import ensure_writable, folder_name, write_text
 from pamela_rl.tracking import read_metrics
 from pamela_rl.types import Scorer
@@ -158,9 +158,9 @@ def compare(config: QuickstartConfig, world: World, policy: Policy) -> list[User
     for row, user in enumerate(tqdm(world.users, desc="comparing", unit="person")):
         other = world.users[(row + 1) % len(world.users)]
         arms = [
-            Arm("base", PipelineGenerator(policy, None, config.num_inference_steps)),
-            Arm("own", PipelineGenerator(policy, folder_name(user), config.num_inference_steps), spent),
-            Arm("other", PipelineGenerator(policy, folder_name(other), config.num_inference_steps), spent),
+            Arm("base", PipelineGenerator(policy.pipeline, None, config.num_inference_steps)),
+            Arm("own", PipelineGenerator(policy.pipeline, folder_name(user), config.num_inference_steps), spent),
+            Arm("other", PipelineGenerator(policy.pipeline, folder_name(other), config.num_inference_steps), spent),
         ]
         comparisons.append(compare_user(user, arms, prompts, seeds, world.scorers))
     return comparisons
@@ -181,15 +181,17 @@ def quickstart(config: QuickstartConfig) -> None:
         print("\n4. Held-out prompts, same noise for all: base, own adapter, somebody else's.")
         comparisons = compare(config, world, policy)
         summary = summarize(comparisons)
-        curves = {u: read_metrics(config.output_dir / "users" / folder_name(u) / "metrics.jsonl") for u in world.users}
+        looks = {u: read_metrics(config.output_dir / "users" / folder_name(u) / "looks.jsonl") for u in world.users}
         context = {
             "command": shlex.join(["accelerate", "launch", *sys.argv]),
             "versions": ", ".join(f"{package} {release}" for package, release in versions().items()),
             "seed": str(config.train.seed),
             "seconds": f"{time.monotonic() - started:.0f}",
         }
-        tastes = {user: world.raters.describe(user) for user in world.users}
-        report = write_report(config.output_dir, summary, comparisons, curves, tastes, context)
+        tastes = {user: f"likes {world.raters.describe(user)}" for user in world.users}
+        report = write_report(
+            config.output_dir, Report(summary, comparisons, looks=looks, tastes=tastes, context=context)
+        )
         print(f"\n{summary_table(summary)}\n\n{time.monotonic() - started:.0f} seconds. The report: {report}")
     accelerator.end_training()
 

@@ -10,22 +10,24 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "pamela_rl").rglob("*.py"))
 READS_PT_FILES = ROOT / "pamela_rl/rewards/population/weights.py"  # rewards that are published as .pt or .pth alone
-NOUNS = {"types", "errors", "config", "storage"}
+NOUNS = {"types", "errors", "config", "storage", "distances"}
 MAY_IMPORT = {
     "types": {"errors"},
     "errors": set(),
     "config": {"errors"},
     "storage": {"errors"},
+    "distances": set(),
+    "looks": NOUNS | {"data", "diffusion", "checkpoint", "tracking"},
     "data": NOUNS,
     "rewards": NOUNS | {"data"},
     "diffusion": NOUNS,
     "algorithms": NOUNS | {"diffusion"},
     "checkpoint": NOUNS,
     "tracking": NOUNS,
-    "train": NOUNS | {"data", "diffusion", "algorithms", "checkpoint", "tracking"},
+    "train": NOUNS | {"data", "diffusion", "algorithms", "checkpoint", "tracking", "looks"},
     "evaluation": NOUNS,
     "steering": NOUNS | {"data", "diffusion"},
-    "personalize": NOUNS | {"data", "diffusion", "steering", "train", "evaluation"},
+    "personalize": NOUNS | {"data", "diffusion", "steering", "train", "tracking", "evaluation"},
     "world": NOUNS | {"data", "rewards"},
     "": NOUNS | {"diffusion"},
 }

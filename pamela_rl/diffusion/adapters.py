@@ -163,8 +163,14 @@ def list_adapters(run: str | Path) -> dict[str, Path]:
     return found
 
 
-def load_adapter(pipe: Any, run: str | Path, user_id: str) -> Any:
+def load_adapter(pipe: Any, run: str | Path, user_id: str, name: str | None = None) -> Any:
     """Load a person's adapter from a run into a diffusers pipeline and make it the active one.
+
+    Args:
+        pipe: The pipeline.
+        run: The run's folder.
+        user_id: Whose adapter.
+        name: What it is called on the pipeline; None is ``folder_name(user_id)``.
 
     Returns:
         The pipeline itself.
@@ -176,7 +182,7 @@ def load_adapter(pipe: Any, run: str | Path, user_id: str) -> Any:
     if user_id not in adapters:
         known = ", ".join(sorted(adapters)[:10])
         raise AdapterError(f"the run {run} has no adapter of user {user_id!r}; it has those of: {known}.")
-    name = folder_name(user_id)
+    name = name or folder_name(user_id)
     _load_weights(pipe, adapters[user_id], name)
     if not any(name in names for names in pipe.get_list_adapters().values()):
         raise AdapterError(

@@ -43,7 +43,7 @@ class Policy(Protocol):
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Turn final latents into pictures in [0, 1], ``(b, 3, height, width)``."""
+        """Turn final latents into pictures in [0, 1], ``(b, 3, height, width)``; gradients reach the latents."""
         ...
 
 

@@ -55,9 +55,10 @@ def rollout(
             after.append(following)
             log_probs.append(transition.log_prob(following))  # the last step's may be infinite; it is never trained
             latents = following
+        images = torch.cat([policy.decode(part) for part in latents.split(batch_size)])
     return Trajectory(
         image_ids=batch.image_ids.to(device),
-        images=torch.cat([policy.decode(part) for part in latents.split(batch_size)]),
+        images=images,
         latents=_pick(before, chosen),
         next_latents=_pick(after, chosen),
         step_index=chosen,

@@ -49,49 +49,85 @@ def _tick(value: float, span: float) -> str:
 
 
 _COLOURS = ("var(--own)", "var(--other)", "var(--good)")
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 420, 230, 54, 12, 34, 34
 
 
-def line_chart(title: str, curves: Mapping[str, Sequence[float | None]], x_label: str) -> str:
-    """Draw curves over 1, 2, 3, … as inline SVG; gaps where a value is missing."""
-    width, height, left, right, top, bottom = 420, 230, 54, 12, 34, 34
+def line_chart(
+    title: str,
+    curves: Mapping[str, Sequence[float | None]],
+    x_label: str,
+    places: Sequence[float],
+    mark: int | None = None,
+) -> str:
+    """Draw curves as inline SVG; gaps where a value is missing.
+
+    Args:
+        title: For screen readers.
+        curves: By name, each as long as ``places``.
+        x_label: What ``places`` are.
+        places: Along the x axis, rising or not.
+        mark: Which place gets an upright line, e.g. the judge's choice.
+
+    Returns:
+        The SVG; empty where there is no value at all.
+    """
     values = [v for curve in curves.values() for v in curve if v is not None]
     if not values:
         return ""
-    low, high = min(values), max(values)
-    margin = 0.08 * (high - low) or 0.5
-    low, high = low - margin, high + margin
-    length = max(len(curve) for curve in curves.values())
+    low, high = _widened(min(values), max(values), 0.08)
+    first, last = min(places), max(places)
+    span = (last - first) or 1.0
 
-    def x(place: int) -> float:
-        return left + (width - left - right) * place / max(1, length - 1)
+    def x(place: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (place - first) / span
 
     def y(value: float) -> float:
-        return top + (height - top - bottom) * (1 - (value - low) / (high - low))
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - (value - low) / (high - low))
 
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(title)}">']
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(title)}">']
     for tick in range(4):
         value = low + (high - low) * (tick + 0.5) / 4
         parts.append(
-            f'<line x1="{left}" x2="{width - right}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="var(--line)"/>'
-            f'<text x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{_tick(value, high - low)}</text>'
+            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="var(--line)"/>'
+            f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{_tick(value, high - low)}</text>'
+        )
+    if mark is not None:
+        at = f"{x(places[mark]):.1f}"
+        line = f'x1="{at}" x2="{at}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"'
+        parts.append(
+            f'<line {line} stroke="var(--soft)" stroke-dasharray="3 3"><title>the judge\'s choice</title></line>'
         )
     for number, (name, curve) in enumerate(curves.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        runs: list[list[str]] = [[]]
-        for place, height_there in enumerate(curve):
-            if height_there is None:
-                runs.append([])
-            else:
-                runs[-1].append(f"{x(place):.1f},{y(height_there):.1f}")
-        for run in filter(None, runs):
-            parts.append(f'<polyline points="{" ".join(run)}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        at = left + number * 105
-        parts.append(
-            f'<rect x="{at}" y="12" width="12" height="3" fill="{colour}"/>'
-            f'<text x="{at + 17}" y="18">{html.escape(name)}</text>'
-        )
-    middle = (left + width - right) / 2
+        points = [None if v is None else (x(place), y(v)) for place, v in zip(places, curve)]
+        parts.append(_curve(name, points, _COLOURS[number % len(_COLOURS)], _LEFT + number * 105))
+    ends = f"{_tick(first, span)} to {_tick(last, span)}" if span < 1 else f"{first:.0f} to {last:.0f}"
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(
-        f'<text x="{middle}" y="{height - 8}" text-anchor="middle">{html.escape(x_label)} 1 to {length}</text></svg>'
+        f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{html.escape(x_label)} {ends}</text></svg>'
     )
+    return "".join(parts)
+
+
+def _widened(low: float, high: float, share: float) -> tuple[float, float]:
+    margin = share * (high - low) or 0.5
+    return low - margin, high + margin
+
+
+def _curve(name: str, points: Sequence[tuple[float, float] | None], colour: str, legend: float) -> str:
+    """One curve in runs between gaps, a dot for a value alone, and its entry in the legend."""
+    runs: list[list[tuple[float, float]]] = [[]]
+    for point in points:
+        if point is None:
+            runs.append([])
+        else:
+            runs[-1].append(point)
+    parts = []
+    for run in filter(None, runs):
+        if len(run) == 1:
+            parts.append(f'<circle cx="{run[0][0]:.1f}" cy="{run[0][1]:.1f}" r="2.5" fill="{colour}"/>')
+        else:
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in run)
+            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    parts.append(f'<rect x="{legend}" y="12" width="12" height="3" fill="{colour}"/>')
+    parts.append(f'<text x="{legend + 17}" y="18">{html.escape(name)}</text>')
     return "".join(parts)

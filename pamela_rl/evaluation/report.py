@@ -1,165 +1,166 @@
-"""The report: one page that opens from disk with nothing fetched, and the same figures as JSON."""
+"""The report: one page that opens from disk with nothing fetched, and the same figures as JSON and PNG."""
 
 from __future__ import annotations
 
 import html
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pamela_rl.evaluation.compare import BASE, OTHER, OWN, UserComparison
-from pamela_rl.evaluation.figures import data_uri, line_chart
-from pamela_rl.evaluation.verdict import SCORE_NAMES, arm_title, overall_verdict, verdict
+from pamela_rl.evaluation.compare import OWN, UserComparison
+from pamela_rl.evaluation.figures import line_chart
+from pamela_rl.evaluation.page_grids import arms_grid, side_by_side
+from pamela_rl.evaluation.page_tables import arms_table_html, matrix_html, pairs_table_html, prompts_html
+from pamela_rl.evaluation.plots import draw_plots
+from pamela_rl.evaluation.verdict import (
+    drift_verdict,
+    judges_choice,
+    overall_verdict,
+    score_name,
+    steered_arm,
+    verdict,
+)
 from pamela_rl.storage import write_text
 
 _STYLE = Path(__file__).with_name("report.css")
-_CURVES = {"reward": "rollout/reward_mean", "judge": "rollout/judge_mean", "true rating": "rollout/true_rating_mean"}
+_TRAINING = {"reward": "rollout/reward_mean", "judge": "rollout/judge_mean", "true rating": "rollout/true_rating_mean"}
+_LOOKS = {"reward": "eval/reward_mean", "judge": "eval/judge_mean", "true rating": "eval/true_rating_mean"}
+_PRICE = {"faithful": "eval/faithfulness_mean", "diversity": "eval/diversity"}
 _GLOSSARY = {
     "true rating": "What this person would rate, 1 to 5, free of noise. Known only in the simulated world.",
     "judge": "A second reward fitted on other people's ratings of other pictures; never trained against.",
-    "reward": "The reward the adapter was trained against, less its caution.",
+    "reward": "The reward that was steered by.",
     "faithful": "Share of pictures that show everything the prompt names, told by a classifier apart from the reward.",
-    "gain": "Own minus base on the same prompts and seeds.",
+    "gain": "An arm minus the base on the same prompts and seeds.",
     "wins": "Share of pairs, same prompt and seed, that this person would rate higher; ties count one half.",
     "diversity": "Mean difference between pictures of one prompt from different seeds (RMS of pixels in [0, 1]).",
     "moved": "Mean difference from the base's picture of the same prompt and seed (RMS of pixels in [0, 1]).",
-    "images spent": "Pictures drawn to prepare this arm.",
+    "images spent": "Pictures drawn to prepare an arm, over all people shown in the row.",
+    "images a picture": "Pictures drawn for every picture that comes out, once the arm is prepared.",
+    "KL": "How far one denoising step of the adapter is from the base's, mean over latent dimensions.",
     "[low, high]": "95 % bootstrap interval over people and prompts.",
 }
 
 
-def write_report(
-    folder: Path,
-    summary: Mapping[str, Any],
-    comparisons: Sequence[UserComparison],
-    curves: Mapping[str, Sequence[Mapping[str, Any]]],
-    tastes: Mapping[str, str],
-    context: Mapping[str, str],
-) -> Path:
-    """Write ``report.html`` and ``comparison.json``.
+@dataclass(frozen=True)
+class Report:
+    """What a report is made of.
 
-    Args:
-        folder: Where to.
-        summary: From ``summarize``.
+    Attributes:
+        summary: From ``summarize``; with ``matrix``, from ``adapter_matrix``, where there is one.
         comparisons: The pictures behind it.
-        curves: Each person's metrics, one mapping an iteration.
-        tastes: What each person likes, in words.
-        context: Facts for the footer, e.g. command, versions, seed, seconds.
-
-    Returns:
-        The page's path.
+        curves: Each person's ``metrics.jsonl``, one mapping an iteration.
+        looks: Each person's ``looks.jsonl``, one mapping a look.
+        tastes: What each person likes, in words that go on from "This person".
+        prompts: For each person, request to the prompt that prompt search found.
+        context: Facts to reproduce it, e.g. command, versions, seed, seconds.
     """
-    write_text(folder / "comparison.json", json.dumps({**summary, "context": dict(context)}, indent=1) + "\n")
-    people = "".join(_person(c, summary, curves.get(c.user_id, ()), tastes.get(c.user_id, "")) for c in comparisons)
-    facts = "".join(f"<dt>{html.escape(k)}</dt><dd><code>{html.escape(v)}</code></dd>" for k, v in context.items())
-    glossary = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in _GLOSSARY.items())
+
+    summary: Mapping[str, Any]
+    comparisons: Sequence[UserComparison]
+    curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    looks: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    tastes: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    context: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_report(folder: Path, report: Report) -> Path:
+    """Write ``report.html``, ``comparison.json`` and ``figures/*.png``, and return the page's path."""
+    summary = report.summary
+    facts = {**summary, "looks": {user: list(rows) for user, rows in report.looks.items() if rows}}
+    facts |= {"prompts": report.prompts} if report.prompts else {}
+    write_text(folder / "comparison.json", json.dumps({**facts, "context": dict(report.context)}, indent=1) + "\n")
+    draw_plots(folder / "figures", summary, report.looks)
+    people = "".join(_person(comparison, report) for comparison in report.comparisons)
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>pamela_rl: what steering did</title><style>{_STYLE.read_text(encoding="utf-8")}</style></head><body><main>
 <h1>What steering did</h1>
-<p class="lead">Each person below got an adapter of their own. Every picture of the base model is drawn again, from the
-same prompt and the same noise, with their own adapter and with somebody else's.</p>
+<p class="lead">Every picture of the base model is drawn again, from the same prompt and the same noise, in each way that
+was tried to please a person.</p>
 <p class="lead verdict">{html.escape(overall_verdict(summary))}</p>
-{_side_by_side(comparisons, tastes)}
-{_table(summary["overall"], summary["decided_by"])}
+{side_by_side(report.comparisons, report.tastes)}
+<h2>All people together</h2>
+{arms_table_html(summary["overall"], summary["decided_by"])}
+{_rivals(summary)}
+{_matrix(summary)}
 {people}
-<footer><details open><summary>What the words mean</summary><dl>{glossary}</dl></details><dl>{facts}</dl></footer>
+{_footer(report.context)}
 </main></body></html>
 """
     write_text(folder / "report.html", page)
     return folder / "report.html"
 
 
-def _side_by_side(comparisons: Sequence[UserComparison], tastes: Mapping[str, str], most_prompts: int = 4) -> str:
-    """One column a person, one row a prompt and seed: whose is whose, at a glance."""
-    shown = comparisons[:6]
-    cells = ['<span class="corner"></span><span class="head">Base model</span>']
-    cells += [
-        f'<span class="head own">{html.escape(c.user_id)}<small>{html.escape(tastes.get(c.user_id, ""))}</small></span>'
-        for c in shown
-    ]
-    first = shown[0]
-    for prompt in list(dict.fromkeys(first.prompts))[:most_prompts]:
-        place = first.prompts.index(prompt)
-        cells.append(f'<span class="prompt">{html.escape(prompt)}</span>')
-        cells.append(f'<span class="pair">{_picture(first, BASE, place)}</span>')
-        cells += [f'<span class="pair">{_picture(c, OWN, place)}</span>' for c in shown]
-    columns = f"--columns: {len(shown) + 1}"
-    return f'<h2>One prompt, one noise, everybody\'s adapter</h2><div class="grid" style="{columns}">{"".join(cells)}</div>'
-
-
-def _person(
-    comparison: UserComparison, summary: Mapping[str, Any], curve: Sequence[Mapping[str, Any]], taste: str
-) -> str:
-    user = html.escape(comparison.user_id)
-    rows = summary["users"][comparison.user_id]
-    likes = f"<p>This person likes {html.escape(taste)}.</p>" if taste else ""
-    return (
-        f"<section><h2>{user}</h2>{likes}"
-        f'<p class="verdict">{html.escape(verdict(rows[OWN], summary["decided_by"], comparison.user_id))}</p>'
-        f"{_grid(comparison)}{_charts(curve)}{_table(rows, summary['decided_by'])}</section>"
-    )
-
-
-def _charts(curve: Sequence[Mapping[str, Any]]) -> str:
-    if len(curve) < 2:
+def _rivals(summary: Mapping[str, Any]) -> str:
+    if not summary["pairs"]:
         return ""
-    scores = {n: [row.get(key) for row in curve] for n, key in _CURVES.items() if any(key in row for row in curve)}
-    left = line_chart("Scores while training", scores, "iteration")
-    drift = {"KL to the base": [row.get("train/kl_to_reference") for row in curve]}
-    right = line_chart("Distance from the base", drift, "iteration")
-    return f'<div class="charts"><figure>{left}</figure><figure>{right}</figure></div>'
+    return f"<h2>One against the other</h2>{pairs_table_html(summary['pairs'], summary['decided_by'])}"
 
 
-def _grid(comparison: UserComparison, most_prompts: int = 6, pictures: int = 2) -> str:
-    arms = [arm for arm in (BASE, OWN, OTHER) if arm in comparison.images]
-    cells = ['<span class="corner"></span>']
-    cells += [f'<span class="head {html.escape(arm)}">{html.escape(arm_title(arm))}</span>' for arm in arms]
-    for prompt in list(dict.fromkeys(comparison.prompts))[:most_prompts]:
-        places = [row for row, text in enumerate(comparison.prompts) if text == prompt][:pictures]
-        cells.append(f'<span class="prompt">{html.escape(prompt)}</span>')
-        for arm in arms:
-            drawn = "".join(_picture(comparison, arm, row) for row in places)
-            cells.append(f'<span class="pair">{drawn}</span>')
-    return f'<div class="grid">{"".join(cells)}</div>'
-
-
-def _picture(comparison: UserComparison, arm: str, row: int) -> str:
-    label = html.escape(f"{arm_title(arm)}: {comparison.prompts[row]}, seed {comparison.seeds[row]}")
-    source = data_uri(comparison.images[arm][row])
+def _matrix(summary: Mapping[str, Any]) -> str:
+    if "matrix" not in summary:
+        return ""
+    name = html.escape(score_name(summary["decided_by"]))
     return (
-        f'<label><input type="checkbox" aria-label="enlarge"><img src="{source}" alt="{label}" title="{label}"></label>'
+        f"<h2>Whose adapter pleases whom</h2><p>Gain in {name} over the base. Adapters are in the columns; if they are "
+        f"personal, the diagonal is the warmest of its row.</p>{matrix_html(summary['matrix'])}"
     )
 
 
-def _table(rows: Mapping[str, Any], decided_by: str) -> str:
-    scores = [name for name in SCORE_NAMES if name in rows[BASE]]
-    heads = [SCORE_NAMES[name] for name in scores] + [f"gain in {SCORE_NAMES[decided_by]}"]
-    heads += ["wins over base", "wins over another's", "diversity", "moved", "images spent"]
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in ["", *heads])
-    body = "".join(_table_row(arm, row, scores, decided_by) for arm, row in rows.items())
+def _person(comparison: UserComparison, report: Report) -> str:
+    summary, user = report.summary, comparison.user_id
+    rows, decided_by = summary["users"][user], summary["decided_by"]
+    taste, looks = report.tastes.get(user, ""), report.looks.get(user, ())
+    said = [f"<p>This person {html.escape(taste)}.</p>"] if taste else []
+    arm = steered_arm(rows)
+    if arm is not None:
+        said.append(f'<p class="verdict">{html.escape(verdict(rows[arm], decided_by, user, arm))}</p>')
+    drift = drift_verdict(looks) if OWN in rows else None
+    said += [f"<p>{html.escape(drift)}</p>"] if drift else []
+    found = report.prompts.get(user, {})
     return (
-        f'<div class="scroll"><table class="figures"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f"<section><h2>{html.escape(user)}</h2>{''.join(said)}{arms_grid(comparison)}"
+        f"{_charts(looks, report.curves.get(user, ()))}{arms_table_html(rows, decided_by)}"
+        f"{prompts_html(found) if found else ''}</section>"
     )
 
 
-def _table_row(arm: str, row: Mapping[str, Any], scores: Sequence[str], decided_by: str) -> str:
-    cells = [_interval(row[name], "{:.0%}" if name == "faithfulness" else "{:.2f}") for name in scores]
-    if arm == BASE:
-        cells += ["", "", ""]
+def _charts(looks: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> str:
+    """The over-optimization curves where there were looks, the training's own curves elsewhere."""
+    if len(looks) > 1:
+        iterations = [row["iteration"] for row in looks]
+        by_distance = sorted(looks, key=lambda row: float(row["eval/kl_to_reference"]))
+        distances = [row["eval/kl_to_reference"] for row in by_distance]
+        best = judges_choice(looks)
+        mark = None if best is None else iterations.index(best)
+        mark_by_distance = None if best is None else [row["iteration"] for row in by_distance].index(best)
+        charts = [
+            line_chart("Scores over iterations", _columns(looks, _LOOKS), "iterations", iterations, mark),
+            line_chart("Scores over KL to the base", _columns(by_distance, _LOOKS), "KL", distances, mark_by_distance),
+            line_chart("The price", _columns(looks, _PRICE), "iterations", iterations, mark),
+        ]
+    elif len(curve) > 1:
+        drift = {"KL to the base": "train/kl_to_reference"}
+        iterations = [row["iteration"] + 1 for row in curve]
+        charts = [
+            line_chart("Scores while training", _columns(curve, _TRAINING), "iteration", iterations),
+            line_chart("Distance from the base", _columns(curve, drift), "iteration", iterations),
+        ]
     else:
-        cells += [_interval(row["gain"][decided_by], "{:+.2f}", signed=True), _interval(row["win_over_base"], "{:.0%}")]
-        cells.append(_interval(row["win_over_other"], "{:.0%}") if "win_over_other" in row else "")
-    cells.append("" if row["diversity"] is None else f"{row['diversity']:.3f}")
-    cells += [f"{row['distance_from_base']:.3f}", f"{row['images_spent']:,}"]
-    inner = "".join(f"<td>{cell}</td>" for cell in [html.escape(arm_title(arm)), *cells])
-    return f'<tr class="{html.escape(arm)}">{inner}</tr>'
+        return ""
+    return f'<div class="charts">{"".join(f"<figure>{chart}</figure>" for chart in charts if chart)}</div>'
 
 
-def _interval(value: Mapping[str, float], form: str, signed: bool = False) -> str:
-    colour = ""
-    if signed:
-        colour = "up" if value["low"] > 0 else "down" if value["high"] < 0 else ""
-    low, high = form.format(value["low"]), form.format(value["high"])
-    return f'<span class="{colour}">{form.format(value["estimate"])}</span><small>[{low}, {high}]</small>'
+def _columns(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, list[float | None]]:
+    return {name: [row.get(key) for row in rows] for name, key in names.items() if any(key in row for row in rows)}
+
+
+def _footer(context: Mapping[str, str]) -> str:
+    facts = "".join(f"<dt>{html.escape(k)}</dt><dd><code>{html.escape(v)}</code></dd>" for k, v in context.items())
+    glossary = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in _GLOSSARY.items())
+    return f"<footer><details open><summary>What the words mean</summary><dl>{glossary}</dl></details><dl>{facts}</dl></footer>"

@@ -1,13 +1,11 @@
-"""Intervals, win rates and distances between pictures."""
+"""Intervals and win rates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 Array = NDArray[np.float64]
 NUM_DRAWS = 1000  # of the bootstrap
@@ -69,18 +67,3 @@ def _cells(values: Array, users: NDArray[np.int64], prompts: NDArray[np.int64]) 
 def wins(first: Array, second: Array) -> Array:
     """Return 1 where the first is higher, 0 where the second is, one half where they tie, ``(n,)``."""
     return np.where(first == second, 0.5, (first > second).astype(np.float64))
-
-
-def diversity(images: Tensor, groups: NDArray[np.int64]) -> float:
-    """Return how different pictures of the same group are: mean over pairs of the RMS pixel difference in [0, 1]."""
-    distances = []
-    for group in np.unique(groups):
-        members = images[torch.from_numpy(groups == group)].flatten(1).double()
-        if len(members) > 1:
-            distances.append(float(torch.pdist(members).mean()) / members.shape[1] ** 0.5)
-    return float(np.mean(distances)) if distances else float("nan")
-
-
-def distance(images: Tensor, others: Tensor) -> float:
-    """Return the mean RMS pixel difference of pictures drawn from the same prompts and seeds, in [0, 1]."""
-    return float((images - others).square().flatten(1).mean(dim=1).sqrt().mean())

@@ -18,8 +18,8 @@ from pamela_rl.diffusion.adapters import (
     save_adapter,
 )
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
-from pamela_rl.diffusion.generators import PipelineGenerator
 from pamela_rl.errors import AdapterError
+from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.world import load_pipeline
 
 PROMPTS, SEEDS = ["a boat", "a tree"], [1, 2]
@@ -33,7 +33,7 @@ def trained(policy: StableDiffusionPolicy, name: str = "someone", alpha: int = 1
 def test_an_adapter_gives_the_same_pictures_in_a_fresh_pipeline(policy: StableDiffusionPolicy, tmp_path: Path) -> None:
     trained(policy)
     folder = save_adapter(policy, "someone", "Some One", tmp_path, {"seed": "0"}, {"samples.png": b"x"})
-    ours = PipelineGenerator(policy, "someone", 4)(PROMPTS, SEEDS)
+    ours = PipelineGenerator(policy.pipeline, "someone", 4)(PROMPTS, SEEDS)
     fresh = load_pipeline()
     fresh.load_lora_weights(folder)  # the plain way
     generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
@@ -83,7 +83,7 @@ def test_what_does_not_load_back_is_not_published(policy: StableDiffusionPolicy,
 
 
 def test_removing_the_adapter_leaves_the_base_model(policy: StableDiffusionPolicy) -> None:
-    generator = PipelineGenerator(policy, None, 4)
+    generator = PipelineGenerator(policy.pipeline, None, 4)
     before = generator(PROMPTS, SEEDS)
     trained(policy)
     assert torch.equal(generator(PROMPTS, SEEDS), before)

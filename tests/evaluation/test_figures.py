@@ -45,27 +45,41 @@ def test_a_contact_sheet_reads_in_rows_with_white_where_pictures_end(tmp_path: P
 
 
 def test_a_chart_breaks_its_line_where_a_value_is_missing() -> None:
-    first, second = points(line_chart("t", {"a": [1.0, 2.0, None, None, 1.0, 3.0]}, "iteration"))
+    first, second = points(line_chart("t", {"a": [1.0, 2.0, None, None, 1.0, 3.0]}, "iteration", range(6)))
     step = first[1][0] - first[0][0]
     assert second[0][0] - first[0][0] == pytest.approx(4 * step, abs=0.2)
     assert first[0][1] == second[0][1] > first[1][1] > second[1][1]  # larger values stand higher, y grows downwards
 
 
 def test_a_chart_stays_within_its_frame_and_has_a_line_a_curve() -> None:
-    curves = points(line_chart("t", {"a": [0.0, 1e6], "b": [-5.0, 2.0], "c": [3.0, None]}, "iteration"))
+    curves = points(line_chart("t", {"a": [0.0, 1e6], "b": [-5.0, 2.0], "c": [3.0, 4.0]}, "iteration", [0, 5]))
     assert len(curves) == 3
     assert all(0 <= x <= 420 and 0 <= y <= 230 for curve in curves for x, y in curve)
-    flat = points(line_chart("t", {"a": [2.0, 2.0, 2.0]}, "iteration"))[0]
+    flat = points(line_chart("t", {"a": [2.0, 2.0, 2.0]}, "iteration", [1, 2, 3]))[0]
     assert len({y for _, y in flat}) == 1
 
 
 @pytest.mark.parametrize("curves", [{}, {"a": []}, {"a": [None, None]}])
 def test_nothing_to_draw_draws_nothing(curves: dict[str, list[float | None]]) -> None:
-    assert line_chart("t", curves, "iteration") == ""
+    assert line_chart("t", curves, "iteration", [0, 1]) == ""
 
 
 def test_a_chart_is_well_formed_whatever_its_names() -> None:
     name = "<script>alert(1)</script> & \"quotes\" 'too'"
-    root = ElementTree.fromstring(line_chart(name, {name: [1.0, 2.0]}, name))
+    root = ElementTree.fromstring(line_chart(name, {name: [1.0, 2.0]}, name, [0, 1], mark=1))
     assert root.attrib["aria-label"] == name
     assert sum(name in (text.text or "") for text in root.iter("text")) == 2
+
+
+def test_a_value_alone_between_gaps_is_a_dot() -> None:
+    root = ElementTree.fromstring(line_chart("t", {"a": [None, 2.0, None, 1.0]}, "iteration", [0, 1, 2, 3]))
+    assert len(list(root.iter("circle"))) == 2
+    assert not list(root.iter("polyline"))
+
+
+def test_places_need_not_be_evenly_spaced_and_the_mark_stands_at_its_own() -> None:
+    svg = line_chart("t", {"a": [1.0, 2.0, 3.0]}, "KL", [0.0, 1.0, 10.0], mark=1)
+    (curve,) = points(svg)
+    assert curve[2][0] - curve[0][0] == pytest.approx(10 * (curve[1][0] - curve[0][0]), abs=1.5)
+    dashed = [line for line in ElementTree.fromstring(svg).iter("line") if "stroke-dasharray" in line.attrib]
+    assert [float(line.attrib["x1"]) for line in dashed] == [pytest.approx(curve[1][0], abs=0.06)]

@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from pamela_rl.evaluation.compare import UserComparison, summarize
-from pamela_rl.evaluation.report import write_report
+from pamela_rl.evaluation.report import Report, write_report
 
 USER = "<script>alert(1)</script>"
 PROMPT = "a \"boat\" & 'tree' <img src=x onerror=alert(2)>"
-TASTE = "<b>dark</b> & warm"
+TASTE = "likes <b>dark</b> & warm"
 CURVE: list[dict[str, Any]] = [
     {"iteration": 0, "rollout/reward_mean": 1.0, "rollout/judge_mean": None, "train/kl_to_reference": 0.0},
     {"iteration": 1, "rollout/reward_mean": 1.5, "rollout/judge_mean": 1.2, "train/kl_to_reference": 0.1},
@@ -51,7 +51,10 @@ def strange(by_hand: UserComparison) -> UserComparison:
 @pytest.fixture
 def folder(strange: UserComparison, tmp_path: Path) -> Path:
     context = {"command": 'run --name "<i>x</i>"', "<u>versions</u>": "1"}
-    write_report(tmp_path, summarize([strange]), [strange], {USER: CURVE}, {USER: TASTE}, context)
+    prompts = {USER: {PROMPT: f"{PROMPT}, <em>at night</em>"}}
+    summary = {**summarize([strange]), "matrix": {USER: {USER: {"estimate": 0.5, "low": 0.1, "high": 0.9}}}}
+    report = Report(summary, [strange], {USER: CURVE}, {}, {USER: TASTE}, prompts, context)
+    write_report(tmp_path, report)
     return tmp_path
 
 
@@ -61,11 +64,11 @@ def page(folder: Path) -> Page:
 
 
 def test_nothing_a_person_wrote_becomes_markup(page: Page) -> None:
-    assert not {"script", "b", "i", "u"} & {tag for tag, _ in page.tags}
+    assert not {"script", "b", "i", "u", "em"} & {tag for tag, _ in page.tags}
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert USER in page.words
     assert PROMPT in page.words
-    assert f"This person likes {TASTE}." in page.words
+    assert f"This person {TASTE}." in page.words
     assert 'run --name "<i>x</i>"' in page.words
     assert f"Own adapter: {PROMPT}, seed 2" in [a.get("alt") for tag, a in page.tags if tag == "img"]
 
@@ -104,12 +107,15 @@ def test_the_page_tells_the_verdict_the_figures_and_the_curves(page: Page) -> No
 def test_the_figures_are_written_as_json_that_every_reader_understands(folder: Path, strange: UserComparison) -> None:
     facts = json.loads((folder / "comparison.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert facts.pop("context") == {"command": 'run --name "<i>x</i>"', "<u>versions</u>": "1"}
+    assert facts.pop("prompts") == {USER: {PROMPT: f"{PROMPT}, <em>at night</em>"}}
+    assert facts.pop("matrix")[USER][USER]["estimate"] == 0.5
+    assert facts.pop("looks") == {}
     assert facts == summarize([strange])
 
 
 def test_one_seed_a_prompt_and_no_curves_still_give_a_page(by_hand: UserComparison, tmp_path: Path) -> None:
     single = replace(by_hand, prompts=("a", "b", "c", "d"))
-    report = write_report(tmp_path, summarize([single]), [single], {}, {}, {})
+    report = write_report(tmp_path, Report(summarize([single]), [single]))
     text = report.read_text(encoding="utf-8")
     assert "nan" not in re.sub(r"base64,[^\"]+", "", text).lower()
     assert "<svg" not in text

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pamela_rl.evaluation.statistics import bootstrap_mean, distance, diversity, wins
+from pamela_rl.distances import distance, diversity
+from pamela_rl.evaluation.statistics import bootstrap_mean, wins
 
 
 def test_wins_count_a_tie_as_one_half() -> None:

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pamela_rl.evaluation.verdict import arm_title, fooled, overall_verdict, verdict
+from pamela_rl.evaluation.verdict import (
+    arm_title,
+    drift_verdict,
+    fooled,
+    judges_choice,
+    overall_verdict,
+    steered_arm,
+    verdict,
+)
 
 
 def interval(estimate: float, low: float, high: float) -> dict[str, float]:
@@ -81,3 +89,31 @@ def test_arms_have_titles_and_others_keep_their_name() -> None:
         "Another's adapter",
         "best of 4",
     ]
+
+
+def looks(*judged: float | None) -> list[dict[str, Any]]:
+    return [
+        {"iteration": 5 * row, "eval/judge_mean": value, "eval/reward_mean": 3.0 + row}
+        for row, value in enumerate(judged)
+    ]
+
+
+def test_training_for_too_long_is_said_in_words() -> None:
+    assert drift_verdict(looks(3.0, 4.0, 3.5, 3.25)) == (
+        "The judge liked the adapter of iteration 5 of 15 best and would have stopped there: from then on the reward "
+        "changed by +2.00 and the judge by -0.75."
+    )
+    assert "was not trained for too long" in str(drift_verdict(looks(3.0, 3.5, 4.0)))
+    assert judges_choice(looks(3.0, None, 2.0)) == 0
+    assert drift_verdict([{"iteration": 0, "eval/reward_mean": 1.0}]) is None
+    assert drift_verdict([]) is None
+
+
+def test_without_an_own_adapter_the_verdict_is_about_what_there_is() -> None:
+    rows = {"base": row((0, 0, 0)), "best_of_n": row((0.1, 0.1, 0.1)), "prompt_search": row((-0.3, -0.4, -0.2))}
+    assert steered_arm(rows) == "prompt_search"
+    assert steered_arm({"base": row((0, 0, 0))}) is None
+    summary = {"decided_by": "true_rating", "overall": rows, "users": {"ada": rows}}
+    assert overall_verdict(summary).endswith("fell by 0.30; do not steer like this.")
+    unfooled = row((-0.3, -0.4, -0.2), reward=(0.0, -0.1, 0.1))
+    assert verdict(unfooled, "true_rating", "ada", "prompt_search").startswith("Prompt search lowered the true rating")

@@ -81,9 +81,8 @@ class StableDiffusionPolicy:
         unconditional, conditional = output.float().chunk(2)
         return unconditional + guidance_scale * (conditional - unconditional)
 
-    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode final latents with the pipeline's VAE, ``(b, 3, height, width)`` in [0, 1]."""
+        """Decode final latents with the pipeline's VAE, ``(b, 3, height, width)`` in [0, 1], with gradient to them."""
         vae = self.pipeline.vae
         pictures: Tensor = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
         return (pictures.float() / 2 + 0.5).clamp(0, 1)

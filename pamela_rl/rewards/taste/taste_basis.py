@@ -117,6 +117,31 @@ class TasteBasis:
         variance = torch.einsum("bi,bij,bj->b", design, covariances, design)
         return RewardOutput(mean, (variance.clamp(min=0) + self.noise.misfit).sqrt())
 
+    @torch.no_grad()
+    def sample(self, pictures: Pictures, user_id: str, count: int, seed: int = 0) -> Tensor:
+        """Draw what a person may truly think of pictures: one taste a draw, the same for all pictures of it.
+
+        Args:
+            pictures: Features from the encoder, ``(n, feature_dim)``.
+            user_id: Whose taste.
+            count: How many draws.
+            seed: Of the draws.
+
+        Returns:
+            Expected ratings, ``(count, n)``, float64; over many draws their mean and std are those of ``predict``.
+
+        Raises:
+            UnknownUserError: The model does not know the person.
+        """
+        row = int(rows_of([user_id], self.user_ids))
+        shared, design = (part.double() for part in self.network(pictures.features.float()))
+        sizes, axes = torch.linalg.eigh(self.covariances[row].double())
+        generator = torch.Generator().manual_seed(seed)
+        normal = torch.randn(count, len(sizes), dtype=torch.float64, generator=generator)
+        tastes = self.means[row].double() + (normal * sizes.clamp(min=0).sqrt()) @ axes.T
+        beside = torch.randn(count, len(shared), dtype=torch.float64, generator=generator)
+        return shared + tastes @ design.T + self.noise.misfit**0.5 * beside
+
     def noise_std(self, user_ids: Sequence[str]) -> Tensor:
         """Return how far single ratings of each person spread around their expectation, ``(b,)``."""
         return self.noise.variances[rows_of(user_ids, self.user_ids)].sqrt()

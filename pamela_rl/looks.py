@@ -1,0 +1,123 @@
+"""Looks: the same prompts and noise drawn again every few iterations, so that one sees when steering turns bad."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from pamela_rl.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pamela_rl.config import TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.adapters import adapter_state, load_adapter_state
+from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.rollout import rollout
+from pamela_rl.distances import diversity
+from pamela_rl.errors import ConfigError
+from pamela_rl.tracking import RunLog
+from pamela_rl.types import PromptBatch, Scorer
+
+JUDGE = "judge"
+PICTURES_A_PROMPT = 2
+_NOISE = 1 << 40  # in place of an iteration in the noise's key: the same at every look, unlike any iteration's
+
+
+class Looks:
+    """Draws, scores and records; keeps the adapter the judge liked best, and says when to stop.
+
+    The record is ``looks.jsonl``, one row a look, its ``iteration`` the number of iterations behind it: row 0 is the
+    base model. The best adapter so far is in ``best/``.
+
+    Args:
+        policy: The pipeline, its adapter on.
+        name: The adapter's name on it.
+        scorers: The reward and the monitors, by name; with a ``judge`` the best adapter is kept.
+        prompts: Of one person; the same few are drawn every time.
+        config: Of the run.
+        folder: The person's folder.
+        done: Iterations that are behind a run that is taken up again.
+        accelerator: Devices and processes.
+
+    Raises:
+        ConfigError: The run shall stop by the judge, but there is none.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        name: str,
+        scorers: Mapping[str, Scorer],
+        prompts: PromptSource,
+        config: TrainConfig,
+        folder: Path,
+        done: int,
+        accelerator: Accelerator,
+    ):
+        if config.looks.patience and JUDGE not in scorers:
+            raise ConfigError(
+                f"looks.patience is {config.looks.patience} but there is no judge to stop by; give one among the "
+                "monitors under the name 'judge', or set looks.patience to 0."
+            )
+        self._policy, self._name, self._scorers, self._accelerator = policy, name, scorers, accelerator
+        self._config, self._best = config, folder / "best"
+        self._batch = _fixed_pictures(prompts, config.looks.num_images)
+        self._log = RunLog(folder / "looks.jsonl", done + 1, accelerator.is_main_process)
+
+    def take(self, iteration: int, kl: float) -> None:
+        """Look, if it is time, after so many iterations; ``kl`` is the distance to the base by then."""
+        every = self._config.looks.every
+        if every == 0 or iteration % every or any(row["iteration"] == iteration for row in self._log.rows):
+            return
+        row = self._scores() | {"eval/kl_to_reference": kl}
+        better = JUDGE in self._scorers and row[f"eval/{JUDGE}_mean"] > self._best_score()
+        self._log.log(iteration, row)
+        if better and self._accelerator.is_main_process:
+            save_checkpoint(self._best, Checkpoint(iteration, adapter_state(self._policy, self._name), {}, {}))
+
+    def exhausted(self) -> bool:
+        """Tell whether the judge has liked nothing better for as many looks as the run has patience."""
+        patience = self._config.looks.patience
+        scores = [row[f"eval/{JUDGE}_mean"] for row in self._log.rows] if patience else []
+        return bool(patience and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience]))
+
+    def restore_best(self) -> None:
+        """Put the adapter that the judge liked best back on, if the run was to stop by it."""
+        self._accelerator.wait_for_everyone()
+        best = load_checkpoint(self._best) if self._config.looks.patience else None
+        if best is not None:
+            load_adapter_state(self._policy, self._name, best.adapter)
+
+    def _best_score(self) -> float:
+        return max((row[f"eval/{JUDGE}_mean"] for row in self._log.rows), default=float("-inf"))
+
+    def _scores(self) -> dict[str, float]:
+        """Draw this process's share of the pictures and return everybody's means."""
+        config, size = self._config, len(self._batch) // self._accelerator.num_processes
+        mine = slice(self._accelerator.process_index * size, (self._accelerator.process_index + 1) * size)
+        batch = self._batch[mine]
+        with self._accelerator.autocast():
+            drawn = rollout(self._policy, batch, config.sampling, config.seed, _NOISE, min(config.batch_size, size))
+        scores = {}
+        for name, scorer in self._scorers.items():
+            values = self._accelerator.gather(_score(scorer, drawn.images, batch, config.reward.std_weight).float())
+            scores[f"eval/{name}_mean"] = float(values.nanmean())
+        images = self._accelerator.gather(drawn.images).cpu()
+        return scores | {"eval/diversity": diversity(images, self._batch.group_ids[: len(images)].numpy())}
+
+
+@torch.no_grad()
+def _score(scorer: Scorer, images: Tensor, batch: PromptBatch, std_weight: float) -> Tensor:
+    output = scorer(images, batch.prompts, batch.user_ids)
+    return output.cautious(std_weight)
+
+
+def _fixed_pictures(prompts: PromptSource, num_images: int) -> PromptBatch:
+    """Some prompts, spread evenly over all, several pictures each."""
+    count = num_images // PICTURES_A_PROMPT
+    chosen = [prompts.prompts[row * len(prompts.prompts) // count] for row in range(count)]
+    ids = torch.arange(count * PICTURES_A_PROMPT)
+    repeated = tuple(prompt for prompt in chosen for _ in range(PICTURES_A_PROMPT))
+    return PromptBatch(repeated, (prompts.user_id,) * len(ids), ids // PICTURES_A_PROMPT, ids)

@@ -1,0 +1,204 @@
+"""Chat language models: any OpenAI-compatible endpoint, or one that runs here through transformers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pamela_rl.errors import ConfigError, ServiceError
+from pamela_rl.steering.answers import BrokenAnswer
+from pamela_rl.steering.http import JsonClient, ServiceConfig
+
+_ROLES = ("system", "user", "assistant")
+_GENERATING = threading.Lock()  # torch's own generator is lent to one answer at a time
+
+
+class ChatModel(Protocol):
+    """Anything that goes on with a conversation."""
+
+    def __call__(self, messages: Sequence[Mapping[str, str]], *, seed: int) -> str:
+        """Return the next turn, without what was thought aloud.
+
+        Args:
+            messages: Turns so far, each with "role" (system, user or assistant) and "content".
+            seed: The same seed and messages give the same answer, as far as the model can promise it.
+        """
+        ...
+
+
+class EndpointChat:
+    """A model behind ``/v1/chat/completions``: OpenAI's, or any server that speaks like it (vLLM, llama.cpp, Ollama).
+
+    Servers do with the seed what they can; OpenAI's calls it best effort.
+
+    Args:
+        config: Where it is; ``key_variable=None`` for a local server without a key.
+        model: As the server names it.
+        temperature: 0 takes the likeliest word; None sends none, for models that refuse to be told.
+        max_tokens: Most tokens an answer may have.
+        max_tokens_name: What the server calls it; OpenAI's newer models want "max_completion_tokens".
+        path: Behind the base URL.
+
+    Raises:
+        ConfigError: A number cannot be.
+    """
+
+    def __init__(
+        self,
+        config: ServiceConfig,
+        model: str,
+        *,
+        temperature: float | None = 0.7,
+        max_tokens: int = 512,
+        max_tokens_name: str = "max_tokens",
+        path: str = "/v1/chat/completions",
+    ):
+        _check_sampling(temperature, max_tokens)
+        self.model, self.temperature, self.max_tokens = model, temperature, max_tokens
+        self._max_tokens_name, self._path, self._client = max_tokens_name, path, JsonClient(config)
+
+    def __call__(self, messages: Sequence[Mapping[str, str]], *, seed: int) -> str:
+        """Return the next turn.
+
+        Raises:
+            ServiceError: The service refused, was not reached, or answered nonsense to the last.
+            ConfigError: The messages are no conversation, or there is no key.
+        """
+        body: dict[str, object] = {
+            "model": self.model,
+            "messages": _checked(messages),
+            self._max_tokens_name: self.max_tokens,
+            "seed": seed,
+        }
+        if self.temperature is not None:
+            body["temperature"] = self.temperature
+        return self._client.post(self._path, body, about=f"an answer of {self.model}", read=self._read)
+
+    def _read(self, answer: Any) -> str:
+        try:
+            choice = answer["choices"][0]
+            message, finished = choice["message"], choice.get("finish_reason")
+            content, refused = message.get("content"), message.get("refusal")
+        except (KeyError, IndexError, TypeError, AttributeError):
+            choice = None
+        if choice is None:
+            raise BrokenAnswer("it holds no choices[0].message")
+        if refused or finished == "content_filter":
+            raise ServiceError(f"{self.model} will not answer: {str(refused or finished)[:300]}; change the messages.")
+        said = _without_thoughts(content) if isinstance(content, str) else ""
+        if not said and finished == "length":
+            raise ServiceError(f"{self.model} used its {self.max_tokens} tokens and said nothing; raise max_tokens.")
+        if not said:
+            raise BrokenAnswer("it says nothing")
+        return said
+
+
+class TransformersChat:
+    """A causal language model with a chat template, run here; safetensors alone, and no code from a repository.
+
+    Args:
+        model: In evaluation mode, on its device.
+        tokenizer: With a chat template.
+        temperature: 0 takes the likeliest word.
+        max_new_tokens: Most tokens an answer may have.
+
+    Raises:
+        ConfigError: The tokenizer has no chat template, or a number cannot be.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, temperature: float = 0.7, max_new_tokens: int = 512):
+        _check_sampling(temperature, max_new_tokens)
+        if not tokenizer.chat_template:
+            raise ConfigError(
+                "the tokenizer has no chat template; give a model that was tuned to chat, e.g. an Instruct one."
+            )
+        self.model, self.tokenizer = model, tokenizer
+        self.temperature, self.max_new_tokens = temperature, max_new_tokens
+
+    @classmethod
+    def load(
+        cls, name: str | Path, *, device: str = "cpu", temperature: float = 0.7, max_new_tokens: int = 512
+    ) -> TransformersChat:
+        """Load a model by folder or by name on the Hugging Face hub, in the precision it was saved in.
+
+        Raises:
+            ConfigError: There is none, or none in safetensors.
+        """
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(
+                name, use_safetensors=True, trust_remote_code=False, dtype="auto"
+            )
+        except (OSError, ValueError, KeyError) as error:
+            said = " ".join(str(error).split())[:300]
+            raise ConfigError(
+                f"the chat model {str(name)!r} cannot be loaded ({said}); give a folder with config.json, "
+                "*.safetensors and a tokenizer, or a name that can be downloaded."
+            ) from error
+        return cls(model.to(device).eval(), tokenizer, temperature=temperature, max_new_tokens=max_new_tokens)
+
+    @torch.no_grad()
+    def __call__(self, messages: Sequence[Mapping[str, str]], *, seed: int) -> str:
+        """Return the next turn; the same seed and messages give the same on the same machine.
+
+        Raises:
+            ConfigError: The messages are no conversation.
+        """
+        inputs = self.tokenizer.apply_chat_template(
+            _checked(messages), add_generation_prompt=True, return_tensors="pt", return_dict=True, enable_thinking=False
+        ).to(self.model.device)
+        options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if self.temperature > 0:
+            options = {"do_sample": True, "temperature": self.temperature}
+        padding = self.tokenizer.pad_token_id
+        with _seeded(self.model.device, seed):
+            tokens = self.model.generate(
+                **inputs,
+                **options,
+                max_new_tokens=self.max_new_tokens,
+                pad_token_id=self.tokenizer.eos_token_id if padding is None else padding,
+            )
+        answer = tokens[0, inputs["input_ids"].shape[1] :]
+        return _without_thoughts(self.tokenizer.decode(answer, skip_special_tokens=True))
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the generator that ``generate`` draws from (it takes none of ours) and give it back as it was."""
+    on_gpu = device.type == "cuda"
+    generator = torch.cuda.default_generators[device.index or 0] if on_gpu else torch.default_generator
+    with _GENERATING:
+        before = generator.get_state()
+        try:
+            generator.manual_seed(seed)
+            yield
+        finally:
+            generator.set_state(before)
+
+
+def _checked(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    if not messages:
+        raise ConfigError("there are no messages; give at least one from the user.")
+    for message in messages:
+        if message.get("role") not in _ROLES or not isinstance(message.get("content"), str):
+            raise ConfigError(
+                f"a message has the role {message.get('role')!r}; give {', '.join(_ROLES)}, and a content."
+            )
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def _check_sampling(temperature: float | None, max_tokens: int) -> None:
+    if temperature is not None and not 0 <= temperature <= 2:
+        raise ConfigError(f"temperature is {temperature}; use 0 (the likeliest word) to 2.")
+    if max_tokens < 1:
+        raise ConfigError(f"the most tokens of an answer are {max_tokens}; use at least 1, e.g. 512.")
+
+
+def _without_thoughts(text: str) -> str:
+    return text.rpartition("</think>")[2].strip()

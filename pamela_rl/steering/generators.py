@@ -1,0 +1,88 @@
+"""Pictures from any diffusers pipeline, with or without an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pamela_rl.errors import ConfigError
+
+
+def load_pipeline(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """Load a diffusers pipeline of any family by its hub id or folder, from safetensors alone.
+
+    Raises:
+        ConfigError: There is no such pipeline.
+    """
+    from diffusers import DiffusionPipeline
+
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(name, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"no diffusers pipeline can be loaded from {name!r} ({reason}); give a hub id or a folder."
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+@dataclass(frozen=True)
+class PipelineGenerator:
+    """Draws through the pipeline's own ``__call__``, as a user of the adapter would.
+
+    Attributes:
+        pipeline: Any text-to-image pipeline.
+        adapter: Name of the adapter to switch on; None draws with the base model.
+        num_inference_steps: Denoising steps, without added noise.
+        guidance_scale: 1 draws without guidance.
+        batch_size: Pictures a call.
+    """
+
+    pipeline: Any
+    adapter: str | None = None
+    num_inference_steps: int = 20
+    guidance_scale: float = 1.0
+    batch_size: int = 32
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """Return pictures in [0, 1], ``(b, 3, height, width)``; picture i starts from noise of seed i."""
+        with self._adapter():
+            starts = range(0, len(prompts), self.batch_size)
+            parts = [slice(first, first + self.batch_size) for first in starts]
+            return torch.cat([self._draw(list(prompts[part]), list(seeds[part])) for part in parts])
+
+    @contextmanager
+    def _adapter(self) -> Iterator[None]:
+        if self.adapter is not None:
+            self.pipeline.set_adapters(self.adapter)
+            yield
+            return
+        loaded = (
+            any(self.pipeline.get_list_adapters().values()) if hasattr(self.pipeline, "get_list_adapters") else False
+        )
+        if not loaded:
+            yield
+            return
+        self.pipeline.disable_lora()
+        try:
+            yield
+        finally:
+            self.pipeline.enable_lora()
+
+    def _draw(self, prompts: list[str], seeds: list[int]) -> Tensor:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        output: Tensor = self.pipeline(
+            prompt=prompts,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+            generator=generators,
+            output_type="pt",
+        ).images
+        return output.float().cpu()

@@ -1,0 +1,59 @@
+"""Pictures that were paid for, by what was asked, so that nobody pays twice."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from pamela_rl.data.images import decode, decoding
+from pamela_rl.errors import DataError
+
+
+class ImageCache:
+    """A folder with a PNG for every request, and beside it what was asked, as JSON.
+
+    Several processes may share it. A file that does not decode counts as absent.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def get(self, request: Mapping[str, object]) -> Image.Image | None:
+        """Return the picture of a request in RGB, or None."""
+        path = self._path(request)
+        if not path.is_file():
+            return None
+        try:
+            with decoding(str(path)), path.open("rb") as stream:
+                return decode(stream)
+        except DataError:
+            return None
+
+    def put(self, request: Mapping[str, object], picture: Image.Image) -> None:
+        """Keep a picture; what was asked is written first, so that no picture is without it."""
+        buffer = io.BytesIO()
+        picture.save(buffer, format="PNG")
+        path = self._path(request)
+        _write(path.with_suffix(".json"), json.dumps(request, indent=2, sort_keys=True).encode())
+        _write(path, buffer.getvalue())
+
+    def _path(self, request: Mapping[str, object]) -> Path:
+        digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{digest}.png"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole, under a name of its own until then: others may write the same one now."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

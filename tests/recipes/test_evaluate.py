@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import read_config
+from evaluate import EvaluateConfig, evaluate
+
+from pamela_rl.config import LoraSettings
+from pamela_rl.diffusion.adapters import add_adapter, remove_adapter, save_adapter
+from pamela_rl.diffusion.families import policy_for
+from pamela_rl.errors import AdapterError, ConfigError
+from pamela_rl.evaluation.gallery import load_gallery
+from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.world import load_pipeline
+
+PEOPLE = ("rater-009", "rater-076")
+
+
+@pytest.fixture(scope="module")
+def finished(world_reward: PersonalReward, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a reward and two people's adapters, which were never trained but do something."""
+    folder = tmp_path_factory.mktemp("run")
+    world_reward.save(folder / "rewards" / "personal")
+    policy = policy_for(load_pipeline())
+    for seed, user in enumerate(PEOPLE):
+        for weight in add_adapter(policy, "x", LoraSettings(rank=2, alpha=2), seed):
+            weight.data += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
+        save_adapter(policy, "x", user, folder, {"images_spent": "60"}, {})
+        remove_adapter(policy, "x")
+    return folder
+
+
+def config(run: Path, output: Path, *arguments: str) -> EvaluateConfig:
+    small = ["--num_prompts=2", "--seeds_per_prompt=1", "--reference_pictures=30", "--noise.num_steps=1"]
+    small += ["--drawing.num_inference_steps=3", "--drawing.search_inference_steps=2", "--noise.num_inference_steps=2"]
+    small += ["--search.num_variants=3", "--search.num_carried=1", "--images_budget=8"]
+    return read_config(EvaluateConfig, "", [f"--run={run}", f"--output_dir={output}", *small, *arguments])
+
+
+def test_all_arms_are_drawn_compared_and_reported(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(config(finished, tmp_path, "--adapters={again: " + str(finished) + "}"))
+    facts = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    arms = facts["overall"]
+    assert set(arms) == {
+        *(
+            "base",
+            "own",
+            "other",
+            "prompt_search",
+            "other_prompt_search",
+            "own_and_search",
+            "best_of_n",
+            "noise_search",
+        ),
+        "again",
+    }
+    assert arms["again"]["true_rating"] == arms["own"]["true_rating"]  # the same adapters under another name
+    assert arms["own"]["images_spent"] == 120
+    assert arms["prompt_search"]["images_spent"] == 16  # two prompts, four pictures each, two people
+    assert arms["own_and_search"]["images_spent"] == 136
+    assert (arms["best_of_n"]["images_each"], arms["noise_search"]["images_each"]) == (5, 2)
+    assert arms["best_of_n"]["gain"]["reward"]["estimate"] > 0
+    assert arms["noise_search"]["gain"]["reward"]["estimate"] >= 0
+    matrix = facts["matrix"]
+    for user, other in (PEOPLE, PEOPLE[::-1]):
+        rows = facts["users"][user]
+        assert matrix[user][user]["estimate"] == pytest.approx(rows["own"]["gain"]["true_rating"]["estimate"])
+        assert matrix[user][other]["estimate"] == pytest.approx(rows["other"]["gain"]["true_rating"]["estimate"])
+    assert len(load_gallery(tmp_path)) == 2 * 9 * 2
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"arms.png", "matrix.png"}
+    said = capsys.readouterr().out
+    assert "one against the other" in said
+    assert str(tmp_path / "report.html") in said
+
+
+def test_a_comparison_that_is_started_again_gives_the_same_figures(finished: Path, tmp_path: Path) -> None:
+    few = ["--arms=[own, prompt_search]"]
+    evaluate(config(finished, tmp_path, *few))
+    first = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    drawn = {file: file.stat().st_mtime_ns for file in (tmp_path / "drawings").iterdir()}
+    evaluate(config(finished, tmp_path, *few))
+    second = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "drawings").iterdir()} == drawn
+    for arm, row in first["overall"].items():
+        again = second["overall"][arm]["gain"]["true_rating"]  # texts in other batches differ in the last bit
+        assert again == pytest.approx(row["gain"]["true_rating"], abs=1e-5)
+    assert first["prompts"] == second["prompts"]
+
+
+def test_outside_the_world_there_are_no_true_ratings(finished: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a boat\na tree\n", encoding="utf-8")
+    from pamela_rl.world import PIPELINE
+
+    elsewhere = [f"--base_model={PIPELINE}", f"--prompts={prompts}", "--arms=[own, best_of_n]"]
+    evaluate(config(finished, tmp_path / "out", *elsewhere))
+    facts = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert facts["decided_by"] == "reward"
+    assert set(facts["overall"]["own"]["gain"]) == {"reward"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--arms=[magic]"], r"the arms magic cannot be made here; use any of base, own"),
+        (["--arms=[rewriter]"], r"the arms rewriter cannot be made here"),
+        (["--base_model=some/model"], r"no prompts are known; give --prompts FILE"),
+        (["--num_prompts=0"], r"num_prompts is 0; use 1 or more"),
+        (["--images_budget=0"], r"images_budget is 0; use 1 or more"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_in_a_sentence(
+    finished: Path, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        evaluate(config(finished, tmp_path, *arguments))
+
+
+def test_a_person_without_an_adapter_is_told_in_a_sentence(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match=r"has no adapter of user 'nobody'; it has those of: rater-009, rater-076"):
+        evaluate(config(finished, tmp_path, "--users=[nobody]"))
