@@ -1,11 +1,13 @@
-"""A language model learns to rewrite prompts for the people of the world: GRPO against their personal rewards.
+r"""A language model learns to rewrite prompts for the people of the world: GRPO against their personal rewards.
 
 python recipes/train_rewriter.py --config recipes/configs/rewriter.yaml
-python recipes/train_rewriter.py --config recipes/configs/rewriter.yaml --language_model Qwen/Qwen3-0.6B
+python recipes/train_rewriter.py --config recipes/configs/rewriter.yaml \
+    --language_model Qwen/Qwen3-0.6B --max_new_tokens 64 --grpo.learning_rate 5e-5 --grpo.batch_size 16
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -34,8 +36,6 @@ from pamela_rl.world.judge import Faithfulness
 from pamela_rl.world.raters import TrueRating, make_raters
 from pamela_rl.world.rewriter import train_language_model
 
-REFERENCE_PICTURES = 192  # of the base model, from which tastes are put into words
-
 
 @dataclass(frozen=True)
 class RewriterConfig:
@@ -50,6 +50,7 @@ class RewriterConfig:
         held_out_prompts: Prompts to compare on, at most 16.
         seeds_per_prompt: Pictures of each prompt in the comparison.
         max_new_tokens: Longest rewrite.
+        reference_pictures: Of the base model, from which tastes are put into words.
         grpo: Of the training.
         worth: What a rewrite is worth.
     """
@@ -61,7 +62,8 @@ class RewriterConfig:
     num_inference_steps: int = 10
     held_out_prompts: int = 16
     seeds_per_prompt: int = 1
-    max_new_tokens: int = 32
+    max_new_tokens: int = 24
+    reference_pictures: int = 192
     grpo: GrpoSettings = field(default_factory=GrpoSettings)
     worth: WorthSettings = field(default_factory=WorthSettings)
 
@@ -69,12 +71,14 @@ class RewriterConfig:
         if min(self.num_inference_steps, self.held_out_prompts, self.seeds_per_prompt) < 1:
             raise ConfigError("num_inference_steps, held_out_prompts and seeds_per_prompt count; use 1 or more.")
         if not 1 <= self.max_new_tokens <= MAX_LETTERS:
-            raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; use 1 to {MAX_LETTERS}, e.g. 32.")
+            raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; use 1 to {MAX_LETTERS}, e.g. 24.")
 
 
-def describe_people(reward: PersonalReward, users: Sequence[str], draw: ImageGenerator) -> dict[str, str]:
+def describe_people(
+    reward: PersonalReward, users: Sequence[str], draw: ImageGenerator, num_pictures: int
+) -> dict[str, str]:
     """Put each person's taste into words, from the reward's view of pictures of the base model."""
-    prompts = (open_prompts() * 3)[:REFERENCE_PICTURES]
+    prompts = list(itertools.islice(itertools.cycle(open_prompts()), num_pictures))
     images = draw(prompts, [50_000 + place for place in range(len(prompts))])
     return {user: describe_taste(reward, user, images, prompts, PHRASEBOOK).sentence() for user in users}
 
@@ -110,7 +114,7 @@ def train(config: RewriterConfig) -> None:
     reward = PersonalReward.load(config.rewards / "personal", encoder)
     users = config.users or _people(config.rewards)
     draw = PipelineGenerator(load_pipeline(), None, config.num_inference_steps)
-    descriptions = describe_people(reward, users, draw)
+    descriptions = describe_people(reward, users, draw, config.reference_pictures)
     for user, description in descriptions.items():
         print(f"   {user} {description}")
     if config.language_model == "world":

@@ -18,6 +18,7 @@ QUICK = (
     "--num_inference_steps=1",
     "--held_out_prompts=2",
     "--max_new_tokens=6",
+    "--reference_pictures=40",
     "--grpo.num_steps=1",
     "--grpo.completions_per_step=4",
     "--grpo.group_size=2",

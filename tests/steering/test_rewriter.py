@@ -153,9 +153,9 @@ def test_a_saved_rewriter_loads_back_and_rewrites_the_same(trained: PromptRewrit
 
 
 def test_a_rewrite_does_not_depend_on_the_others_of_its_batch(trained: PromptRewriter) -> None:
-    requests, users = REQUESTS * 3, ["ada", "bo", "bo"] * 4
-    together = trained.untrained().rewrite(requests, users, range(12))
-    alone = [trained.untrained()(request, user, seed) for request, user, seed in zip(requests, users, range(12))]
+    requests, users, seeds = REQUESTS * 3, ["ada", "bo", "bo"] * 4, [101, 7, 42, 3, 58, 19, 77, 2, 91, 33, 64, 12]
+    together = trained.untrained().rewrite(requests, users, seeds)
+    alone = [trained.untrained()(request, user, seed) for request, user, seed in zip(requests, users, seeds)]
     assert together == alone
     assert len({*together}) > 4
 
