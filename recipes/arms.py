@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison_source import Source
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from pamela_rl.diffusion.adapters import list_adapters, load_adapter
@@ -87,6 +88,7 @@ class ArmMaker:
         self._adapters = {user: folder_name(user) for user in source.users}
         self._further = {name: self._load(name, path) for name, path in others.items()}
         self.tastes: dict[str, TasteInWords] = {}
+        self.exemplars: dict[str, tuple[Tensor, Tensor]] = {}
         self.searches: dict[str, dict[str, SearchResult]] = {}
 
     def available(self) -> list[str]:
@@ -103,7 +105,9 @@ class ArmMaker:
         draw = self._keep(self._draw(None, search=True), "reference", "everybody", "base")
         images = draw(prompts, [REFERENCE_SEED + row for row in range(num_pictures)])
         for user in self._source.users:
-            self.tastes[user] = describe_taste(self._source.reward, user, images, prompts, self._source.book)
+            taste = describe_taste(self._source.reward, user, images, prompts, self._source.book)
+            self.tastes[user] = taste
+            self.exemplars[user] = (images[list(taste.most_liked)], images[list(taste.least_liked)])
 
     def make(self, names: Sequence[str], user: str, num_pictures: int) -> list[Arm]:
         """Build arms for a person, searching first where they need it.

@@ -142,6 +142,8 @@ def evaluate(config: EvaluateConfig) -> None:
         looks=_of_everybody(config.run, source, "looks.jsonl"),
         tastes={user: taste.sentence() for user, taste in maker.tastes.items()},
         prompts={user: {r: s.prompt for r, s in found.items()} for user, found in maker.searches.items()},
+        likings={user: taste.to_json()["likings"] for user, taste in maker.tastes.items()},
+        exemplars=maker.exemplars,
         context=_context(started),
     )
     page = write_report(folder, report)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
+from torch import Tensor
+
 from pamela_rl.evaluation.compare import BASE, OWN, UserComparison
 from pamela_rl.evaluation.figures import data_uri
 from pamela_rl.evaluation.verdict import arm_title
@@ -48,9 +50,22 @@ def arms_grid(comparison: UserComparison, most_prompts: int = 6) -> str:
     return f'<div class="scroll"><div class="{kind}" style="--columns: {len(arms)}">{"".join(cells)}</div></div>'
 
 
+def exemplars_html(most: Tensor, least: Tensor) -> str:
+    """Pictures that a person would like most, and least, compared with people on average."""
+    rows = []
+    for title, pictures in (("would like most, compared with others", most), ("would like least", least)):
+        drawn = "".join(_enlargeable(picture, f"{title}, {place}") for place, picture in enumerate(pictures, start=1))
+        rows.append(f'<p class="soft">{title}</p><div class="pair row">{drawn}</div>')
+    return "".join(rows)
+
+
 def _picture(comparison: UserComparison, arm: str, row: int) -> str:
-    label = html.escape(f"{arm_title(arm)}: {comparison.prompts[row]}, seed {comparison.seeds[row]}")
-    source = data_uri(comparison.images[arm][row])
+    label = f"{arm_title(arm)}: {comparison.prompts[row]}, seed {comparison.seeds[row]}"
+    return _enlargeable(comparison.images[arm][row], label)
+
+
+def _enlargeable(image: Tensor, label: str) -> str:
+    label, source = html.escape(label), data_uri(image)
     return (
         f'<label><input type="checkbox" aria-label="enlarge"><img src="{source}" alt="{label}" title="{label}"></label>'
     )

@@ -80,6 +80,22 @@ def prompts_html(prompts: Mapping[str, str]) -> str:
     return f'<details><summary>The prompts that prompt search found</summary><div class="text">{inside}</div></details>'
 
 
+def likings_html(likings: Sequence[Mapping[str, Any]]) -> str:
+    """Phrases with what they add to a person's predicted rating, beside people on average."""
+    rows = [
+        (
+            "",
+            [
+                f"{html.escape(liking['phrase'])} <small>{html.escape(liking['attribute'])}</small>",
+                interval({**liking, "estimate": liking["effect"]}, "{:+.2f}", signed=True),
+                f"{liking['population_effect']:+.2f}",
+            ],
+        )
+        for liking in likings
+    ]
+    return table(["shown in the picture", "adds to this person's rating", "to people's on average"], rows)
+
+
 def interval(value: Mapping[str, float], form: str, signed: bool = False) -> str:
     """Write an estimate above its interval; a signed one in colour where the interval excludes 0."""
     colour = ""

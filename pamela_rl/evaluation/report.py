@@ -9,10 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from pamela_rl.evaluation.compare import OWN, UserComparison
 from pamela_rl.evaluation.figures import line_chart
-from pamela_rl.evaluation.page_grids import arms_grid, side_by_side
-from pamela_rl.evaluation.page_tables import arms_table_html, matrix_html, pairs_table_html, prompts_html
+from pamela_rl.evaluation.page_grids import arms_grid, exemplars_html, side_by_side
+from pamela_rl.evaluation.page_tables import (
+    arms_table_html,
+    likings_html,
+    matrix_html,
+    pairs_table_html,
+    prompts_html,
+)
 from pamela_rl.evaluation.plots import draw_plots
 from pamela_rl.evaluation.verdict import (
     drift_verdict,
@@ -55,6 +63,9 @@ class Report:
         looks: Each person's ``looks.jsonl``, one mapping a look.
         tastes: What each person likes, in words that go on from "This person".
         prompts: For each person, request to the prompt that prompt search found.
+        likings: For each person, what their reward says of phrases, most liked first.
+        exemplars: For each person, pictures they would like most, and least, compared with people on average,
+            ``(n, 3, h, w)`` each.
         context: Facts to reproduce it, e.g. command, versions, seed, seconds.
     """
 
@@ -64,6 +75,8 @@ class Report:
     looks: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     tastes: Mapping[str, str] = field(default_factory=dict)
     prompts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    likings: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    exemplars: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     context: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -126,8 +139,18 @@ def _person(comparison: UserComparison, report: Report) -> str:
     return (
         f"<section><h2>{html.escape(user)}</h2>{''.join(said)}{arms_grid(comparison)}"
         f"{_charts(looks, report.curves.get(user, ()))}{arms_table_html(rows, decided_by)}"
-        f"{prompts_html(found) if found else ''}</section>"
+        f"{_taste(report, user)}{prompts_html(found) if found else ''}</section>"
     )
+
+
+def _taste(report: Report, user: str) -> str:
+    """What the reward knows of the person, folded away: phrases with intervals, and pictures at either end."""
+    likings, exemplars = report.likings.get(user, ()), report.exemplars.get(user)
+    if not likings and exemplars is None:
+        return ""
+    ends = "" if exemplars is None else exemplars_html(*exemplars)
+    inside = likings_html(likings) if likings else ""
+    return f"<details><summary>What the reward says this person likes</summary>{ends}{inside}</details>"
 
 
 def _charts(looks: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> str:

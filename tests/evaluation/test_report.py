@@ -53,7 +53,10 @@ def folder(strange: UserComparison, tmp_path: Path) -> Path:
     context = {"command": 'run --name "<i>x</i>"', "<u>versions</u>": "1"}
     prompts = {USER: {PROMPT: f"{PROMPT}, <em>at night</em>"}}
     summary = {**summarize([strange]), "matrix": {USER: {USER: {"estimate": 0.5, "low": 0.1, "high": 0.9}}}}
-    report = Report(summary, [strange], {USER: CURVE}, {}, {USER: TASTE}, prompts, context)
+    liking = {"attribute": "<em>light</em>", "phrase": "<i>at night</i>", "effect": 1.25, "low": 0.5, "high": 2.0}
+    likings = {USER: [{**liking, "population_effect": -0.125}]}
+    ends = {USER: (strange.images["own"][:2], strange.images["base"][:2])}
+    report = Report(summary, [strange], {USER: CURVE}, {}, {USER: TASTE}, prompts, likings, ends, context)
     write_report(tmp_path, report)
     return tmp_path
 
@@ -101,6 +104,18 @@ def test_the_page_tells_the_verdict_the_figures_and_the_curves(page: Page) -> No
     assert [a["aria-label"] for tag, a in page.tags if tag == "svg"] == [
         "Scores while training",
         "Distance from the base",
+    ]
+
+
+def test_the_page_tells_what_the_reward_says_the_person_likes(page: Page) -> None:
+    text = "".join(page.words)
+    assert "<i>at night</i> <em>light</em>+1.25[+0.50, +2.00]-0.12" in text
+    shown = [attributes.get("alt") for tag, attributes in page.tags if tag == "img"]
+    assert [alt for alt in shown if "would like" in str(alt)] == [
+        "would like most, compared with others, 1",
+        "would like most, compared with others, 2",
+        "would like least, 1",
+        "would like least, 2",
     ]
 
 

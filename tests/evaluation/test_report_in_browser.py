@@ -40,7 +40,7 @@ def report(by_hand: UserComparison, tmp_path: Path) -> Path:
     prompts = {"ada": {"a boat": "a close-up of a boat, at night, in earthy colours, seen from below"}}
     tastes = {"ada": "likes at night, in earthy colours; dislikes at noon"}
     context = {"command": "python recipes/evaluate.py --run " + "a-very-long-name/" * 12}
-    return write_report(tmp_path, Report(summary, people, {}, {"ada": LOOKS}, tastes, prompts, context))
+    return write_report(tmp_path, Report(summary, people, {}, {"ada": LOOKS}, tastes, prompts, context=context))
 
 
 @pytest.mark.parametrize("dark", [False, True])

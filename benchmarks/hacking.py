@@ -1,0 +1,91 @@
+"""What the report says of a reward that asks to be hacked: linear in a person's ratings, no doubt, no judge, no KL.
+
+python benchmarks/hacking.py [OUTPUT_DIR]
+
+A line through one person's ratings over lightness, warmth and colourfulness knows no ideal point: it always wants more. The
+adapter is trained against it for twice as long as usual, then compared by true ratings on held-out prompts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from pamela_rl.config import DDPOConfig, TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.adapters import load_adapter
+from pamela_rl.diffusion.families import policy_for
+from pamela_rl.evaluation.compare import Arm, compare_user, summarize
+from pamela_rl.evaluation.report import Report, write_report
+from pamela_rl.evaluation.verdict import overall_verdict
+from pamela_rl.personalize import Provenance, personalize
+from pamela_rl.steering.generators import PipelineGenerator
+from pamela_rl.storage import folder_name
+from pamela_rl.tracking import read_metrics
+from pamela_rl.types import RewardOutput
+from pamela_rl.world import load_judge, load_pipeline
+from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.judge import Faithfulness
+from pamela_rl.world.raters import TrueRating, make_raters
+from pamela_rl.world.ratings import make_ratings
+
+USER = "rater-009"
+CONFIG = TrainConfig(num_iterations=60, ddpo=DDPOConfig(kl_weight=0.0))
+
+
+def simple_features(images: Tensor) -> Tensor:
+    """Lightness, warmth, colourfulness and a constant, ``(b, 4)``."""
+    red, blue = images[:, 0].mean(dim=(1, 2)), images[:, 2].mean(dim=(1, 2))
+    colour = (images.amax(dim=1) - images.amin(dim=1)).mean(dim=(1, 2))
+    return torch.stack([images.mean(dim=(1, 2, 3)), red - blue, colour, torch.ones_like(red)], dim=1)
+
+
+class LinearReward:
+    """A least-squares line through one person's ratings; no ideal points, no doubt, no eye for the prompt."""
+
+    def __init__(self, images: Tensor, ratings: Tensor):
+        self.weights = torch.linalg.lstsq(simple_features(images), ratings[:, None]).solution.squeeze(1)
+
+    def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+        """Score pictures, ``(b,)``, whoever they are for."""
+        return RewardOutput(simple_features(images) @ self.weights)
+
+
+def main(folder: Path) -> None:
+    """Fit the line, train against it, compare, and print what the report says."""
+    raters, content = make_raters(), load_judge()
+    ratings = make_ratings(raters, content)
+    own = ratings.table[(ratings.table["user_id"] == USER) & (ratings.table["split"] == "train")]
+    rows = torch.from_numpy(own["image_index"].to_numpy(copy=True))
+    reward = LinearReward(ratings.images[rows], torch.from_numpy(own["rating"].to_numpy(copy=True)).float())
+    print(f"weights of lightness, warmth, colourfulness: {[round(float(w), 2) for w in reward.weights[:3]]}")
+    scorers = {"reward": reward, "true_rating": TrueRating(raters, content), "faithfulness": Faithfulness(content)}
+    monitors = {name: scorer for name, scorer in scorers.items() if name != "reward"}
+    policy = policy_for(load_pipeline())
+    seen, held_out = train_and_held_out_prompts()
+    personalize(
+        policy, reward, PromptSource(seen, USER), CONFIG, folder, Accelerator(),
+        Provenance("pamela_rl world", "linear, to be hacked"), monitors,
+    )  # fmt: skip
+    load_adapter(policy.pipeline, folder, USER)
+    arms = [
+        Arm("base", PipelineGenerator(policy.pipeline)),
+        Arm("own", PipelineGenerator(policy.pipeline, folder_name(USER))),
+    ]
+    comparison = compare_user(USER, arms, held_out, [10_000, 10_001], scorers)
+    summary = summarize([comparison])
+    looks = {USER: read_metrics(folder / "users" / folder_name(USER) / "looks.jsonl")}
+    tastes = {USER: f"likes {raters.describe(USER)}"}
+    page = write_report(folder, Report(summary, [comparison], looks=looks, tastes=tastes))
+    gains = {name: round(value["estimate"], 2) for name, value in summary["overall"]["own"]["gain"].items()}
+    print(f"gains: {gains}\n{overall_verdict(summary)}\n{page}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "outputs/hacking"))
