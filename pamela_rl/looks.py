@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -80,7 +81,7 @@ class Looks:
     def exhausted(self) -> bool:
         """Tell whether the judge has liked nothing better for as many looks as the run has patience."""
         patience = self._config.looks.patience
-        scores = [row[f"eval/{JUDGE}_mean"] for row in self._log.rows] if patience else []
+        scores = [_judged(row) for row in self._log.rows] if patience else []
         return bool(patience and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience]))
 
     def restore_best(self) -> None:
@@ -91,7 +92,7 @@ class Looks:
             load_adapter_state(self._policy, self._name, best.adapter)
 
     def _best_score(self) -> float:
-        return max((row[f"eval/{JUDGE}_mean"] for row in self._log.rows), default=float("-inf"))
+        return max(map(_judged, self._log.rows), default=float("-inf"))
 
     def _scores(self) -> dict[str, float]:
         """Draw this process's share of the pictures and return everybody's means."""
@@ -106,6 +107,12 @@ class Looks:
             scores[f"eval/{name}_mean"] = float(values.nanmean())
         images = self._accelerator.gather(drawn.images).cpu()
         return scores | {"eval/diversity": diversity(images, self._batch.group_ids[: len(images)].numpy())}
+
+
+def _judged(row: Mapping[str, Any]) -> float:
+    """What the judge said at a look; what was no number is logged as null, and worse than anything."""
+    value = row.get(f"eval/{JUDGE}_mean")
+    return float("-inf") if value is None else float(value)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pamela_rl.diffusion.adapters import list_adapters, load_adapter
-from pamela_rl.diffusion.families import policy_for
+from pamela_rl.diffusion.families import FAMILIES, policy_for
 from pamela_rl.errors import ConfigError
 from pamela_rl.evaluation.compare import BASE, OTHER, OWN, Arm
 from pamela_rl.evaluation.drawings import KeptDrawings
@@ -84,7 +84,7 @@ class ArmMaker:
         self._search, self._noise, self._others, self._chat = search, noise, others, chat
         self._rewriter = PromptRewriter.load(rewriter) if rewriter else None
         self._rewriter_spent = _images_of_rewriter(rewriter) if rewriter else 0
-        self._policy = policy_for(source.pipeline)
+        self._policy = policy_for(source.pipeline) if type(source.pipeline).__name__ in FAMILIES else None
         self._adapters = {user: folder_name(user) for user in source.users}
         self._further = {name: self._load(name, path) for name, path in others.items()}
         self.tastes: dict[str, TasteInWords] = {}
@@ -93,10 +93,16 @@ class ArmMaker:
 
     def available(self) -> list[str]:
         """List the arms that can be made."""
-        names = [name for name in ARMS if self._rewriter or not name.endswith("rewriter")]
-        if len(self._source.users) < 2:
-            names = [name for name in names if not name.startswith(OTHER)]
-        return names + list(self._others)
+        impossible = {
+            "rewriter": self._rewriter is None,
+            "untrained_rewriter": self._rewriter is None,
+            "noise_search": self._policy is None,
+            OWN: not self._source.adapted,
+            "own_and_search": not self._source.adapted,
+            OTHER: not self._source.adapted or len(self._source.users) < 2,
+            "other_prompt_search": len(self._source.users) < 2,
+        }
+        return [name for name in ARMS if not impossible.get(name)] + list(self._others)
 
     def describe(self, num_pictures: int) -> None:
         """Put everybody's taste into words, from pictures of the base model."""
@@ -120,7 +126,7 @@ class ArmMaker:
         return [self._make(name, user, num_pictures) for name in names]
 
     def _make(self, name: str, user: str, num_pictures: int) -> Arm:
-        trained = images_of_training(self._run, user)
+        trained = images_of_training(self._run, user) if self._source.adapted else 0
         each = max(1, self._budget // num_pictures + 1)
         spent, images_each = 0, 1
         draw: ImageGenerator = self._draw(None)
@@ -139,7 +145,7 @@ class ArmMaker:
             spent += trained
         elif name == "best_of_n":
             draw, images_each = BestOfN(draw, self._source.reward, user, each, self._search.std_weight), each
-        elif name == "noise_search":
+        elif name == "noise_search" and self._policy is not None:
             config = replace(self._noise, num_steps=min(self._noise.num_steps, each - 1))
             draw, images_each = NoiseSearch(self._policy, None, self._source.reward, user, config), config.num_steps + 1
         elif self._rewriter:
@@ -174,7 +180,9 @@ class ArmMaker:
             proposers.append(LanguageModelProposer(self._chat, taste.sentence()))
         return MixedProposer(proposers)
 
-    def _draw(self, adapter: str | None, search: bool = False) -> PipelineGenerator:
+    def _draw(self, adapter: str | None, search: bool = False) -> ImageGenerator:
+        if self._source.remote is not None:
+            return self._source.remote
         drawing = self._drawing
         steps = drawing.search_inference_steps if search else drawing.num_inference_steps
         return PipelineGenerator(self._source.pipeline, adapter, steps, drawing.guidance_scale, drawing.batch_size)
@@ -188,6 +196,8 @@ class ArmMaker:
 
     def _origin(self, name: str) -> str:
         """What the arm's weights come from, so that drawings of an older run are not taken for those of a newer."""
+        if not self._source.adapted:
+            return ""
         run = self._others.get(name, self._run)
         return json.dumps(
             {user: (path / "adapter.json").stat().st_mtime_ns for user, path in list_adapters(run).items()}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -21,6 +21,10 @@ from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.population import load_population_reward
 from pamela_rl.steering.generators import load_pipeline
+from pamela_rl.steering.http import ServiceConfig
+from pamela_rl.steering.ledger import Budget
+from pamela_rl.steering.remote import RemoteGenerator
+from pamela_rl.steering.services import GeminiImages, ImageService, OpenAIImages
 from pamela_rl.types import Scorer
 from pamela_rl.world import ENCODER, load_judge
 from pamela_rl.world import load_pipeline as load_world
@@ -29,6 +33,49 @@ from pamela_rl.world.judge import Faithfulness
 from pamela_rl.world.raters import TrueRating, make_raters
 
 WORLD = "world"
+_VENDORS = {
+    "gemini": ("https://generativelanguage.googleapis.com", "GEMINI_API_KEY"),
+    "openai": ("https://api.openai.com", "OPENAI_API_KEY"),
+}
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """A remote service that draws, for models without open weights.
+
+    Attributes:
+        model: As the service names it; None draws with ``base_model``.
+        kind: Whose requests and answers look like it.
+        url: Base address; None is the vendor's own.
+        key_variable: Environment variable that holds the key; None is the vendor's usual one.
+        max_images: Pictures that may be bought, over all runs with this output folder.
+        price_per_image: In money.
+        max_cost: In money, over all runs with this output folder.
+        size: Height and width of the pictures compared, pixels.
+        requests_per_minute: Most requests started in a minute.
+    """
+
+    model: str | None = None
+    kind: Literal["gemini", "openai"] = "gemini"
+    url: str | None = None
+    key_variable: str | None = None
+    max_images: int = 500
+    price_per_image: float = 0.04
+    max_cost: float = 20.0
+    size: int = 512
+    requests_per_minute: float = 60.0
+
+    def open(self, folder: Path) -> RemoteGenerator | None:
+        """Reach for the service; pictures and the ledger are kept in ``folder``. None where there is none."""
+        if self.model is None:
+            return None
+        service: ImageService = GeminiImages(self.model) if self.kind == "gemini" else OpenAIImages(self.model)
+        url, variable = _VENDORS[self.kind]
+        where = ServiceConfig(
+            self.url or url, self.key_variable or variable, requests_per_minute=self.requests_per_minute
+        )
+        budget = Budget(self.max_images, self.price_per_image, self.max_cost)
+        return RemoteGenerator(service, where, budget, folder, height=self.size, width=self.size)
 
 
 @dataclass(frozen=True)
@@ -36,7 +83,8 @@ class Source:
     """Everything arms are made of.
 
     Attributes:
-        pipeline: With the adapters of everybody compared loaded, named as ``folder_name`` does.
+        pipeline: With the adapters of everybody compared loaded, named as ``folder_name`` does; None for a service.
+        remote: A service that draws instead of a pipeline; it has no adapters.
         users: People compared.
         reward: The personal reward.
         scorers: By name: ``reward``, where there are any ``judge``, ``faithfulness``, ``true_rating``, and what else
@@ -47,12 +95,18 @@ class Source:
     """
 
     pipeline: Any
+    remote: RemoteGenerator | None
     users: list[str]
     reward: PersonalReward
     scorers: dict[str, Scorer]
     prompts: list[str]
     seen_prompts: list[str]
     book: Phrasebook
+
+    @property
+    def adapted(self) -> bool:
+        """Whether people have adapters."""
+        return self.remote is None
 
     @property
     def content(self) -> Scorer | None:
@@ -69,6 +123,7 @@ def open_source(
     num_prompts: int,
     content: str,
     watch: Sequence[str],
+    remote: RemoteGenerator | None,
 ) -> Source:
     """Load a run's rewards and adapters, and the pipeline they belong to.
 
@@ -81,21 +136,25 @@ def open_source(
         num_prompts: How many of them.
         content: "world", "clip_score" or "none".
         watch: Further rewards by name, only watched.
+        remote: Draws instead of ``base_model``.
 
     Raises:
         ConfigError: A part is missing or does not fit.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    in_world = base_model == WORLD
+    in_world = base_model == WORLD and remote is None
     if prompts is None and not in_world:
-        raise ConfigError(f"base_model is {base_model!r}, for which no prompts are known; give --prompts FILE.")
+        name = base_model if remote is None else remote.service.name
+        raise ConfigError(f"pictures are drawn by {name}, for which no prompts are known; give --prompts FILE.")
     seen, held_out = train_and_held_out_prompts()
     chosen = held_out if prompts is None else list(PromptSource.from_file(prompts, "anybody").prompts)
-    pipeline = (load_world() if in_world else load_pipeline(base_model)).to(device)
-    adapters = list_adapters(run)
+    adapters = list_adapters(run) if remote is None else {}
     people = list(users) or _in_order(run, adapters)
-    for user in people:
-        load_adapter(pipeline, run, user)
+    pipeline = None
+    if remote is None:
+        pipeline = (load_world() if in_world else load_pipeline(base_model)).to(device)
+        for user in people:
+            load_adapter(pipeline, run, user)
     features = _load_encoder(encoder, device)
     reward = PersonalReward.load(run / "rewards" / "personal", features)
     scorers: dict[str, Scorer] = {"reward": reward}
@@ -109,14 +168,23 @@ def open_source(
         scorers["faithfulness"] = load_population_reward(content, device)
     scorers |= {name: load_population_reward(name, device) for name in watch}
     book = PHRASEBOOK if in_world else PHOTOGRAPHIC
-    return Source(pipeline, people, reward, scorers, chosen[:num_prompts], seen if in_world else chosen, book)
+    return Source(
+        pipeline,
+        remote,
+        people or list(reward.model.user_ids),
+        reward,
+        scorers,
+        chosen[:num_prompts],
+        seen if in_world else chosen,
+        book,
+    )
 
 
 def _in_order(run: Path, adapters: dict[str, Path]) -> list[str]:
-    """People with an adapter, in the order in which the run chose them where that is known."""
+    """People with an adapter, or all where nobody has one, in the order in which the run chose them if that is known."""
     chosen = run / "rewards" / "rewards.json"
     order = json.loads(chosen.read_text(encoding="utf-8"))["users"] if chosen.exists() else sorted(adapters)
-    return [user for user in order if user in adapters] or sorted(adapters)
+    return [user for user in order if user in adapters or not adapters] or sorted(adapters)
 
 
 def _load_encoder(name: str, device: str) -> FeatureEncoder | PixelEncoder:

@@ -17,7 +17,7 @@ from typing import Any
 
 from arms import ArmMaker, Drawing, images_of_training
 from command_line import run
-from comparison_source import Source, open_source
+from comparison_source import ServiceSettings, Source, open_source
 from tqdm.auto import tqdm
 
 from pamela_rl.errors import ConfigError
@@ -89,6 +89,7 @@ class EvaluateConfig:
         search: Of prompts.
         noise: Of initial noise.
         chat: A language model that proposes prompts.
+        service: A remote service that draws instead of the base model; then there are no adapters.
     """
 
     run: Path
@@ -110,6 +111,7 @@ class EvaluateConfig:
     search: PromptSearchConfig = field(default_factory=PromptSearchConfig)
     noise: NoiseSearchConfig = field(default_factory=NoiseSearchConfig)
     chat: ChatSettings = field(default_factory=ChatSettings)
+    service: ServiceSettings = field(default_factory=ServiceSettings)
 
     def __post_init__(self) -> None:
         for name in ("num_prompts", "seeds_per_prompt"):
@@ -123,10 +125,11 @@ def evaluate(config: EvaluateConfig) -> None:
     """Compare and say where the report is."""
     started = time.monotonic()
     folder = ensure_writable(config.output_dir or config.run / "evaluation")
-    content = config.content or ("world" if config.base_model == "world" else "none")
+    remote = config.service.open(folder / "service")
+    content = config.content or ("world" if config.base_model == "world" and remote is None else "none")
     source = open_source(
         config.run, config.base_model, config.encoder, config.users, config.prompts, config.num_prompts, content,
-        config.watch,
+        config.watch, remote,
     )  # fmt: skip
     maker, names = make_arms(config, source, folder)
     comparisons = [compare_person(config, source, maker, names, user) for user in tqdm(source.users, unit="person")]
@@ -148,6 +151,8 @@ def evaluate(config: EvaluateConfig) -> None:
     )
     page = write_report(folder, report)
     print(f"\n{summary_table(summary)}" if OWN in names else "")
+    if remote is not None:
+        print(f"\nBought so far: {remote.spent.images:,} pictures, at a cost of {remote.spent.cost:.2f}.")
     print(f"\n{arms_table(summary)}\n\nThe report: {page}")
 
 
@@ -184,7 +189,7 @@ def compare_person(
 
 def _trained(config: EvaluateConfig, source: Source) -> int:
     """What the adapters took on average; a thousand where they do not say."""
-    spent = [images_of_training(config.run, user) for user in source.users]
+    spent = [images_of_training(config.run, user) for user in source.users] if source.adapted else [0]
     return sum(spent) // len(spent) or 1000
 
 

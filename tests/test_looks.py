@@ -123,6 +123,18 @@ def test_without_patience_the_last_adapter_is_kept_whatever_the_judge_says(
     assert same(last, checkpoint.adapter)
 
 
+def test_a_judge_who_says_nothing_is_no_improvement(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    patient = replace(CONFIG, num_iterations=20, looks=replace(CONFIG.looks, patience=2))
+    nothing = float("nan")
+    run(policy, patient, tmp_path, accelerator, Script(1, nothing, nothing))
+    assert [row["eval/judge_mean"] for row in read_metrics(tmp_path / "looks.jsonl")] == [1, None, None]
+    best = load_checkpoint(tmp_path / "best")
+    assert best is not None
+    assert best.iteration == 0
+
+
 def test_stopping_by_a_judge_needs_one(policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path) -> None:
     patient = replace(CONFIG, looks=replace(CONFIG.looks, patience=1))
     with pytest.raises(ConfigError, match=r"looks.patience is 1 but there is no judge to stop by"):

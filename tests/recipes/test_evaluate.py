@@ -7,6 +7,7 @@ import pytest
 import torch
 from command_line import read_config
 from evaluate import EvaluateConfig, evaluate
+from local_server import KEY, KEY_VARIABLE, LocalServer, Reply, Request, gemini, png
 
 from pamela_rl.config import LoraSettings
 from pamela_rl.diffusion.adapters import add_adapter, remove_adapter, save_adapter
@@ -102,6 +103,32 @@ def test_outside_the_world_there_are_no_true_ratings(finished: Path, tmp_path: P
     facts = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
     assert facts["decided_by"] == "reward"
     assert set(facts["overall"]["own"]["gain"]) == {"reward"}
+
+
+def test_a_remote_service_takes_the_place_of_the_pipeline(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def paint(request: Request) -> Reply:
+        dark = "night" in request.body["contents"][0]["parts"][0]["text"]
+        return gemini(png((10, 10, 40) if dark else (250, 250, 210), (64, 64)))
+
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a boat\na tree\n", encoding="utf-8")
+    arguments = [f"--prompts={prompts}", "--users=[rater-009, rater-076]", "--search.num_seeds=1", "--service.model=m"]
+    arguments += ["--service.requests_per_minute=100000", f"--service.key_variable={KEY_VARIABLE}", "--service.size=64"]
+    with LocalServer(answer=paint) as server:
+        asked = config(finished, tmp_path / "out", *arguments, f"--service.url={server.url}")
+        evaluate(asked)
+        bought = len(server.requests)
+        evaluate(asked)
+        assert len(server.requests) == bought  # all of it is kept
+    facts = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert set(facts["overall"]) == {"base", "prompt_search", "other_prompt_search", "best_of_n"}
+    assert facts["decided_by"] == "reward"
+    assert f"Bought so far: {bought:,} pictures, at a cost of {0.04 * bought:.2f}." in capsys.readouterr().out
+    written = [file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert not any(KEY.encode() in content for content in written)
 
 
 @pytest.mark.parametrize(
