@@ -87,5 +87,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
     main(Path(sys.argv[1] if len(sys.argv) > 1 else "outputs/hacking"))

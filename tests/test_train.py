@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from pamela_rl.config import DDPOConfig, LoraSettings, RewardSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import DDPOConfig, LookSettings, LoraSettings, RewardSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
@@ -29,6 +29,7 @@ SHORT = TrainConfig(
     sampling=SamplingConfig(num_inference_steps=5, train_steps=3),
     ddpo=DDPOConfig(learning_rate=3e-3, num_updates=2),
     lora=LoraSettings(rank=4, alpha=4),
+    looks=LookSettings(every=0),
 )
 PROMPTS = PromptSource(["a boat", "a tree", "a house"], "ada")
 
