@@ -80,6 +80,15 @@ def test_the_same_pictures_are_drawn_at_every_look_and_the_first_is_the_base(
     assert torch.equal(again.seen[0], judge.seen[0])
 
 
+def test_while_nothing_is_learned_every_look_is_the_same_to_the_bit(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    judge = Script(1, 1)
+    control = replace(CONFIG, num_iterations=2, ddpo=replace(CONFIG.ddpo, zero_advantages=True))
+    run(policy, control, tmp_path, accelerator, judge)
+    assert torch.equal(judge.seen[0], judge.seen[1])
+
+
 def test_looking_changes_nothing_about_the_training(
     policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
