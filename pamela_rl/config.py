@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from pamela_rl.errors import ConfigError
+
+FlowNoise = Literal["flow_sde", "cps", "dance"]
+FLOW_NOISES: tuple[str, ...] = get_args(FlowNoise)
 
 
 def _require(holds: bool, sentence: str) -> None:
@@ -30,29 +34,56 @@ class SamplingConfig:
 
     Attributes:
         num_inference_steps: Denoising steps a picture.
-        eta: Noise of each DDIM step, 0 to 1; training needs more than 0, since a step without noise has no density.
-        guidance_scale: Classifier-free guidance; 1 draws without it, at half the cost.
+        eta: Noise of each stochastic step, 0 for none: DDIM's eta; for flow models Flow-GRPO's a (.7), CPS's a (.8) or
+            DanceGRPO's eta (.3).
+        flow_noise: How flow models add noise: "flow_sde", "cps" or "dance"; diffusion models pass over it.
+        window_start: First stochastic step, counted from 0.
+        window_size: Stochastic steps; the others are deterministic. None is all from the first on.
+        guidance_scale: Classifier-free guidance, or the scale a distilled model is told; 1 draws without it.
+        negative_prompt: What guidance steers away from.
         train_steps: Denoising steps of each picture that are trained; chosen afresh for every picture.
-        height: Pixels; None takes the model's own size.
-        width: Pixels; None takes the model's own size.
     """
 
     num_inference_steps: int = 10
     eta: float = 1.0
+    flow_noise: FlowNoise = "flow_sde"
+    window_start: int = 0
+    window_size: int | None = None
     guidance_scale: float = 1.0
+    negative_prompt: str = ""
     train_steps: int = 4
-    height: int | None = None
-    width: int | None = None
 
     def __post_init__(self) -> None:
         _at_least("sampling.num_inference_steps", self.num_inference_steps, 2, "e.g. 10 for the world, 50 for SD 1.5")
-        _require(0 < self.eta <= 1, f"sampling.eta is {self.eta}; DDPO needs 0 < eta <= 1: use 1.0.")
+        _require(0 <= self.eta <= 1, f"sampling.eta is {self.eta}; use 0 to 1, e.g. 1.0.")
         _at_least("sampling.guidance_scale", self.guidance_scale, 1.0, "1 means no guidance")
         _require(
-            1 <= self.train_steps <= self.num_inference_steps,
-            f"sampling.train_steps is {self.train_steps} but there are {self.num_inference_steps} denoising steps; "
-            f"use 1 to {self.num_inference_steps}.",
+            self.flow_noise in FLOW_NOISES,
+            f"sampling.flow_noise is {self.flow_noise!r}; use one of {', '.join(FLOW_NOISES)}.",
         )
+        last = self.num_inference_steps - 1
+        _require(
+            0 <= self.window_start <= last,
+            f"sampling.window_start is {self.window_start}; with {last + 1} denoising steps use 0 to {last}.",
+        )
+        room = self.num_inference_steps - self.window_start
+        _require(
+            self.window_size is None or 1 <= self.window_size <= room,
+            f"sampling.window_size is {self.window_size} but {room} steps are left from step {self.window_start} on; "
+            f"use 1 to {room}.",
+        )
+        stochastic = self.window_size or room
+        _require(
+            1 <= self.train_steps <= stochastic,
+            f"sampling.train_steps is {self.train_steps} but {stochastic} denoising steps have noise; use 1 to "
+            f"{stochastic}.",
+        )
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """First stochastic step and the one after the last."""
+        size = self.window_size or self.num_inference_steps - self.window_start
+        return self.window_start, self.window_start + size
 
 
 @dataclass(frozen=True)
@@ -184,6 +215,10 @@ class TrainConfig:
         _check_division("images_per_iteration", self.images_per_iteration, "group_size", self.group_size)
         _at_least("checkpoint_every", self.checkpoint_every, 1, "1 saves after every iteration")
         _at_least("batch_size", self.batch_size, 1, "as many pictures as memory holds")
+        _require(
+            self.sampling.eta > 0,
+            f"sampling.eta is {self.sampling.eta}; DDPO needs noise, since a step without it has no density: use 1.0.",
+        )
         pairs = self.images_per_iteration * self.sampling.train_steps
         updates = self.ddpo.num_updates
         if pairs % updates:

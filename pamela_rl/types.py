@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pamela_rl.errors import ConfigError
 
@@ -121,18 +123,55 @@ class PromptBatch:
 
 
 @dataclass(frozen=True)
+class Conditioning:
+    """What a denoiser is told of each prompt: tensors by name, one row a picture, whatever the family needs.
+
+    Attributes:
+        tensors: Each ``(b, …)``, e.g. ``prompt_embeds`` ``(b, tokens, dim)`` and ``pooled`` ``(b, dim)``.
+    """
+
+    tensors: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def __getitem__(self, rows: Tensor | slice) -> Conditioning:
+        """Return some of the rows."""
+        return Conditioning({name: tensor[rows] for name, tensor in self.tensors.items()})
+
+    def to(self, device: torch.device | str) -> Conditioning:
+        """Return a copy on ``device``."""
+        return Conditioning({name: tensor.to(device) for name, tensor in self.tensors.items()})
+
+    @classmethod
+    def cat(cls, parts: Sequence[Conditioning]) -> Conditioning:
+        """Put parts one below the other; shorter prompts are filled with zeros at the end, so families keep a mask."""
+        joined = {}
+        for name in parts[0].tensors:
+            tensors = [part.tensors[name] for part in parts]
+            if tensors[0].dim() > 1:
+                longest = max(tensor.shape[1] for tensor in tensors)
+                tensors = [pad(t, (0, 0) * (t.dim() - 2) + (0, longest - t.shape[1])) for t in tensors]
+            joined[name] = torch.cat(tensors)
+        return cls(joined)
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """What a rollout returns: the pictures, and the denoising steps that will be trained. Latents are fp32.
+
+    Latents are as the denoiser takes them: ``(c, h, w)`` a picture, or ``(n, c)`` where the family packs them.
 
     Attributes:
         image_ids: Place of each picture in the whole iteration, whatever process drew it, ``(b,)``.
         images: RGB in [0, 1], ``(b, 3, height, width)``.
-        latents: Before each trained step, ``(b, t, c, h, w)``.
-        next_latents: After it, ``(b, t, c, h, w)``.
+        latents: Before each trained step, ``(b, t, …)``.
+        next_latents: After it, ``(b, t, …)``.
         step_index: Place of each trained step in the chain, ``(b, t)``.
         log_probs: Log-density of ``next_latents``, *mean over latent dimensions*, ``(b, t)``.
-        prompt_embeds: What the denoiser saw of each prompt, ``(b, tokens, dim)``.
-        negative_prompt_embeds: The same for the unconditional branch, ``(b, tokens, dim)``; None without guidance.
+        conditioning: What the denoiser was told, one row a different prompt.
+        prompt_index: Which of them each picture was drawn for, ``(b,)``.
+        negative: What guidance steered away from, one row; None where there is no such branch.
     """
 
     image_ids: Tensor
@@ -141,5 +180,6 @@ class Trajectory:
     next_latents: Tensor
     step_index: Tensor
     log_probs: Tensor
-    prompt_embeds: Tensor
-    negative_prompt_embeds: Tensor | None
+    conditioning: Conditioning
+    prompt_index: Tensor
+    negative: Conditioning | None

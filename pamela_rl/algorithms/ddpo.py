@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from pamela_rl.algorithms.gradients import GradientSum
 from pamela_rl.algorithms.minibatches import MicroBatch, micro_batches, shuffled_slots
 from pamela_rl.config import SamplingConfig, TrainConfig
 from pamela_rl.diffusion.policy import Policy, adapter_off
+from pamela_rl.diffusion.rollout import schedule_of
 from pamela_rl.diffusion.transitions import Normal
 from pamela_rl.types import Trajectory
 
@@ -28,17 +29,11 @@ def _transition(
     policy: Policy, trajectory: Trajectory, batch: MicroBatch, sampling: SamplingConfig
 ) -> tuple[Normal, Tensor]:
     """The current distribution of the next latents of some pairs, and the next latents that were drawn."""
-    schedule = policy.schedule(sampling.num_inference_steps, sampling.eta)
+    schedule = schedule_of(policy, sampling)
     step = trajectory.step_index[batch.image, batch.slot]
     latents = trajectory.latents[batch.image, batch.slot]
-    negative = trajectory.negative_prompt_embeds
-    output = policy.predict(
-        latents,
-        schedule.timesteps[step],
-        trajectory.prompt_embeds[batch.image],
-        None if negative is None else negative[batch.image],
-        sampling.guidance_scale,
-    )
+    told = trajectory.conditioning[trajectory.prompt_index[batch.image]]
+    output = policy.predict(latents, schedule.timesteps[step], told, trajectory.negative, sampling.guidance_scale)
     return schedule.transition(output, latents, step), trajectory.next_latents[batch.image, batch.slot]
 
 
@@ -73,10 +68,12 @@ def ddpo_update(
     for inner_epoch in range(config.ddpo.num_inner_epochs):
         slots = shuffled_slots(trajectory, config.seed, iteration, inner_epoch)
         for update in range(config.ddpo.num_updates):
-            stats = _accumulate(accelerator, policy, trajectory, slots, update, advantages, config)
+            gradients = GradientSum(parameters)
+            stats = _accumulate(accelerator, policy, trajectory, slots, update, advantages, config, gradients)
+            gradients.settle(accelerator)
             if updates == 0:
                 totals["train/ratio_max_error"] = stats["ratio_max_error"]
-            norm = _clipped_norm(accelerator, parameters, config.ddpo.max_grad_norm)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, config.ddpo.max_grad_norm)
             if norm.isfinite():
                 optimizer.step()
             else:
@@ -90,14 +87,6 @@ def ddpo_update(
     return averaged | {"train/updates": float(updates), "train/skipped_updates": float(skipped)}
 
 
-def _clipped_norm(accelerator: Accelerator, parameters: Sequence[Tensor], max_norm: float) -> Tensor:
-    for parameter in parameters:
-        # a process without a pair in this update still takes part in the sum
-        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        parameter.grad = accelerator.reduce(gradient, reduction="sum")
-    return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
-
-
 def _accumulate(
     accelerator: Accelerator,
     policy: Policy,
@@ -106,6 +95,7 @@ def _accumulate(
     update: int,
     advantages: Tensor,
     config: TrainConfig,
+    gradients: GradientSum,
 ) -> dict[str, float]:
     """Add up this process's part of one update's gradient, and return each statistic's mean over all its pairs."""
     ddpo, sampling = config.ddpo, config.sampling
@@ -129,6 +119,7 @@ def _accumulate(
             kl = transition.kl(reference)[counted]
             loss = loss + ddpo.kl_weight * kl
         accelerator.backward(loss.sum() / num_pairs)
+        gradients.add()
         with torch.no_grad():
             clipped = ((ratio - 1).abs() > ddpo.clip_range).double()
             terms = (loss, 0.5 * log_ratio.square(), clipped, kl, torch.ones_like(kl))

@@ -95,11 +95,11 @@ def save_adapter(
 
 def _write_weights(policy: Policy, name: str, folder: Path, facts: Mapping[str, str]) -> None:
     denoiser: Any = policy.denoiser
-    policy.pipeline.save_lora_weights(
-        folder,
-        unet_lora_layers=adapter_state(policy, name),
-        unet_lora_adapter_metadata=denoiser.peft_config[name].to_dict(),
-    )
+    layers = {
+        f"{policy.component}_lora_layers": adapter_state(policy, name),
+        f"{policy.component}_lora_adapter_metadata": denoiser.peft_config[name].to_dict(),
+    }
+    policy.pipeline.save_lora_weights(folder, **layers)
     with safe_open(str(folder / WEIGHTS), framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
         header = dict(file.metadata() or {})

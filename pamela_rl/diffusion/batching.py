@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.types import Conditioning
 
 
 def padded_rows(count: int, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, int]]:
@@ -30,15 +31,14 @@ def predict(
     policy: Policy,
     latents: Tensor,
     timesteps: Tensor,
-    embeds: Tensor,
-    negative_embeds: Tensor | None,
+    conditioning: Conditioning,
+    negative: Conditioning | None,
     guidance_scale: float,
     batch_size: int,
 ) -> Tensor:
-    """Ask the denoiser for any number of samples in calls of ``batch_size``, ``(b, c, h, w)``."""
+    """Ask the denoiser for any number of samples in calls of ``batch_size``; arguments as ``Policy.predict``."""
     parts = []
     for rows, real in padded_rows(len(latents), batch_size, latents.device):
-        negative = None if negative_embeds is None else negative_embeds[rows]
-        output = policy.predict(latents[rows], timesteps[rows], embeds[rows], negative, guidance_scale)
+        output = policy.predict(latents[rows], timesteps[rows], conditioning[rows], negative, guidance_scale)
         parts.append(output[:real])
     return torch.cat(parts)

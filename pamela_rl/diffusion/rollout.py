@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,11 +11,16 @@ from pamela_rl.config import SamplingConfig
 from pamela_rl.diffusion.batching import predict
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.randomness import generator_for
-from pamela_rl.diffusion.transitions import DDIMSchedule
+from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.types import PromptBatch, Trajectory
 
 
-def choose_steps(schedule: DDIMSchedule, count: int, generators: list[torch.Generator]) -> Tensor:
+def schedule_of(policy: Policy, sampling: SamplingConfig) -> Schedule:
+    """Return the chain of noise levels that the settings ask for."""
+    return policy.schedule(sampling.num_inference_steps, sampling.eta, sampling.flow_noise, sampling.window)
+
+
+def choose_steps(schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
     """Choose which steps of each picture are trained, without repeats, in order, ``(b, count)``."""
     possible = schedule.trainable_steps().cpu()
     count = min(count, len(possible))
@@ -21,10 +28,11 @@ def choose_steps(schedule: DDIMSchedule, count: int, generators: list[torch.Gene
     return torch.stack(drawn)
 
 
+@torch.no_grad()
 def rollout(
     policy: Policy, batch: PromptBatch, config: SamplingConfig, seed: int, iteration: int, batch_size: int
 ) -> Trajectory:
-    """Draw one picture a prompt by stochastic DDIM steps.
+    """Draw one picture a prompt by stochastic steps.
 
     Args:
         policy: The pipeline, its adapter on.
@@ -34,41 +42,41 @@ def rollout(
         iteration: Of the run; with ``seed`` and a picture's id it fixes all its noise.
         batch_size: Pictures in one denoiser call.
     """
-    device = policy.device
-    schedule = policy.schedule(config.num_inference_steps, config.eta)
+    device, schedule = policy.device, schedule_of(policy, config)
     generators = [generator_for(seed, iteration, image_id) for image_id in batch.image_ids.tolist()]
     chosen = choose_steps(schedule, config.train_steps, generators).to(device)
-    embeds = policy.embed(batch.prompts)
-    negative = policy.embed([""] * len(batch)) if config.guidance_scale > 1 else None
+    unique = {prompt: row for row, prompt in enumerate(dict.fromkeys(batch.prompts))}
+    index = torch.tensor([unique[prompt] for prompt in batch.prompts], device=device)
+    conditioning = policy.encode(list(unique))
+    negative = policy.encode_negative(config.negative_prompt, config.guidance_scale)
+    told, noisy = conditioning[index], schedule.eta.tolist()
     latents = policy.initial_latents(generators)
-    before, after, log_probs = [], [], []
-    with torch.no_grad():
-        for step in range(config.num_inference_steps):
-            index = torch.full((len(batch),), step, device=device)
-            output = predict(
-                policy, latents, schedule.timesteps[index], embeds, negative, config.guidance_scale, batch_size
-            )
-            transition = schedule.transition(output, latents, index)
-            noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(device)
-            following = transition.sample(noise)
-            before.append(latents)
-            after.append(following)
-            log_probs.append(transition.log_prob(following))  # the last step's may be infinite; it is never trained
-            latents = following
-        images = torch.cat([policy.decode(part) for part in latents.split(batch_size)])
+    before, after = (latents.new_zeros(*chosen.shape, *latents.shape[1:]) for _ in range(2))
+    log_probs = latents.new_zeros(chosen.shape)
+    for step in range(config.num_inference_steps):
+        at = torch.full((len(batch),), step, device=device)
+        output = predict(policy, latents, schedule.timesteps[at], told, negative, config.guidance_scale, batch_size)
+        transition = schedule.transition(output, latents, at)
+        following = transition.sample(_noise(latents, generators)) if noisy[step] else transition.mean
+        rows, slots = torch.nonzero(chosen == step, as_tuple=True)  # only the steps that will be trained are kept
+        if len(rows):
+            before[rows, slots], after[rows, slots] = latents[rows], following[rows]
+            log_probs[rows, slots] = transition.log_prob(following)[rows]
+        latents = following
     return Trajectory(
         image_ids=batch.image_ids.to(device),
-        images=images,
-        latents=_pick(before, chosen),
-        next_latents=_pick(after, chosen),
+        images=torch.cat([policy.decode(part) for part in latents.split(batch_size)]),
+        latents=before,
+        next_latents=after,
         step_index=chosen,
-        log_probs=_pick(log_probs, chosen),
-        prompt_embeds=embeds,
-        negative_prompt_embeds=negative,
+        log_probs=log_probs,
+        conditioning=conditioning,
+        prompt_index=index,
+        negative=negative,
     )
 
 
-def _pick(steps: list[Tensor], chosen: Tensor) -> Tensor:
-    stacked = torch.stack(steps, dim=1)
-    rows = torch.arange(len(chosen), device=chosen.device)[:, None]
-    return stacked[rows, chosen]
+def _noise(latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Each picture's own noise, drawn on the CPU so that devices agree, ``(b, …)``."""
+    drawn = [torch.randn(latents.shape[1:], generator=generator) for generator in generators]
+    return torch.stack(drawn).to(latents.device)

@@ -1,9 +1,10 @@
-"""The distribution of one denoising step. Pure functions; sampling and training call the same one."""
+"""The distribution of one denoising step, as every schedule answers it; sampling and training call the same one."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,15 +15,15 @@ class Normal:
     """An isotropic normal distribution over latents.
 
     Attributes:
-        mean: ``(b, c, h, w)``, fp32.
-        std: One a sample, ``(b, 1, 1, 1)``, fp32.
+        mean: ``(b, …)``, fp32.
+        std: One a sample, ``(b, 1, …)``, fp32; 0 where the step adds no noise and so has no density.
     """
 
     mean: Tensor
     std: Tensor
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Turn standard normal noise into a sample, ``(b, c, h, w)``."""
+        """Turn standard normal noise into a sample, ``(b, …)``."""
         return self.mean + self.std * noise
 
     def log_prob(self, latents: Tensor) -> Tensor:
@@ -37,56 +38,47 @@ class Normal:
         return 0.5 * squared.flatten(1).mean(dim=1)
 
 
-@dataclass(frozen=True)
-class DDIMSchedule:
-    """The noise levels of a chain of DDIM steps.
+class Schedule(Protocol):
+    """A chain of denoising steps, some of them with noise."""
 
-    Attributes:
-        timesteps: What the denoiser is told at each step, ``(steps,)``.
-        alpha_bar: Share of signal variance before each step, fp32, ``(steps,)``.
-        alpha_bar_next: The same after it, ``(steps,)``.
-        eta: Noise of each step; 1 is as much as DDPM's.
-        v_prediction: Whether the denoiser predicts velocity instead of noise.
-    """
+    @property
+    def timesteps(self) -> Tensor:
+        """What the denoiser is told at each step, in the scheduler's units, ``(steps,)``."""
+        ...
 
-    timesteps: Tensor
-    alpha_bar: Tensor
-    alpha_bar_next: Tensor
-    eta: float
-    v_prediction: bool
+    @property
+    def eta(self) -> Tensor:
+        """Noise of each step, ``(steps,)``; 0 where a step is deterministic."""
+        ...
 
     def transition(self, prediction: Tensor, latents: Tensor, step_index: Tensor) -> Normal:
-        """Return the distribution of the next latents (DDIM, arXiv:2010.02502, equation 12).
+        """Return the distribution of the next latents.
 
         Args:
-            prediction: The denoiser's output, any float type, ``(b, c, h, w)``.
-            latents: Before the step, ``(b, c, h, w)``.
+            prediction: The denoiser's output, any float type, ``(b, …)``.
+            latents: Before the step, ``(b, …)``.
             step_index: Place of each sample in the chain, ``(b,)``; samples may be at different steps.
         """
-        prediction, latents = prediction.float(), latents.float()
-        shape = (-1, 1, 1, 1)
-        now = self.alpha_bar[step_index].view(shape)
-        following = self.alpha_bar_next[step_index].view(shape)
-        if self.v_prediction:
-            clean = now.sqrt() * latents - (1 - now).sqrt() * prediction
-            noise = now.sqrt() * prediction + (1 - now).sqrt() * latents
-        else:
-            clean = (latents - (1 - now).sqrt() * prediction) / now.sqrt()
-            noise = prediction
-        variance = self.eta**2 * (1 - following) / (1 - now) * (1 - now / following)
-        mean = following.sqrt() * clean + (1 - following - variance).clamp(min=0).sqrt() * noise
-        return Normal(mean, variance.sqrt())
+        ...
 
     def trainable_steps(self) -> Tensor:
         """List the steps that have a density: those whose std is above zero, ``(n,)``."""
-        variance = self.eta**2 * (1 - self.alpha_bar_next) * (1 - self.alpha_bar / self.alpha_bar_next)
-        return torch.nonzero(variance > 1e-8).flatten()
+        ...
 
-    def to(self, device: torch.device) -> DDIMSchedule:
-        """Return a copy on ``device``."""
-        return replace(
-            self,
-            timesteps=self.timesteps.to(device),
-            alpha_bar=self.alpha_bar.to(device),
-            alpha_bar_next=self.alpha_bar_next.to(device),
-        )
+
+def noise_of_steps(num_steps: int, eta: float, window: tuple[int, int] | None) -> Tensor:
+    """Give each step of a chain its noise: ``eta`` inside the window, none outside, fp32, ``(steps,)``.
+
+    Args:
+        num_steps: Of the chain.
+        eta: Noise of a stochastic step.
+        window: First stochastic step and the one after the last; None is the whole chain.
+    """
+    first, end = window or (0, num_steps)
+    place = torch.arange(num_steps)
+    return torch.where((place >= first) & (place < end), eta, 0.0)
+
+
+def per_sample(values: Tensor, step_index: Tensor, latents: Tensor) -> Tensor:
+    """Look up each sample's own value of the chain, shaped to multiply its latents, ``(b, 1, …)``."""
+    return values[step_index].view(-1, *[1] * (latents.dim() - 1))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pamela_rl.diffusion.families import FAMILIES
 from pamela_rl.errors import ConfigError
 
 
@@ -40,8 +41,12 @@ class PipelineGenerator:
         pipeline: Any text-to-image pipeline.
         adapter: Name of the adapter to switch on; None draws with the base model.
         num_inference_steps: Denoising steps, without added noise.
-        guidance_scale: 1 draws without guidance.
+        guidance_scale: 1 draws without guidance, whatever the family calls that.
         batch_size: Pictures a call.
+        height: Pixels; None takes the model's own size.
+        width: Pixels; None takes the model's own size.
+        negative_prompt: What guidance steers away from.
+        options: Further arguments of the pipeline's call.
     """
 
     pipeline: Any
@@ -49,6 +54,10 @@ class PipelineGenerator:
     num_inference_steps: int = 20
     guidance_scale: float = 1.0
     batch_size: int = 32
+    height: int | None = None
+    width: int | None = None
+    negative_prompt: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
@@ -78,11 +87,20 @@ class PipelineGenerator:
 
     def _draw(self, prompts: list[str], seeds: list[int]) -> Tensor:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        size = {name: side for name, side in (("height", self.height), ("width", self.width)) if side is not None}
         output: Tensor = self.pipeline(
             prompt=prompts,
             num_inference_steps=self.num_inference_steps,
-            guidance_scale=self.guidance_scale,
             generator=generators,
             output_type="pt",
+            **size,
+            **self._guidance(len(prompts)),
+            **self.options,
         ).images
         return output.float().cpu()
+
+    def _guidance(self, count: int) -> dict[str, Any]:
+        family = FAMILIES.get(type(self.pipeline).__name__)
+        if family is None:
+            return {"guidance_scale": self.guidance_scale}
+        return family.call_arguments(self.pipeline, self.guidance_scale, [self.negative_prompt] * count)

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pamela_rl.diffusion.policy import Policy, adapter_off
-from pamela_rl.diffusion.transitions import DDIMSchedule
 from pamela_rl.errors import ConfigError
-from pamela_rl.types import Reward, trainable
+from pamela_rl.types import Conditioning, Reward, trainable
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,8 @@ class NoiseSearch:
 
     def _search(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         config, policy = self.config, self.policy
-        embeds = policy.embed(prompts)
-        negative = policy.embed([""] * len(prompts)) if config.guidance_scale > 1 else None
+        told = policy.encode(list(prompts))
+        negative = policy.encode_negative("", config.guidance_scale)
         noise = policy.initial_latents([torch.Generator().manual_seed(seed) for seed in seeds]).requires_grad_()
         optimizer = torch.optim.SGD(
             [noise], config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, maximize=True
@@ -108,7 +107,7 @@ class NoiseSearch:
         for step in range(config.num_steps + 1):
             last = step == config.num_steps
             with torch.set_grad_enabled(not last):
-                images = self._draw(noise, embeds, negative)
+                images = self._draw(noise, told, negative)
                 rewards = trainable(self.reward(images, prompts, [self.user_id] * len(prompts))).mean
             self.images_spent += len(prompts)
             found, scores = images.detach().float().cpu(), rewards.detach().float().cpu()
@@ -120,13 +119,13 @@ class NoiseSearch:
                 optimizer.step()
         return kept
 
-    def _draw(self, noise: Tensor, embeds: Tensor, negative: Tensor | None) -> Tensor:
+    def _draw(self, noise: Tensor, told: Conditioning, negative: Conditioning | None) -> Tensor:
         """Run the chain from the noise, ``(b, 3, height, width)``; each step is kept as its input and run twice."""
-        schedule: DDIMSchedule = self.policy.schedule(self.config.num_inference_steps, 0.0)
+        schedule = self.policy.schedule(self.config.num_inference_steps, 0.0)
         scale = self.config.guidance_scale
 
         def one_step(latents: Tensor, index: Tensor) -> Tensor:
-            output = self.policy.predict(latents, schedule.timesteps[index], embeds, negative, scale)
+            output = self.policy.predict(latents, schedule.timesteps[index], told, negative, scale)
             return schedule.transition(output, latents, index).mean
 
         latents = noise

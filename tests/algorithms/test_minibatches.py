@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pamela_rl.algorithms.minibatches import micro_batches, shuffled_slots
-from pamela_rl.types import Trajectory
+from pamela_rl.types import Conditioning, Trajectory
 
 
 def trajectory(image_ids: list[int], steps: int = 6) -> Trajectory:
@@ -17,8 +17,9 @@ def trajectory(image_ids: list[int], steps: int = 6) -> Trajectory:
         next_latents=nothing,
         step_index=torch.arange(steps).repeat(count, 1),
         log_probs=nothing,
-        prompt_embeds=torch.zeros(count, 1, 1),
-        negative_prompt_embeds=None,
+        conditioning=Conditioning({}),
+        prompt_index=torch.zeros(count, dtype=torch.long),
+        negative=None,
     )
 
 

@@ -25,7 +25,7 @@ def batch(count: int = 5) -> PromptBatch:
 def test_without_noise_a_rollout_is_the_pipelines_own_picture(
     policy: StableDiffusionPolicy, guidance_scale: float
 ) -> None:
-    quiet = replace(SAMPLING, eta=1e-9, guidance_scale=guidance_scale)
+    quiet = replace(SAMPLING, eta=0.0, guidance_scale=guidance_scale)
     generators = [torch.Generator().manual_seed(0) for _ in PROMPTS]
     start = policy.initial_latents(generators)
     stock = policy.pipeline(

@@ -36,6 +36,35 @@ def test_every_step_is_diffusers_own(policy: StableDiffusionPolicy, prediction_t
         torch.testing.assert_close(ours.std.expand_as(mean), moved - mean, atol=1e-6, rtol=1e-5)
 
 
+def test_outside_the_window_steps_are_deterministic(policy: StableDiffusionPolicy) -> None:
+    schedule, still, noisy = policy.schedule(8, 1.0, window=(2, 5)), policy.schedule(8, 0.0), policy.schedule(8, 1.0)
+    assert schedule.trainable_steps().tolist() == [2, 3, 4]
+    latents, prediction, steps = torch.randn(8, 8, 8, 8), torch.randn(8, 8, 8, 8), torch.arange(8)
+    ours, inside = schedule.transition(prediction, latents, steps), (steps >= 2) & (steps < 5)
+    assert torch.equal(ours.mean[inside], noisy.transition(prediction, latents, steps).mean[inside])
+    assert torch.equal(ours.mean[~inside], still.transition(prediction, latents, steps).mean[~inside])
+
+
+@pytest.mark.parametrize("steps_offset", [0, 1])
+@pytest.mark.parametrize("set_alpha_to_one", [True, False])
+def test_first_and_last_steps_are_finite_and_diffusers_own_for_any_scheduler(
+    policy: StableDiffusionPolicy, steps_offset: int, set_alpha_to_one: bool
+) -> None:
+    scheduler = DDIMScheduler(clip_sample=False, steps_offset=steps_offset, set_alpha_to_one=set_alpha_to_one)
+    policy.pipeline.register_modules(scheduler=scheduler)
+    schedule = StableDiffusionPolicy(policy.pipeline).schedule(5, 1.0)
+    scheduler.set_timesteps(5)
+    latents, prediction = torch.randn(2, 8, 4, 4), torch.randn(2, 8, 4, 4)
+    for place in (0, 4):
+        timestep, zeros = int(scheduler.timesteps[place]), torch.zeros_like(latents)
+        theirs = scheduler.step(prediction, timestep, latents, eta=1.0, variance_noise=zeros).prev_sample
+        ours = schedule.transition(prediction, latents, torch.full((2,), place))
+        torch.testing.assert_close(ours.mean, theirs, atol=1e-5, rtol=1e-5)
+    steps = schedule.trainable_steps()
+    noisy = schedule.transition(torch.randn(len(steps), 8, 4, 4), torch.randn(len(steps), 8, 4, 4), steps)
+    assert noisy.log_prob(noisy.sample(torch.randn(len(steps), 8, 4, 4))).isfinite().all()
+
+
 def test_each_sample_may_be_at_its_own_step(policy: StableDiffusionPolicy) -> None:
     schedule = policy.schedule(12, 1.0)
     latents, prediction = torch.randn(4, 8, 8, 8), torch.randn(4, 8, 8, 8)

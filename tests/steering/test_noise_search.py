@@ -73,11 +73,11 @@ def test_the_search_pleases_the_person_more(policy: StableDiffusionPolicy, perso
 
 def test_the_direction_is_the_slope_of_the_reward_through_the_whole_chain(policy: StableDiffusionPolicy) -> None:
     searching = search(policy, norm_weight=0.02, max_grad_norm=1e9)
-    embeds = policy.embed(["a boat"])
+    told = policy.encode(["a boat"])
     noise = policy.initial_latents([torch.Generator().manual_seed(4)])
 
     def objective(at: Tensor) -> Tensor:
-        return darkness(searching._draw(at, embeds, None), ["a boat"], ["ada"]).mean
+        return darkness(searching._draw(at, told, None), ["a boat"], ["ada"]).mean
 
     start = noise.clone().requires_grad_()
     direction = searching._direction(start, objective(start))

@@ -1,0 +1,96 @@
+"""What the flow-matching families share: a transformer, Euler's noise levels, and three ways to add noise to a step."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+from pamela_rl.config import FlowNoise
+from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.flow import FlowSchedule
+from pamela_rl.diffusion.transitions import noise_of_steps
+from pamela_rl.errors import ConfigError
+
+
+class FlowPolicy(PipelinePolicy):
+    """A pipeline whose transformer predicts a velocity, seen as a policy over noisy Euler steps.
+
+    Attributes:
+        packs: Whether two by two latents become one token of four times the channels.
+    """
+
+    packs = False
+
+    def __init__(self, pipeline: Any, height: int | None = None, width: int | None = None):
+        super().__init__(pipeline, height, width)
+        self._scheduler = euler_scheduler(pipeline.scheduler)
+
+    @classmethod
+    def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
+        """Say in the pipeline's own arguments what guidance to draw with."""
+        return {"guidance_scale": guidance_scale, "negative_prompt": negative}
+
+    def schedule(
+        self,
+        num_inference_steps: int,
+        eta: float,
+        noise: FlowNoise = "flow_sde",
+        window: tuple[int, int] | None = None,
+    ) -> FlowSchedule:
+        """Return the pipeline's own noise levels for so many steps at the policy's size."""
+        sigmas = torch.linspace(1.0, 1 / num_inference_steps, num_inference_steps, dtype=torch.float64).numpy()
+        self._set_timesteps(num_inference_steps, sigmas)
+        levels = self._scheduler.timesteps, self._scheduler.sigmas, noise_of_steps(num_inference_steps, eta, window)
+        timesteps, falling, at = (tensor.float().to(self.device) for tensor in levels)
+        return FlowSchedule(timesteps, falling, at, noise)
+
+    @abstractmethod
+    def _set_timesteps(self, num_inference_steps: int, sigmas: Any) -> None:
+        """Set the scheduler as the pipeline sets its own; ``sigmas`` fall evenly from 1."""
+
+    def _start(self, generators: Sequence[torch.Generator]) -> Tensor:
+        config: Any = self.denoiser.config
+        channels = config.in_channels // 4 if self.packs else config.in_channels
+        prepared = self.pipeline.prepare_latents(
+            len(generators), channels, self.height, self.width, torch.float32, self.device, list(generators)
+        )
+        latents: Tensor = prepared[0] if isinstance(prepared, tuple) else prepared  # some add position ids
+        return latents
+
+    def _shift(self, longest: float = 1.15) -> float:
+        """The pipelines' shift of noise levels, which grows with the number of the picture's patches."""
+        config = self._scheduler.config
+        low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        least, most = config.get("base_shift", 0.5), config.get("max_shift", longest)
+        return float(least + (most - least) / (high - low) * (self._patches() - low))
+
+    def _patches(self) -> int:
+        """How many patches the transformer sees of a picture."""
+        side = 2 * self._compression()
+        return (self.height // side) * (self.width // side)
+
+    def _multiple(self) -> int:
+        """Two latents are packed into one patch."""
+        return 2 * self._compression()
+
+
+def euler_scheduler(scheduler: Any) -> FlowMatchEulerDiscreteScheduler:
+    """Return a scheduler of Euler's own steps at another flow scheduler's noise levels.
+
+    Raises:
+        ConfigError: The scheduler is not of flow matching.
+    """
+    config = scheduler.config
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        return FlowMatchEulerDiscreteScheduler.from_config(config)
+    if config.get("use_flow_sigmas"):  # Sana's own solver is of second order; its levels are shifted alike
+        return FlowMatchEulerDiscreteScheduler(shift=config.get("flow_shift") or 1.0)
+    raise ConfigError(
+        f"the pipeline's scheduler is {type(scheduler).__name__}, which is not of flow matching; "
+        "give the pipeline a FlowMatchEulerDiscreteScheduler."
+    )

@@ -1,0 +1,82 @@
+"""FLUX.2: one language model as text encoder, patches with position ids, guidance distilled into the transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
+from torch import Tensor
+
+from pamela_rl.diffusion.families.flow_matching import FlowPolicy
+
+
+class Flux2Policy(FlowPolicy):
+    """A ``Flux2Pipeline`` as a policy.
+
+    Attributes:
+        encode_options: Further arguments of the pipeline's ``encode_prompt``, e.g. ``text_encoder_out_layers``.
+    """
+
+    packs = True
+    encode_options: Mapping[str, Any] = {}
+
+    @property
+    def lora_target_modules(self) -> Sequence[str]:
+        """Attention everywhere; in single blocks the output is a layer itself, in double ones a list."""
+        singles = range(self.denoiser.config.num_single_layers)
+        outputs = (f"single_transformer_blocks.{row}.attn.to_out" for row in singles)
+        return ("to_k", "to_q", "to_v", "to_out.0", "to_qkv_mlp_proj", *outputs)
+
+    @classmethod
+    def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
+        """Say in the pipeline's own arguments what guidance to draw with; it knows no negative prompt."""
+        return {"guidance_scale": guidance_scale}
+
+    @property
+    def embeds_guidance(self) -> bool:
+        """Whether guidance is distilled into the transformer."""
+        return bool(self.denoiser.config.get("guidance_embeds", True))
+
+    def _encode(self, prompt: str) -> Mapping[str, Tensor]:
+        embeds, _ = self.pipeline.encode_prompt(prompt=prompt, device=self.device, **self.encode_options)
+        return {"prompt_embeds": embeds}
+
+    def _set_timesteps(self, num_inference_steps: int, sigmas: Any) -> None:
+        shift = compute_empirical_mu(self._patches(), num_inference_steps)
+        self._scheduler.set_timesteps(sigmas=sigmas, mu=shift)
+
+    def _denoise(self, latents: Tensor, timesteps: Tensor, told: Mapping[str, Tensor], guidance_scale: float) -> Tensor:
+        scale = torch.full([len(latents)], guidance_scale, device=latents.device) if self.embeds_guidance else None
+        output: Tensor = self.denoiser(
+            hidden_states=latents,
+            timestep=timesteps.to(latents.dtype) / 1000,
+            guidance=scale,
+            encoder_hidden_states=told["prompt_embeds"],
+            txt_ids=self.pipeline._prepare_text_ids(told["prompt_embeds"]).to(latents.device),
+            img_ids=self._places(len(latents)).to(latents.device),
+            return_dict=False,
+        )[0]
+        return output
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        patches = self._grid(latents)
+        mean = vae.bn.running_mean.view(1, -1, 1, 1).to(patches)
+        std = (vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps).sqrt().to(patches)
+        pictures: Tensor = vae.decode(self.pipeline._unpatchify_latents(patches * std + mean), return_dict=False)[0]
+        return pictures
+
+    def _rows_and_columns(self) -> tuple[int, int]:
+        side = 2 * self._compression()
+        return self.height // side, self.width // side
+
+    def _places(self, count: int) -> Tensor:
+        """Position ids of every patch, ``(b, n, 4)``."""
+        ids: Tensor = self.pipeline._prepare_latent_ids(torch.empty(count, 1, *self._rows_and_columns()))
+        return ids
+
+    def _grid(self, latents: Tensor) -> Tensor:
+        """Put packed patches, which lie row by row, back into a picture's rows and columns, ``(b, c, h, w)``."""
+        return latents.transpose(1, 2).unflatten(2, self._rows_and_columns())

@@ -1,0 +1,73 @@
+"""Sana: Gemma as text encoder, a deep-compression autoencoder, linear attention."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from pamela_rl.diffusion.families.flow_matching import FlowPolicy
+
+
+class SanaPolicy(FlowPolicy):
+    """A ``SanaPipeline`` as a policy. Its steps are Euler's; the pipeline's usual solver is of second order.
+
+    Attributes:
+        instruction: What the text encoder is told to do with a prompt; the pipeline's own unless changed.
+    """
+
+    def __init__(self, pipeline: Any, height: int | None = None, width: int | None = None):
+        super().__init__(pipeline, height, width)
+        own = inspect.signature(type(pipeline).__call__).parameters["complex_human_instruction"]
+        self.instruction: list[str] | None = own.default
+
+    @property
+    def lora_target_modules(self) -> Sequence[str]:
+        """Attention's inputs, as diffusers' own example."""
+        return ("to_k", "to_q", "to_v")
+
+    @classmethod
+    def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
+        """Say in the pipeline's own arguments what guidance to draw with, at the size asked for and no other."""
+        own = super().call_arguments(pipeline, guidance_scale, negative)
+        return own | {"use_resolution_binning": False}
+
+    def _encode(self, prompt: str) -> Mapping[str, Tensor]:
+        embeds, mask, _, _ = self.pipeline.encode_prompt(
+            prompt,
+            do_classifier_free_guidance=False,
+            device=self.device,
+            complex_human_instruction=self.instruction,
+        )
+        return {"prompt_embeds": embeds, "mask": mask}
+
+    def _encode_negative(self, prompt: str) -> Mapping[str, Tensor]:
+        _, _, embeds, mask = self.pipeline.encode_prompt(
+            "", do_classifier_free_guidance=True, negative_prompt=prompt, device=self.device
+        )
+        return {"prompt_embeds": embeds, "mask": mask}
+
+    def _set_timesteps(self, num_inference_steps: int, sigmas: Any) -> None:
+        self._scheduler.set_timesteps(num_inference_steps)
+
+    def _multiple(self) -> int:
+        return 32  # the pipeline itself takes no others
+
+    def _denoise(self, latents: Tensor, timesteps: Tensor, told: Mapping[str, Tensor], guidance_scale: float) -> Tensor:
+        config: Any = self.denoiser.config
+        output: Tensor = self.denoiser(
+            latents,
+            encoder_hidden_states=told["prompt_embeds"],
+            encoder_attention_mask=told["mask"],
+            timestep=timesteps * config.timestep_scale,
+            return_dict=False,
+        )[0]
+        learned_variance = config.out_channels // 2 == config.in_channels
+        return output.chunk(2, dim=1)[0] if learned_variance else output
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        pictures: Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        return pictures

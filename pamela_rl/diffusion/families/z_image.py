@@ -1,0 +1,47 @@
+"""Z-Image: Qwen3 as text encoder with prompts of any length, and a transformer that takes lists and counts time upwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pamela_rl.diffusion.families.flow_matching import FlowPolicy
+
+
+class ZImagePolicy(FlowPolicy):
+    """A ``ZImagePipeline`` as a policy."""
+
+    @classmethod
+    def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
+        """Say in the pipeline's own arguments what guidance to draw with; its scale counts from 0, not from 1."""
+        return {"guidance_scale": guidance_scale - 1, "negative_prompt": negative}
+
+    def _encode(self, prompt: str) -> Mapping[str, Tensor]:
+        (embeds,), _ = self.pipeline.encode_prompt([prompt], device=self.device, do_classifier_free_guidance=False)
+        return {
+            "prompt_embeds": embeds[None],
+            "mask": torch.ones(1, len(embeds), dtype=torch.bool, device=embeds.device),
+        }
+
+    def _set_timesteps(self, num_inference_steps: int, sigmas: Any) -> None:
+        # the pipeline's own levels pass through fp32
+        self._scheduler.set_timesteps(sigmas=torch.as_tensor(sigmas).float().tolist(), mu=self._shift())
+
+    def _denoise(self, latents: Tensor, timesteps: Tensor, told: Mapping[str, Tensor], guidance_scale: float) -> Tensor:
+        prompts = [embeds[mask] for embeds, mask in zip(told["prompt_embeds"], told["mask"], strict=True)]
+        frames = list(latents.unsqueeze(2).unbind(dim=0))
+        drawn = self.denoiser(frames, (1000 - timesteps) / 1000, prompts, return_dict=False)[0]
+        return -torch.stack([picture.float() for picture in drawn]).squeeze(2)
+
+    def _guide(self, without: Tensor, asked: Tensor, guidance_scale: float) -> Tensor:
+        """Guidance in the pipeline's own order of sums."""
+        return asked + (guidance_scale - 1) * (asked - without)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        raw = latents / vae.config.scaling_factor + vae.config.shift_factor
+        pictures: Tensor = vae.decode(raw, return_dict=False)[0]
+        return pictures

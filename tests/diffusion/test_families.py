@@ -1,0 +1,278 @@
+"""The contract that every family keeps, on a small random model of its own classes read back from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from tiny_pipelines import BUILDERS, CALL_OPTIONS, aligned, flux, reloaded, saved
+from torch import Tensor
+
+from pamela_rl.algorithms.ddpo import ddpo_update
+from pamela_rl.config import DDPOConfig, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.diffusion.adapters import add_adapter, save_adapter
+from pamela_rl.diffusion.batching import predict
+from pamela_rl.diffusion.families import FAMILIES, policy_for
+from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.rollout import rollout
+from pamela_rl.errors import ConfigError
+from pamela_rl.steering.generators import PipelineGenerator
+from pamela_rl.types import PromptBatch, Trajectory
+
+HEIGHT, WIDTH = 32, 64
+PROMPTS = ["a boat", "a lighthouse at dusk, from below", "a boat"]
+SEEDS = [3, 4, 5]
+# Largest difference to the stock pipeline's own pixels; everything else is equal to the bit. Under guidance these two
+# ask for both branches one after the other, ours in one batch; Qwen-Image pads prompts to the longest beside them.
+TOLERANCE = {("Flux2KleinPipeline", 3.0): 5e-6, ("QwenImagePipeline", 3.0): 5e-6, ("QwenImagePipeline", 1.0): 1e-6}
+Loader = Callable[..., PipelinePolicy]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("families")
+    return {name: saved(name, root / name) for name in BUILDERS}
+
+
+@pytest.fixture
+def load(folders: dict[str, Path]) -> Loader:
+    def fresh(family: str, dtype: torch.dtype = torch.float32) -> PipelinePolicy:
+        policy: Any = policy_for(reloaded(folders[family], dtype), HEIGHT, WIDTH)
+        policy.encode_options = CALL_OPTIONS.get(family, {})
+        return policy
+
+    return fresh
+
+
+def batch(prompts: list[str] = PROMPTS) -> PromptBatch:
+    ids = torch.arange(len(prompts))
+    return PromptBatch(tuple(prompts), ("u",) * len(prompts), ids, ids)
+
+
+def config(batch_size: int = 3, **sampling: Any) -> TrainConfig:
+    steps = {"num_inference_steps": 4, "train_steps": 2, "eta": 0.7}
+    return TrainConfig(
+        images_per_iteration=4,
+        group_size=4,
+        batch_size=batch_size,
+        sampling=SamplingConfig(**steps | sampling),
+        ddpo=DDPOConfig(num_updates=1, learning_rate=1e-2, kl_weight=0.0),
+        lora=LoraSettings(rank=2, alpha=4),
+    )
+
+
+def trained(policy: PipelinePolicy, name: str = "ada") -> list[torch.nn.Parameter]:
+    weights = add_adapter(policy, name, LoraSettings(rank=2, alpha=4), seed=0)
+    for weight in weights:
+        torch.nn.init.normal_(weight, std=0.1)
+    return weights
+
+
+def test_there_is_a_contract_for_every_family() -> None:
+    assert BUILDERS.keys() == FAMILIES.keys()
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_noise_a_rollout_is_the_stock_pipelines_own_picture(
+    load: Loader, family: str, guidance_scale: float
+) -> None:
+    policy = load(family)
+    stock = PipelineGenerator(
+        policy.pipeline, None, 4, guidance_scale, 1, HEIGHT, WIDTH, options=CALL_OPTIONS.get(family, {})
+    )(PROMPTS, SEEDS)
+    start = policy.initial_latents([torch.Generator().manual_seed(seed) for seed in SEEDS])
+    policy.initial_latents = lambda generators: start  # type: ignore[method-assign]
+    quiet = replace(config().sampling, eta=0.0, guidance_scale=guidance_scale)
+    ours = rollout(policy, batch(), quiet, seed=0, iteration=0, batch_size=1).images
+    assert ours.std() > 0.01
+    difference = float((ours - stock).abs().max())
+    assert difference <= TOLERANCE.get((family, guidance_scale), 0.0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ratio_is_exactly_one_before_the_first_update(load: Loader, family: str) -> None:
+    policy = load(family)
+    trained(policy)
+    settings = config(batch_size=3, guidance_scale=3.0)
+    drawn = rollout(policy, batch(["a boat", "a tree", "a house by the sea", "a boat"]), settings.sampling, 0, 0, 3)
+    optimizer = torch.optim.SGD([p for p in policy.denoiser.parameters() if p.requires_grad], lr=1e-3)
+    stats = ddpo_update(Accelerator(cpu=True), policy, optimizer, drawn, torch.ones(4), settings, 0)
+    assert stats["train/ratio_max_error"] == 0.0
+    assert stats["train/grad_norm"] > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_half_precision_ratios_stay_far_inside_the_clip_range(load: Loader, family: str) -> None:
+    policy = load(family, torch.bfloat16)
+    trained(policy)
+    settings = config(batch_size=3, guidance_scale=3.0)
+    drawn = rollout(policy, batch(["a boat", "a tree", "a house by the sea", "a boat"]), settings.sampling, 0, 0, 3)
+    assert drawn.latents.dtype == torch.float32
+    optimizer = torch.optim.SGD([p for p in policy.denoiser.parameters() if p.requires_grad], lr=0.0)
+    stats = ddpo_update(Accelerator(cpu=True), policy, optimizer, drawn, torch.ones(4), settings, 0)
+    assert stats["train/ratio_max_error"] < settings.ddpo.clip_range / 10
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_reach_every_weight_of_the_adapter_and_nothing_else(load: Loader, family: str) -> None:
+    policy = load(family)
+    weights = trained(policy)
+    drawn = rollout(policy, batch(), config().sampling, 0, 0, 3)
+    told = drawn.conditioning[drawn.prompt_index]
+    schedule = policy.schedule(4, 0.7)
+    output = policy.predict(drawn.latents[:, 0], schedule.timesteps[drawn.step_index[:, 0]], told, None, 1.0)
+    output.square().mean().backward()
+    reached = {name for name, p in policy.denoiser.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    names = {name for name, p in policy.denoiser.named_parameters() if p.requires_grad}
+    assert len(names) == len(weights) > 0
+    assert all("lora" in name for name in names)
+    assert reached == names
+    parts = [part for part in policy.pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    assert not any(p.requires_grad for part in parts if part is not policy.denoiser for p in part.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_exported_adapter_gives_the_same_pictures_in_a_fresh_pipeline(
+    load: Loader, folders: dict[str, Path], family: str, tmp_path: Path
+) -> None:
+    policy = load(family)
+    drawing = (2, 1.0, 3, HEIGHT, WIDTH, "", CALL_OPTIONS.get(family, {}))
+    base = PipelineGenerator(policy.pipeline, None, *drawing)(PROMPTS, SEEDS)
+    trained(policy)
+    folder = save_adapter(policy, "ada", "ada", tmp_path, {"seed": "0"}, {})
+    ours = PipelineGenerator(policy.pipeline, "ada", *drawing)(PROMPTS, SEEDS)
+    fresh = reloaded(folders[family])
+    fresh.load_lora_weights(folder, adapter_name="hers")
+    aligned(fresh)
+    assert torch.equal(PipelineGenerator(fresh, "hers", *drawing)(PROMPTS, SEEDS), ours)
+    assert not torch.equal(ours, base)
+    assert torch.allclose(PipelineGenerator(fresh, None, *drawing)(PROMPTS, SEEDS), base, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_update_raises_the_log_probability_of_rewarded_samples(load: Loader, family: str) -> None:
+    policy = load(family)
+    weights = trained(policy)
+    settings = replace(config(), ddpo=DDPOConfig(num_updates=1, clip_range=0.9, kl_weight=0.0, max_grad_norm=100))
+    drawn = rollout(policy, batch(["a boat"] * 4), settings.sampling, 0, 0, 3)
+    advantages = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    before = log_probs(policy, drawn)
+    assert torch.equal(before, drawn.log_probs)
+    optimizer = torch.optim.Adam(weights, lr=1e-3)
+    ddpo_update(Accelerator(cpu=True), policy, optimizer, drawn, advantages, settings, 0)
+    change = (log_probs(policy, drawn) - before).mean(dim=1)
+    assert float((change * advantages).mean()) > 1e-6
+
+
+@torch.no_grad()
+def log_probs(policy: PipelinePolicy, drawn: Trajectory) -> Tensor:
+    """Of the steps that were drawn, under the policy as it is now, ``(b, t)``; in calls of three as in the rollout."""
+    schedule, told = policy.schedule(4, 0.7), drawn.conditioning[drawn.prompt_index]
+    columns = []
+    for slot in range(drawn.step_index.shape[1]):
+        step, latents = drawn.step_index[:, slot], drawn.latents[:, slot]
+        output = predict(policy, latents, schedule.timesteps[step], told, None, 1.0, 3)
+        columns.append(schedule.transition(output, latents, step).log_prob(drawn.next_latents[:, slot]))
+    return torch.stack(columns, dim=1)
+
+
+def test_prompts_are_encoded_once_and_each_by_itself(load: Loader) -> None:
+    policy = load("StableDiffusion3Pipeline")
+    own, seen = policy.pipeline.encode_prompt, []
+
+    def counting(prompt: str, *arguments: Any, **options: Any) -> Any:
+        seen.append(prompt)
+        return own(prompt, *arguments, **options)
+
+    policy.pipeline.encode_prompt = counting
+    first, second = policy.encode(["a boat", "a tree", "a boat"]), policy.encode(["a tree"])
+    assert seen == ["a boat", "a tree"]
+    assert torch.equal(first.tensors["prompt_embeds"][1:2], second.tensors["prompt_embeds"])
+    assert torch.equal(first.tensors["prompt_embeds"][0], first.tensors["prompt_embeds"][2])
+
+
+def test_prompts_of_any_length_are_padded_and_masked(load: Loader) -> None:
+    policy = load("QwenImagePipeline")
+    both = policy.encode(["a boat", "a lighthouse at dusk, from below"])
+    lengths = both.tensors["mask"].sum(dim=1).tolist()
+    assert lengths[0] < lengths[1] == both.tensors["prompt_embeds"].shape[1]
+    assert both.tensors["prompt_embeds"][0, lengths[0] :].abs().max() == 0
+    latents = policy.initial_latents([torch.Generator().manual_seed(seed) for seed in (0, 1)])
+    time = torch.full((2,), 700.0)
+    together = policy.predict(latents, time, both, None, 1.0)
+    alone = policy.predict(latents[:1], time[:1], policy.encode(["a boat"]), None, 1.0)
+    torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline"])
+def test_a_negative_prompt_is_the_pipelines_own(load: Loader, family: str) -> None:
+    policy = load(family)
+    drawing = PipelineGenerator(policy.pipeline, None, 3, 4.0, 1, HEIGHT, WIDTH, "fog")
+    start = policy.initial_latents([torch.Generator().manual_seed(seed) for seed in SEEDS])
+    policy.initial_latents = lambda generators: start  # type: ignore[method-assign]
+    quiet = SamplingConfig(num_inference_steps=3, eta=0.0, guidance_scale=4.0, negative_prompt="fog", train_steps=1)
+    ours = rollout(policy, batch(), quiet, 0, 0, 1).images
+    assert torch.allclose(ours, drawing(PROMPTS, SEEDS), atol=1e-5)
+    other = rollout(policy, batch(), replace(quiet, negative_prompt="rain"), 0, 0, 1).images
+    assert (ours - other).abs().max() > 1e-3
+
+
+def test_flux_without_distilled_guidance_is_guided_by_two_branches(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    flux(guidance_embeds=False).save_pretrained(tmp_path)
+    policy = policy_for(reloaded(tmp_path), HEIGHT, WIDTH)
+    stock = PipelineGenerator(policy.pipeline, None, 3, 4.0, 1, HEIGHT, WIDTH, "fog")(PROMPTS, SEEDS)
+    start = policy.initial_latents([torch.Generator().manual_seed(seed) for seed in SEEDS])
+    policy.initial_latents = lambda generators: start  # type: ignore[method-assign]
+    quiet = SamplingConfig(num_inference_steps=3, eta=0.0, guidance_scale=4.0, negative_prompt="fog", train_steps=1)
+    assert torch.allclose(rollout(policy, batch(), quiet, 0, 0, 1).images, stock, atol=1e-5)
+
+
+def test_a_detached_unconditional_branch_changes_gradients_but_not_predictions(load: Loader) -> None:
+    policy = load("StableDiffusion3Pipeline")
+    trained(policy)
+    latents = policy.initial_latents([torch.Generator().manual_seed(seed) for seed in (0, 1)])
+    told, negative = policy.encode(["a boat", "a tree"]), policy.encode_negative("fog", 3.0)
+    norms, outputs = [], []
+    for detached in (False, True):
+        policy.detach_unconditional = detached
+        output = policy.predict(latents, torch.full((2,), 500.0), told, negative, 3.0)
+        weights = [p for p in policy.denoiser.parameters() if p.requires_grad]
+        norms.append(sum(float(g.square().sum()) for g in torch.autograd.grad(output.square().mean(), weights)))
+        outputs.append(output.detach())
+    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=0)
+    assert abs(norms[0] - norms[1]) > 1e-3 * norms[0]
+
+
+def test_a_window_of_noisy_steps_is_all_that_is_trained(load: Loader) -> None:
+    for family in ("StableDiffusionPipeline", "FluxPipeline"):
+        policy = load(family)
+        drawn = [
+            rollout(policy, batch(), replace(config().sampling, window_start=1, window_size=2), seed, 0, 3)
+            for seed in (0, 1)
+        ]
+        assert all(trajectory.step_index.tolist() == [[1, 2]] * 3 for trajectory in drawn)
+        assert all(trajectory.log_probs.isfinite().all() for trajectory in drawn)
+
+
+def test_a_family_nobody_knows_gets_a_sentence_that_lists_those_there_are() -> None:
+    class KandinskyPipeline:
+        pass
+
+    with pytest.raises(ConfigError, match=r"no model family for KandinskyPipeline; there are .*Flux2Pipeline, .*Sana"):
+        policy_for(KandinskyPipeline())
+
+
+@pytest.mark.parametrize(("family", "multiple"), [("StableDiffusionPipeline", 2), ("FluxPipeline", 4)])
+def test_a_size_that_does_not_divide_is_refused_with_the_nearest_that_do(
+    folders: dict[str, Path], family: str, multiple: int
+) -> None:
+    below, above = 32, 32 + multiple
+    with pytest.raises(ConfigError, match=f"height is 33; .* multiples of {multiple} pixels: use {below} or {above}"):
+        policy_for(reloaded(folders[family]), 33, WIDTH)

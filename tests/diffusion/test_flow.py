@@ -1,0 +1,126 @@
+"""Noisy flow steps against the papers' formulas written out in float64, and against diffusers' own Euler step."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+from pamela_rl.config import FLOW_NOISES, FlowNoise
+from pamela_rl.diffusion.flow import FlowSchedule
+from pamela_rl.diffusion.transitions import noise_of_steps
+
+# FlowMatchEulerDiscreteScheduler(shift=3) after set_timesteps(10), from the project's list of facts
+SIGMAS = [1, 0.9601, 0.9133, 0.8577, 0.7904, 0.7073, 0.6022, 0.4649, 0.278, 0.0089, 0]
+
+
+def chain(noise: FlowNoise, eta: float, window: tuple[int, int] | None = None) -> FlowSchedule:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(10)
+    return FlowSchedule(scheduler.timesteps, scheduler.sigmas, noise_of_steps(10, eta, window), noise)
+
+
+def by_hand(
+    noise: FlowNoise, eta: float, x: Tensor, v: Tensor, s: float, s_next: float, second: float
+) -> tuple[Tensor, float]:
+    """Mean and standard deviation of a step from the papers, in float64."""
+    dt = s_next - s
+    clean, noisy = x - s * v, x + (1 - s) * v
+    if noise == "flow_sde":  # Flow-GRPO, equation 9; the coefficient at s = 1 takes the next level below the line
+        sigma = eta * math.sqrt(s / (1 - (second if s == 1 else s)))
+        mean = x * (1 + sigma**2 * dt / (2 * s)) + v * (1 + sigma**2 * (1 - s) / (2 * s)) * dt
+        return mean, sigma * math.sqrt(-dt)
+    if noise == "cps":
+        std = s_next * math.sin(eta * math.pi / 2)
+        return clean * (1 - s_next) + noisy * math.sqrt(s_next**2 - std**2), std
+    score = -(x - (1 - s) * clean) / s**2
+    return x + v * dt - 0.5 * eta**2 * score * dt, eta * math.sqrt(-dt)
+
+
+@pytest.mark.parametrize(("noise", "eta"), [("flow_sde", 0.7), ("cps", 0.8), ("cps", 1.0), ("dance", 0.3)])
+def test_every_step_is_the_papers_formula_in_float64(noise: FlowNoise, eta: float) -> None:
+    schedule = chain(noise, eta)
+    assert schedule.sigmas.tolist() == pytest.approx(SIGMAS, abs=6e-5)
+    x, v = torch.randn(2, 3, 8, 4, 4, dtype=torch.float64)
+    levels = schedule.sigmas.double().tolist()
+    for place, (s, s_next) in enumerate(pairwise(levels)):
+        mean, std = by_hand(noise, eta, x, v, s, s_next, levels[1])
+        ours = schedule.transition(v, x, torch.full((3,), place))
+        assert ours.mean.dtype == torch.float32
+        torch.testing.assert_close(ours.mean.double(), mean, atol=2e-5, rtol=1e-5)
+        assert ours.std.flatten().tolist() == pytest.approx([std] * 3, rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("noise", FLOW_NOISES)
+def test_without_noise_a_step_is_diffusers_own_to_the_bit(noise: FlowNoise) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(10)
+    schedule = chain(noise, 0.0)
+    latents = torch.randn(2, 16, 64)
+    for place, timestep in enumerate(scheduler.timesteps):
+        prediction = torch.randn(2, 16, 64)
+        theirs = scheduler.step(prediction, timestep, latents).prev_sample
+        ours = schedule.transition(prediction, latents, torch.full((2,), place))
+        assert torch.equal(ours.mean, theirs)
+        assert ours.std.abs().max() == 0
+        latents = theirs
+
+
+@pytest.mark.parametrize(("noise", "trained"), [("flow_sde", 10), ("cps", 9), ("dance", 10)])
+def test_trained_steps_have_a_finite_density_at_the_first_and_the_last(noise: FlowNoise, trained: int) -> None:
+    schedule = chain(noise, 0.7)
+    steps = schedule.trainable_steps()
+    assert steps.tolist() == list(range(trained))  # CPS adds no noise to the last step
+    latents = torch.randn(len(steps), 4, 4, 4, requires_grad=True)
+    transition = schedule.transition(latents * 0.5, latents, steps)
+    density = transition.log_prob(transition.sample(torch.randn(len(steps), 4, 4, 4)).detach())
+    density.sum().backward()
+    assert density.isfinite().all()
+    assert latents.grad is not None
+    assert latents.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("noise", FLOW_NOISES)
+def test_the_marginal_keeps_its_spread_under_noise(noise: FlowNoise) -> None:
+    """With the true velocity of Gaussian data, noisy steps end where noiseless ones do: same mean, same spread."""
+    spread, centre, steps = 0.5, 1.0, 400
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(steps)
+    schedule = FlowSchedule(scheduler.timesteps, scheduler.sigmas, noise_of_steps(steps, 0.4, None), noise)
+    latents = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    for place, level in enumerate(schedule.sigmas[:-1].tolist()):
+        variance = (1 - level) ** 2 * spread**2 + level**2
+        surplus = latents - (1 - level) * centre
+        clean = centre + (1 - level) * spread**2 / variance * surplus
+        noise_part = level / variance * surplus
+        transition = schedule.transition(noise_part - clean, latents, torch.full((4000,), place))
+        latents = transition.sample(torch.randn(4000, 1, generator=generator))
+    assert float(latents.mean()) == pytest.approx(centre, abs=0.04)
+    assert float(latents.std()) == pytest.approx(spread, rel=0.06)
+
+
+def test_each_sample_may_be_at_its_own_step() -> None:
+    schedule = chain("flow_sde", 0.7)
+    latents, prediction, steps = torch.randn(4, 6, 5), torch.randn(4, 6, 5), torch.tensor([0, 5, 2, 9])
+    together = schedule.transition(prediction, latents, steps)
+    for row, step in enumerate(steps):
+        alone = schedule.transition(prediction[row : row + 1], latents[row : row + 1], step[None])
+        assert torch.equal(together.mean[row : row + 1], alone.mean)
+        assert torch.equal(together.std[row : row + 1], alone.std)
+
+
+@pytest.mark.parametrize("noise", FLOW_NOISES)
+def test_outside_the_window_steps_are_deterministic(noise: FlowNoise) -> None:
+    schedule, still, noisy = chain(noise, 0.7, (3, 5)), chain(noise, 0.0), chain(noise, 0.7)
+    assert schedule.trainable_steps().tolist() == [3, 4]
+    latents, prediction = torch.randn(10, 4), torch.randn(10, 4)
+    steps = torch.arange(10)
+    ours = schedule.transition(prediction, latents, steps)
+    inside = (steps == 3) | (steps == 4)
+    assert torch.equal(ours.mean[inside], noisy.transition(prediction, latents, steps).mean[inside])
+    assert torch.equal(ours.mean[~inside], still.transition(prediction, latents, steps).mean[~inside])
