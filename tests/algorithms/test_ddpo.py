@@ -76,8 +76,9 @@ def test_gradients_do_not_depend_on_the_cut_and_the_ratio_is_exactly_one(
         gradient(policy, accelerator, replace(config, batch_size=size), drawn)[0] for size in (16, 3, 1)
     )
     assert whole.norm() > 1e-3
-    assert float((third - whole).norm() / whole.norm()) < 1e-6
-    assert float((single - whole).norm() / whole.norm()) < 1e-6
+    # what is left is the rounding of fp32 kernels, which differ with the shape of a call: 0.9e-6 to 1.7e-6 here
+    assert float((third - whole).norm() / whole.norm()) < 2e-6
+    assert float((single - whole).norm() / whole.norm()) < 2e-6
 
 
 def test_an_update_makes_rewarded_pictures_more_probable(
