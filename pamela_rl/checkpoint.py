@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pamela_rl.errors import CheckpointError
-from pamela_rl.storage import publish, recover, write_text
+from pamela_rl.storage import publish, recover, write_text, writing
+
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,16 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint whole; the one before it stays until then."""
-    with publish(folder) as partial:
+    """Write a checkpoint whole; the one before it stays until then.
+
+    Raises:
+        StorageError: It cannot be written; the one before it is whole.
+    """
+    what = f"the checkpoint after {checkpoint.iteration} iterations"
+    with writing(what, folder), publish(folder) as partial:
         save_file(checkpoint.adapter, str(partial / "adapter.safetensors"))
         save_file(checkpoint.optimizer, str(partial / "optimizer.safetensors"))
-        state = {"iteration": checkpoint.iteration, "counters": checkpoint.counters}
+        state = {"format": FORMAT, "iteration": checkpoint.iteration, "counters": checkpoint.counters}
         write_text(partial / "state.json", json.dumps(state) + "\n")
 
 
@@ -69,6 +76,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         return None
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if state.get("format") != FORMAT:
+            raise ValueError(f"its format is {state.get('format')}, this release writes {FORMAT}")
         return Checkpoint(
             iteration=state["iteration"],
             adapter=load_file(str(folder / "adapter.safetensors")),

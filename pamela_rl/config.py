@@ -100,6 +100,7 @@ class DDPOConfig:
         num_inner_epochs: Passes over each iteration's pictures.
         num_updates: Optimizer steps a pass.
         zero_advantages: Control experiment: train on everything but the reward's signal.
+        optimizer: "adamw", or "adamw_8bit" with bitsandbytes, which keeps moments in a quarter of the memory.
     """
 
     learning_rate: float = 4e-3
@@ -111,6 +112,7 @@ class DDPOConfig:
     num_inner_epochs: int = 1
     num_updates: int = 2
     zero_advantages: bool = False
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
 
     def __post_init__(self) -> None:
         _require(self.learning_rate > 0, f"ddpo.learning_rate is {self.learning_rate}; use a positive rate, e.g. 3e-4.")
@@ -228,6 +230,10 @@ class TrainConfig:
                 f"ddpo.num_updates is {updates} but an iteration has {self.images_per_iteration} images x "
                 f"{self.sampling.train_steps} trained steps = {pairs} pairs, which do not divide; use {fewer} or {more}."
             )
+
+    def saves_after(self, iterations: int) -> bool:
+        """Tell whether a checkpoint is due after so many iterations."""
+        return iterations % self.checkpoint_every == 0 or iterations == self.num_iterations
 
     @property
     def prompts_per_iteration(self) -> int:

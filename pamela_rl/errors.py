@@ -5,11 +5,15 @@ PamelaError
 ├── DataError            ratings, images or prompts that cannot be used; names the file and the row
 ├── UnknownUserError     a person the reward or the run does not know
 ├── CheckpointError      a folder that belongs to another run, or a checkpoint that cannot be read
+├── StorageError         a file that cannot be written; what was saved before is whole
 ├── AdapterError         an adapter that is missing, or does not load back as it was saved
 ├── TrainingError        a run that stopped because its rewards or gradients stopped being numbers
+├── Interrupted          a run that was asked to stop, and saved what it had
 ├── ServiceError         a remote service that refused, cannot be reached, or answers nonsense
 └── BudgetError          a budget of pictures or money that is spent
 """
+
+from pathlib import Path
 
 
 class PamelaError(Exception):
@@ -34,12 +38,31 @@ class CheckpointError(PamelaError):
     """A folder that belongs to another run, or a checkpoint that cannot be read."""
 
 
+class StorageError(PamelaError):
+    """A file that cannot be written, e.g. on a full disk; what was saved before is whole."""
+
+
 class AdapterError(PamelaError):
     """An adapter that is missing, or does not load back as it was saved."""
 
 
 class TrainingError(PamelaError):
     """A run that stopped because its rewards or gradients stopped being finite numbers."""
+
+
+class Interrupted(PamelaError):
+    """A run that was asked to stop, and saved what it had.
+
+    Args:
+        signal: Name of the signal that asked.
+        folder: Of the run.
+        iteration: Iterations that are saved.
+    """
+
+    def __init__(self, signal: str, folder: Path, iteration: int):
+        super().__init__(
+            f"stopped by {signal}; {iteration} iterations are saved in {folder}, and the same command goes on from there."
+        )
 
 
 class ServiceError(PamelaError):

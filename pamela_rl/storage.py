@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pamela_rl.errors import ConfigError
+from safetensors import SafetensorError
+
+from pamela_rl.errors import ConfigError, StorageError
 
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
 
@@ -57,6 +59,26 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
+
+
+@contextmanager
+def writing(what: str, path: Path) -> Iterator[None]:
+    """Turn a failure to write in the block into a sentence.
+
+    Args:
+        what: What is written, e.g. "the checkpoint".
+        path: Where.
+
+    Raises:
+        StorageError: The disk is full, the folder closed, or the like.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
+        raise StorageError(
+            f"{what} cannot be written to {path} ({error}). What was saved before is whole: free some space or mend the "
+            "folder, then start the same command again; it goes on from there."
+        ) from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from pamela_rl.storage import write_text
+from pamela_rl.storage import write_text, writing
 
 _SHOWN = {
     "rollout/reward_mean": "reward",
@@ -45,7 +45,7 @@ class RunLog:
         row |= {k: round(v, 8) if math.isfinite(v) else None for k, v in metrics.items()}
         self.rows.append(row)
         if self._enabled:
-            with self._path.open("a", encoding="utf-8") as file:
+            with writing("the record", self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         if self._bar is not None:
             self._bar.set_postfix_str(

@@ -10,9 +10,10 @@ from typing import TypeVar
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
-from pamela_rl.errors import PamelaError
+from pamela_rl.errors import Interrupted, PamelaError
 
 Config = TypeVar("Config")
+STOPPED = 75  # exit code of a run that was asked to stop and can go on: sysexits' EX_TEMPFAIL
 
 
 def read_config(config_class: type[Config], description: str, arguments: Sequence[str] | None = None) -> Config:
@@ -37,11 +38,17 @@ def use_all_cores() -> None:
 
 
 def run(config_class: type[Config], description: str, job: Callable[[Config], object]) -> None:
-    """Read the config, do the job, and end with a sentence where the user can mend something."""
+    """Read the config, do the job, and end with a sentence where the user can mend something (2) or go on later (75)."""
     try:
         config = read_config(config_class, description)
         use_all_cores()
         job(config)
+    except Interrupted as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(STOPPED)
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is saved, and the same command goes on from there.", file=sys.stderr)
+        sys.exit(STOPPED)
     except (ArgumentError, PamelaError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)

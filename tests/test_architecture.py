@@ -24,7 +24,13 @@ MAY_IMPORT = {
     "algorithms": NOUNS | {"diffusion"},
     "checkpoint": NOUNS,
     "tracking": NOUNS,
-    "train": NOUNS | {"data", "diffusion", "algorithms", "checkpoint", "tracking", "looks"},
+    "interruption": set(),
+    "health": {"errors"},
+    "sharing": NOUNS | {"algorithms", "health"},
+    "train_state": NOUNS | {"diffusion", "checkpoint"},
+    "train": NOUNS
+    | {"data", "diffusion", "algorithms", "checkpoint", "tracking", "looks"}
+    | {"interruption", "health", "sharing", "train_state"},
     "evaluation": NOUNS,
     "steering": NOUNS | {"data", "diffusion"},
     "personalize": NOUNS | {"data", "diffusion", "steering", "train", "tracking", "evaluation"},

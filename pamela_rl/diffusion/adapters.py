@@ -19,7 +19,7 @@ from torch import Tensor
 from pamela_rl.config import LoraSettings
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import AdapterError
-from pamela_rl.storage import folder_name, publish, write_text
+from pamela_rl.storage import folder_name, publish, write_text, writing
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 INFO = "adapter.json"
@@ -80,10 +80,11 @@ def save_adapter(
 
     Raises:
         AdapterError: What was written does not load back as the same adapter.
+        StorageError: It cannot be written.
     """
     target = run / "adapters" / folder_name(user_id)
     facts = {"user_id": user_id, **info}
-    with publish(target) as folder:
+    with writing("the adapter", target), publish(target) as folder:
         _write_weights(policy, name, folder, facts)
         _check_loads_back(policy, name, folder)
         write_text(folder / INFO, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")

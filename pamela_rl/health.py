@@ -1,0 +1,47 @@
+"""Whether a run still learns from something: rewards and gradients that are numbers, and a ratio that starts at 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from pamela_rl.errors import TrainingError
+
+RATIO_TOLERANCE = {"no": 0.0, "bf16": 0.05}  # of the ratio before the first update, by mixed precision
+
+
+def summary(rewards: Tensor) -> dict[str, float]:
+    """Describe an iteration's rewards, ``(b,)``; those that are no numbers are counted and left out."""
+    finite = rewards[rewards.isfinite()]
+    bad = len(rewards) - len(finite)
+    mean, std = (finite.mean().item(), finite.std(correction=0).item()) if len(finite) else (math.nan, math.nan)
+    spread = {"rollout/reward_mean": mean, "rollout/reward_std": std}
+    return spread | {"rollout/bad_rewards": float(bad), "rollout/bad_reward_share": bad / len(rewards)}
+
+
+def check_health(metrics: Mapping[str, float], max_bad_share: float, mixed_precision: str) -> None:
+    """Stop a run that learns from noise; the checkpoint before stays.
+
+    Raises:
+        TrainingError: Too many rewards or gradients are no numbers, or sampling and training disagree.
+    """
+    shares = {
+        "rewards are not finite; look at the reward model": metrics["rollout/bad_reward_share"],
+        "updates had gradients that are not finite; lower ddpo.learning_rate": (
+            metrics["train/skipped_updates"] / metrics["train/updates"]
+        ),
+    }
+    for sentence, share in shares.items():
+        if share > max_bad_share:
+            raise TrainingError(
+                f"{share:.0%} of this iteration's {sentence} (allowed: {max_bad_share:.0%}, reward.max_bad_share). "
+                "The last good state is in the checkpoint; the same command goes on from there."
+            )
+    error, tolerance = metrics["train/ratio_max_error"], RATIO_TOLERANCE[mixed_precision]
+    if error > tolerance:
+        raise TrainingError(
+            f"the ratio before the first update is off by {error:.2g} (allowed: {tolerance}): sampling and training "
+            "disagree about the same step, so gradients would be wrong. Something changed the denoiser between them."
+        )

@@ -1,0 +1,63 @@
+"""Requests to stop: SIGTERM from a scheduler and Ctrl-C from a person, heard at once and obeyed when it is safe."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopRequested(BaseException):
+    """Raised where the signal found the program; not an ``Exception``, so that nothing swallows it by mistake."""
+
+
+class StopRequests:
+    """While entered, turns the first SIGTERM or Ctrl-C into ``StopRequested``; a second kills as usual.
+
+    Signals reach the main thread alone; entered in another, it hears none.
+
+    Attributes:
+        requested: Name of the signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.requested: str | None = None
+        self._held = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequests:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._hear) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing interrupt the block; a request that comes inside is obeyed when it ends."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self.requested:
+            raise StopRequested
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.requested = signal.Signals(number).name
+        self._restore()
+        if not self._held:
+            raise StopRequested
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
