@@ -88,7 +88,12 @@ def personalize(
     name = train(policy, reward, prompts, config, folder, accelerator, monitors, provenance.to_json())
     if accelerator.is_main_process:
         shown = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
-        drawn = PipelineGenerator(policy.pipeline, name, num_inference_steps)(shown, range(NUM_SAMPLES))
+        draw = PipelineGenerator(
+            policy.pipeline, name, num_inference_steps, config.sampling.guidance_scale, NUM_SAMPLES, policy.height,
+            policy.width,
+        )  # fmt: skip
+        with policy.assembled():
+            drawn = draw(shown, range(NUM_SAMPLES))
         recipe = f"DDPO, {config.num_iterations} iterations x {config.images_per_iteration} images"
         spent = str(num_images_spent(read_metrics(folder / "metrics.jsonl"), config))
         info = {**provenance.to_json(), "recipe": recipe, "seed": str(config.seed), "images_spent": spent, **versions()}

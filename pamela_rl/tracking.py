@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class RunLog:
         """Open the log of a run that has ``done`` iterations behind it; rows of later ones, not saved, are dropped."""
         self._path, self._enabled = path, enabled
         self._bar: Any = None
+        self._started = time.monotonic()
         self.rows = [row for row in read_metrics(path) if row["iteration"] < done]
         if enabled:
             write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
@@ -37,10 +39,21 @@ class RunLog:
         self._bar = tqdm(
             range(first, count), initial=first, total=count, desc=title, unit="it", disable=not self._enabled
         )
-        yield from self._bar
+        for iteration in self._bar:
+            self._started = time.monotonic()
+            yield iteration
 
-    def log(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        """Append one iteration's metrics; what is not finite is written as null."""
+    def log(self, iteration: int, metrics: Mapping[str, float], num_images: int = 0) -> None:
+        """Append one iteration's metrics; what is not finite is written as null.
+
+        Args:
+            iteration: Its number.
+            metrics: By name.
+            num_images: Pictures drawn since the iteration began, from which their speed follows; 0 where it is not asked.
+        """
+        if num_images:
+            speed = num_images / (time.monotonic() - self._started)
+            metrics = {**metrics, "time/images_per_second": speed}
         row: dict[str, Any] = {"iteration": iteration}
         row |= {k: round(v, 8) if math.isfinite(v) else None for k, v in metrics.items()}
         self.rows.append(row)

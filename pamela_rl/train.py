@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from pamela_rl.algorithms.ddpo import ddpo_update
 from pamela_rl.checkpoint import claim, save_checkpoint
@@ -76,7 +76,6 @@ def train(
             for iteration in run.iterations(state.iteration, config.num_iterations, user):
                 if looks.exhausted():
                     break
-                started = time.monotonic()
                 whole = prompts.draw(iteration, config.prompts_per_iteration, config.group_size, config.seed)
                 batch = own_share(whole, accelerator)
                 with accelerator.autocast():
@@ -85,15 +84,10 @@ def train(
                 rewards = accelerator.gather(output.cautious(config.reward.std_weight))  # judge
                 advantages = own_advantages(rewards, whole, batch, config.ddpo.zero_advantages)  # credit
                 stats = ddpo_update(accelerator, policy, state.optimizer, drawn, advantages, config, iteration)  # learn
-                watched = {f"reward_{part}": values for part, values in (output.parts or {}).items()}
-                watched |= {name: _score(scorer, drawn, batch).mean for name, scorer in scorers.items()}
-                metrics = summary(rewards) | stats | means(accelerator, watched)
-                metrics["time/images_per_second"] = len(rewards) / (time.monotonic() - started)
-                run.log(iteration, metrics)  # record
+                metrics = summary(rewards) | stats | means(accelerator, _watched(output, scorers, drawn, batch))
+                run.log(iteration, metrics, len(rewards))  # record
                 check_health(metrics, config.reward.max_bad_share, accelerator.mixed_precision)
-                with stop.held():
-                    state.count(metrics)
-                    saved = state.checkpoint()
+                saved = state.count(metrics)
                 looks.take(state.iteration, metrics["train/kl_to_reference"])
                 if main and config.saves_after(state.iteration):
                     with stop.held():
@@ -111,3 +105,11 @@ def train(
 @torch.no_grad()
 def _score(scorer: Scorer, drawn: Trajectory, batch: PromptBatch) -> RewardOutput | Verdict:
     return scorer(drawn.images, batch.prompts, batch.user_ids)
+
+
+def _watched(
+    output: RewardOutput, scorers: Mapping[str, Scorer], drawn: Trajectory, batch: PromptBatch
+) -> dict[str, Tensor]:
+    """The reward's parts and what the monitors say, by name, ``(b,)`` each."""
+    parts = {f"reward_{part}": values for part, values in (output.parts or {}).items()}
+    return parts | {name: _score(scorer, drawn, batch).mean for name, scorer in scorers.items()}

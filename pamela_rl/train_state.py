@@ -53,10 +53,11 @@ class TrainState:
             state.iteration, state.counters = saved.iteration, state.counters | saved.counters
         return state
 
-    def count(self, metrics: Mapping[str, float]) -> None:
-        """Finish an iteration: add its metrics to the totals."""
+    def count(self, metrics: Mapping[str, float]) -> Checkpoint:
+        """Finish an iteration: add its metrics to the totals, and return what a checkpoint would hold now."""
         self.iteration += 1
         self.counters = {name: total + int(metrics[name]) for name, total in self.counters.items()}
+        return self.checkpoint()
 
     def checkpoint(self) -> Checkpoint:
         """Copy everything, on the CPU."""

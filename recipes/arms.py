@@ -43,12 +43,16 @@ class Drawing:
         search_inference_steps: Of the pictures a search looks at.
         guidance_scale: 1 draws without guidance.
         batch_size: Pictures a call.
+        height: Pixels; None takes the model's own size.
+        width: Pixels; None takes the model's own size.
     """
 
     num_inference_steps: int = 20
     search_inference_steps: int = 10
     guidance_scale: float = 1.0
     batch_size: int = 32
+    height: int | None = None
+    width: int | None = None
 
 
 class ArmMaker:
@@ -84,7 +88,11 @@ class ArmMaker:
         self._search, self._noise, self._others, self._chat = search, noise, others, chat
         self._rewriter = PromptRewriter.load(rewriter) if rewriter else None
         self._rewriter_spent = _images_of_rewriter(rewriter) if rewriter else 0
-        self._policy = policy_for(source.pipeline) if type(source.pipeline).__name__ in FAMILIES else None
+        self._policy = (
+            policy_for(source.pipeline, drawing.height, drawing.width)
+            if type(source.pipeline).__name__ in FAMILIES
+            else None
+        )
         self._adapters = {user: folder_name(user) for user in source.users}
         self._further = {name: self._load(name, path) for name, path in others.items()}
         self.tastes: dict[str, TasteInWords] = {}
@@ -185,7 +193,10 @@ class ArmMaker:
             return self._source.remote
         drawing = self._drawing
         steps = drawing.search_inference_steps if search else drawing.num_inference_steps
-        return PipelineGenerator(self._source.pipeline, adapter, steps, drawing.guidance_scale, drawing.batch_size)
+        return PipelineGenerator(
+            self._source.pipeline, adapter, steps, drawing.guidance_scale, drawing.batch_size, drawing.height,
+            drawing.width,
+        )  # fmt: skip
 
     def _keep(self, draw: ImageGenerator, name: str, user: str, facts: str) -> KeptDrawings:
         return KeptDrawings(draw, self._folder / "drawings", (user, name), f"{facts} {self._drawing}")

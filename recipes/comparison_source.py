@@ -9,30 +9,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from run_source import WORLD, open_pipeline, open_scorers
 
 from pamela_rl.data.phrases import PHOTOGRAPHIC, Phrasebook
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import list_adapters, load_adapter
+from pamela_rl.diffusion.loading import ModelSettings
 from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.encoders.features import FeatureEncoder
-from pamela_rl.rewards.encoders.pixels import NAME as PIXELS
-from pamela_rl.rewards.encoders.pixels import PixelEncoder
-from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
-from pamela_rl.rewards.population import load_population_reward
-from pamela_rl.steering.generators import load_pipeline
 from pamela_rl.steering.http import ServiceConfig
 from pamela_rl.steering.ledger import Budget
 from pamela_rl.steering.remote import RemoteGenerator
 from pamela_rl.steering.services import GeminiImages, ImageService, OpenAIImages
 from pamela_rl.types import Scorer
-from pamela_rl.world import ENCODER, load_judge
-from pamela_rl.world import load_pipeline as load_world
 from pamela_rl.world.captions import PHRASEBOOK, train_and_held_out_prompts
-from pamela_rl.world.judge import Faithfulness
-from pamela_rl.world.raters import TrueRating, make_raters
 
-WORLD = "world"
 _VENDORS = {
     "gemini": ("https://generativelanguage.googleapis.com", "GEMINI_API_KEY"),
     "openai": ("https://api.openai.com", "OPENAI_API_KEY"),
@@ -124,6 +115,8 @@ def open_source(
     content: str,
     watch: Sequence[str],
     remote: RemoteGenerator | None,
+    reward_folder: Path | None = None,
+    judge_folder: Path | None = None,
 ) -> Source:
     """Load a run's rewards and adapters, and the pipeline they belong to.
 
@@ -137,6 +130,8 @@ def open_source(
         content: "world", "clip_score" or "none".
         watch: Further rewards by name, only watched.
         remote: Draws instead of ``base_model``.
+        reward_folder: Where the reward is; None is ``rewards/personal`` in the run.
+        judge_folder: Where the judge is; None is ``rewards/judge`` in the run, where that is.
 
     Raises:
         ConfigError: A part is missing or does not fit.
@@ -152,21 +147,14 @@ def open_source(
     people = list(users) or _in_order(run, adapters)
     pipeline = None
     if remote is None:
-        pipeline = (load_world() if in_world else load_pipeline(base_model)).to(device)
+        pipeline = open_pipeline(ModelSettings(base_model)).to(device)
         for user in people:
             load_adapter(pipeline, run, user)
-    features = _load_encoder(encoder, device)
-    reward = PersonalReward.load(run / "rewards" / "personal", features)
-    scorers: dict[str, Scorer] = {"reward": reward}
-    if (run / "rewards" / "judge").is_dir():
-        scorers["judge"] = Judge.apart_from(reward, PersonalReward.load(run / "rewards" / "judge", features))
-    if in_world:
-        scorers["true_rating"] = TrueRating(make_raters(), load_judge())
-    if content == WORLD:
-        scorers["faithfulness"] = Faithfulness(load_judge())
-    elif content != "none":
-        scorers["faithfulness"] = load_population_reward(content, device)
-    scorers |= {name: load_population_reward(name, device) for name in watch}
+    own = run / "rewards" / "judge"
+    judge = judge_folder or (own if own.is_dir() else None)
+    reward, scorers = open_scorers(
+        reward_folder or run / "rewards" / "personal", judge, encoder, device, content, watch, in_world
+    )
     book = PHRASEBOOK if in_world else PHOTOGRAPHIC
     return Source(
         pipeline,
@@ -185,7 +173,3 @@ def _in_order(run: Path, adapters: dict[str, Path]) -> list[str]:
     chosen = run / "rewards" / "rewards.json"
     order = json.loads(chosen.read_text(encoding="utf-8"))["users"] if chosen.exists() else sorted(adapters)
     return [user for user in order if user in adapters or not adapters] or sorted(adapters)
-
-
-def _load_encoder(name: str, device: str) -> FeatureEncoder | PixelEncoder:
-    return PixelEncoder() if name == PIXELS else FeatureEncoder.load(ENCODER if name == WORLD else name, device)

@@ -70,7 +70,9 @@ class EvaluateConfig:
     """The comparison's settings.
 
     Attributes:
-        run: A finished run, with ``rewards/`` and ``adapters/``.
+        run: A finished run, with ``adapters/``.
+        reward: Folder of the personal reward it was trained with; None is ``rewards/personal`` in the run.
+        judge: Folder of another one, only watched; None is ``rewards/judge`` in the run where that is.
         output_dir: Where the report goes; None is ``evaluation/`` in the run.
         base_model: "world", a hub id or a folder of a pipeline.
         encoder: Of the run's rewards: "world", "pixels", an open_clip name or a folder.
@@ -93,6 +95,8 @@ class EvaluateConfig:
     """
 
     run: Path
+    reward: Path | None = None
+    judge: Path | None = None
     output_dir: Path | None = None
     base_model: str = "world"
     encoder: str = "world"
@@ -129,7 +133,7 @@ def evaluate(config: EvaluateConfig) -> None:
     content = config.content or ("world" if config.base_model == "world" and remote is None else "none")
     source = open_source(
         config.run, config.base_model, config.encoder, config.users, config.prompts, config.num_prompts, content,
-        config.watch, remote,
+        config.watch, remote, config.reward, config.judge,
     )  # fmt: skip
     maker, names = make_arms(config, source, folder)
     comparisons = [compare_person(config, source, maker, names, user) for user in tqdm(source.users, unit="person")]

@@ -27,6 +27,7 @@ from pamela_rl.evaluation.compare import Arm, UserComparison, compare_user, summ
 from pamela_rl.evaluation.report import Report, write_report
 from pamela_rl.evaluation.text import summary_table
 from pamela_rl.personalize import Provenance, personalize, versions
+from pamela_rl.plan import plan_run
 from pamela_rl.rewards.agreement.per_person import LEGEND, format_table
 from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.judge import Judge
@@ -176,6 +177,8 @@ def quickstart(config: QuickstartConfig) -> None:
     accelerator.print(f"\n3. DDPO trains an adapter for each of {len(world.users)} people:")
     for user in world.users:
         accelerator.print(f"   {user} likes {world.raters.describe(user)}")
+    plan = plan_run(policy, config.train, accelerator.num_processes)
+    accelerator.print(f"\n{indent(plan.text(), '   ')}\n")
     train_adapters(config, world, policy, accelerator)
     if accelerator.is_main_process:
         print("\n4. Held-out prompts, same noise for all: base, own adapter, somebody else's.")

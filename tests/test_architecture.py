@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "health": {"errors"},
     "sharing": NOUNS | {"algorithms", "health"},
     "train_state": NOUNS | {"diffusion", "checkpoint"},
+    "plan": NOUNS | {"diffusion"},
     "train": NOUNS
     | {"data", "diffusion", "algorithms", "checkpoint", "tracking", "looks"}
     | {"interruption", "health", "sharing", "train_state"},

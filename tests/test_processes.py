@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -14,18 +16,46 @@ SCRIPT = ROOT / "tests" / "processes" / "train_once.py"
 TWO_PROCESSES = ROOT / "recipes" / "configs" / "accelerate" / "two_cpu_processes.yaml"
 
 
-def test_two_processes_make_the_same_adapter_as_one(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    subprocess.run([sys.executable, SCRIPT, one, "1"], check=True, capture_output=True, timeout=240)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", TWO_PROCESSES]
-    subprocess.run([*launch, SCRIPT, two, "2"], check=True, capture_output=True, timeout=240)
-    alone = load_file(str(one / "process-0.safetensors"))
-    first, second = (load_file(str(two / f"process-{index}.safetensors")) for index in range(2))
-    for name, weight in alone.items():
-        assert torch.equal(first[name], second[name])
-        torch.testing.assert_close(first[name], weight, atol=1e-5, rtol=0)
-    rows = [read_metrics(folder / "metrics.jsonl") for folder in (one, two)]
+def launch(processes: int, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    accelerate = ["-m", "accelerate.commands.launch", "--config_file", str(TWO_PROCESSES)] if processes > 1 else []
+    command = [sys.executable, *accelerate, str(SCRIPT), str(folder), str(processes), *options]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    result = launch(1, folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.mark.parametrize("options", [[], ["--batch_size", "3", "--late", "1"]], ids=["same cut", "other cut, one late"])
+def test_two_processes_make_the_same_pictures_and_the_same_adapter_as_one(
+    alone: Path, tmp_path: Path, options: list[str]
+) -> None:
+    result = launch(2, tmp_path, *options)
+    assert result.returncode == 0, result.stderr
+    mine, theirs = (
+        load_file(str(folder / "adapters" / "ada" / "pytorch_lora_weights.safetensors")) for folder in (alone, tmp_path)
+    )
+    assert mine.keys() == theirs.keys()
+    assert max(float((mine[name] - theirs[name]).abs().max()) for name in mine) < 1e-6
+    shares = [load_file(str(tmp_path / f"pictures-{process}.safetensors"))["images"] for process in (0, 1)]
+    whole = load_file(str(alone / "pictures-0.safetensors"))["images"]
+    # a scorer sees its pictures as reward and as monitor, in every iteration
+    together = torch.cat([share.unflatten(0, (-1, 4)) for share in shares], dim=1).flatten(0, 1)
+    torch.testing.assert_close(together, whole, atol=0 if not options else 2e-6, rtol=0)
+    rows = [read_metrics(folder / "users" / "ada" / "metrics.jsonl") for folder in (alone, tmp_path)]
     assert [row["train/ratio_max_error"] for row in rows[0] + rows[1]] == [0.0] * 4
-    for mine, theirs in zip(*rows, strict=True):
+    for one, two in zip(*rows, strict=True):
         for name in ("rollout/reward_mean", "train/kl_to_reference", "train/grad_norm", "train/clip_fraction"):
-            assert abs(mine[name] - theirs[name]) < 1e-5, name
+            assert one[name] == pytest.approx(two[name], abs=1e-5), name
+
+
+def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path: Path) -> None:
+    started = time.monotonic()
+    result = launch(2, tmp_path, "--dies", "1")
+    assert result.returncode != 0
+    assert "the reward of one process broke" in result.stderr
+    assert time.monotonic() - started < 120  # and not by the time-out of a collective

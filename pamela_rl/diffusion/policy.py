@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -94,6 +94,10 @@ class Policy(Protocol):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Turn final latents into pictures in [0, 1], ``(b, 3, height, width)``; gradients reach the latents."""
+        ...
+
+    def assembled(self) -> AbstractContextManager[None]:
+        """Bring every part to the denoiser's device inside the block, so that the pipeline's own call works."""
         ...
 
 

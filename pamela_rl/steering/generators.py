@@ -11,26 +11,6 @@ import torch
 from torch import Tensor
 
 from pamela_rl.diffusion.families import FAMILIES
-from pamela_rl.errors import ConfigError
-
-
-def load_pipeline(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """Load a diffusers pipeline of any family by its hub id or folder, from safetensors alone.
-
-    Raises:
-        ConfigError: There is no such pipeline.
-    """
-    from diffusers import DiffusionPipeline
-
-    try:
-        pipeline = DiffusionPipeline.from_pretrained(name, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"no diffusers pipeline can be loaded from {name!r} ({reason}); give a hub id or a folder."
-        ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pamela_rl.world.judge import ContentJudge
+
+if TYPE_CHECKING:
+    import torch
 
 ASSETS = Path(__file__).parent / "assets"
 PIPELINE = ASSETS / "pipeline"
@@ -15,13 +18,13 @@ ENCODER = ASSETS / "open_clip"
 JUDGE = ASSETS / "judge.safetensors"
 
 
-def load_pipeline(folder: str | Path = PIPELINE) -> Any:
-    """Load the world's ``StableDiffusionPipeline`` in fp32, with no progress bars."""
+def load_pipeline(folder: str | Path = PIPELINE, dtype: torch.dtype | None = None) -> Any:
+    """Load the world's ``StableDiffusionPipeline`` in fp32 unless told otherwise, with no progress bars."""
     import torch
     from diffusers import StableDiffusionPipeline
 
     with _no_loading_bars():
-        pipeline = StableDiffusionPipeline.from_pretrained(str(folder), dtype=torch.float32)
+        pipeline = StableDiffusionPipeline.from_pretrained(str(folder), dtype=dtype or torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

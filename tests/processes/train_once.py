@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,36 +12,56 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pamela_rl.config import DDPOConfig, SamplingConfig, TrainConfig
+from pamela_rl.config import DDPOConfig, LookSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
-from pamela_rl.diffusion.adapters import adapter_state
 from pamela_rl.diffusion.families import policy_for
-from pamela_rl.train import train
+from pamela_rl.personalize import Provenance, personalize
 from pamela_rl.types import RewardOutput
 from pamela_rl.world import load_pipeline
 
 
-def darkness(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
-    return RewardOutput(-images.mean(dim=(1, 2, 3)))
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("processes", type=int)
+    parser.add_argument("--batch_size", type=int, default=4)
+    parser.add_argument("--late", type=int, help="a process that is slow to score")
+    parser.add_argument("--dies", type=int, help="a process whose reward breaks")
+    return parser.parse_args()
 
 
-def main(folder: Path, processes: int) -> None:
+def main() -> None:
+    given = arguments()
     torch.set_num_threads(1)
     accelerator = Accelerator(cpu=True)
-    assert accelerator.num_processes == processes, accelerator.num_processes
+    assert accelerator.num_processes == given.processes, accelerator.num_processes
+    me, seen = accelerator.process_index, []
+
+    def darkness(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+        seen.append(images)
+        if me == given.late:
+            time.sleep(4)
+        if me == given.dies and len(seen) > 2:
+            raise RuntimeError("the reward of one process broke")
+        return RewardOutput(-images.mean(dim=(1, 2, 3)))
+
     config = TrainConfig(
         num_iterations=2,
         images_per_iteration=8,
         group_size=4,
-        batch_size=4,
+        batch_size=given.batch_size,
+        checkpoint_every=1,
         sampling=SamplingConfig(num_inference_steps=4, train_steps=3),
         ddpo=DDPOConfig(num_updates=2, kl_weight=0.1),
+        looks=LookSettings(every=1, num_images=4),
     )
-    policy = policy_for(load_pipeline())
-    name = train(policy, darkness, PromptSource(["a boat", "a tree"], "ada"), config, folder, accelerator)
-    save_file(adapter_state(policy, name), str(folder / f"process-{accelerator.process_index}.safetensors"))
+    policy = policy_for(load_pipeline(), 32, 32)
+    prompts, made_of = PromptSource(["a boat", "a tree"], "ada"), Provenance("world", "darkness")
+    personalize(policy, darkness, prompts, config, given.folder, accelerator, made_of, {"judge": darkness}, 2)
+    save_file({"images": torch.cat([images for images in seen if len(images) == 8 // given.processes])},
+              str(given.folder / f"pictures-{me}.safetensors"))  # fmt: skip
     accelerator.end_training()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main()

@@ -10,8 +10,9 @@ import torch
 from pamela_rl.config import LoraSettings
 from pamela_rl.diffusion.adapters import add_adapter
 from pamela_rl.diffusion.families import policy_for
+from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.errors import ConfigError
-from pamela_rl.steering.generators import PipelineGenerator, load_pipeline
+from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.world import PIPELINE
 from pamela_rl.world import load_pipeline as load_world
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,17 +42,18 @@ class PipelinePolicy(ABC):
         self.pipeline = pipeline
         self.denoiser: Any = getattr(pipeline, self.component)
         self._dtype = next(self.denoiser.parameters()).dtype  # of the base: an adapter on it may be of another
-        self.offload = self.detach_unconditional = False
+        self.offload = self.detach_unconditional = self._compiled = False
         for module in (self.denoiser, pipeline.vae, *self._text_encoders()):
             module.requires_grad_(False).eval()
         self.height, self.width = height or self._own_side(), width or self._own_side()
         self._encoded: dict[tuple[str, bool], Conditioning] = {}
         for name, side in (("height", self.height), ("width", self.width)):
-            if side % self._multiple():
-                below, above = side // self._multiple() * self._multiple(), -(-side // self._multiple())
+            multiple = self._multiple()
+            below, above = side // multiple * multiple, -(-side // multiple) * multiple
+            if below != side:
                 raise ConfigError(
-                    f"{name} is {side}; {type(self).__name__} draws multiples of {self._multiple()} pixels: use "
-                    f"{below or self._multiple()} or {above * self._multiple()}."
+                    f"{name} is {side}; {type(pipeline).__name__} draws multiples of {multiple} pixels: use "
+                    f"{below or multiple} or {above}."
                 )
 
     @classmethod
@@ -146,6 +148,17 @@ class PipelinePolicy(ABC):
         without, asked = self._ask(*doubled, both, guidance_scale).chunk(2)
         return self._guide(without, asked, guidance_scale)
 
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile the denoiser's repeated blocks; from then on sampling runs the graph that training differentiates.
+
+        Raises:
+            ConfigError: The denoiser says of none of its blocks that they repeat.
+        """
+        if not getattr(self.denoiser, "_repeated_blocks", None):
+            raise ConfigError(f"{type(self.denoiser).__name__} has no blocks to compile; leave compile_blocks out.")
+        self.denoiser.compile_repeated_blocks(**options)
+        self._compiled = True
+
     def decode(self, latents: Tensor) -> Tensor:
         """Turn final latents into pictures in [0, 1], ``(b, 3, height, width)``; gradients reach the latents."""
         vae = self._present(self.pipeline.vae)
@@ -153,10 +166,23 @@ class PipelinePolicy(ABC):
         self._absent(vae)
         return (pictures * 0.5 + 0.5).clamp(0, 1)
 
+    @contextmanager
+    def assembled(self) -> Iterator[None]:
+        """Bring every part to the denoiser's device inside the block, so that the pipeline's own call works."""
+        parts = [*self._text_encoders(), self.pipeline.vae]
+        for part in parts:
+            self._present(part)
+        yield
+        for part in parts:
+            self._absent(part)
+
     def _ask(self, latents: Tensor, timesteps: Tensor, told: Conditioning, guidance_scale: float) -> Tensor:
         dtype = self._dtype
         tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in told.tensors.items()}
-        return self._denoise(latents.to(dtype), timesteps, tensors, guidance_scale).float()
+        learning = torch.is_grad_enabled()
+        with torch.set_grad_enabled(learning or self._compiled):  # compilers round a graph without gradients otherwise
+            output = self._denoise(latents.to(dtype), timesteps, tensors, guidance_scale).float()
+        return output if learning else output.detach()
 
     def _guide(self, without: Tensor, asked: Tensor, guidance_scale: float) -> Tensor:
         """Classifier-free guidance (arXiv:2207.12598)."""

@@ -1,0 +1,139 @@
+"""How a run will spend itself, said before it starts: pictures, denoiser calls, memory, checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import torch
+from torch import nn
+
+from pamela_rl.config import TrainConfig
+from pamela_rl.diffusion.memory import activation_bytes
+from pamela_rl.diffusion.policy import Policy
+
+_MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of optimizer state a weight
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one process's device while it learns.
+
+    Attributes:
+        base: Frozen weights: denoiser, text encoders, VAE.
+        adapter: The adapter's weights, gradients, their fp64 sums, and the optimizer's moments.
+        trajectory: What a rollout keeps of the steps that will be trained.
+        activations: What one micro-batch keeps for its backward pass; None where it could not be told.
+    """
+
+    base: int
+    adapter: int
+    trajectory: int
+    activations: int | None
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.base + self.adapter + self.trajectory + (self.activations or 0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        config: Its settings.
+        num_processes: Sharing every iteration.
+        sampling_calls: Of the denoiser, an iteration and process.
+        training_calls: The same, with a backward pass.
+        reference_calls: The same, for the KL divergence to the base model.
+        rows_a_call: Pictures in a call, both branches of guidance counted.
+        memory: On one process's device.
+        checkpoint_bytes: On disk.
+    """
+
+    config: TrainConfig
+    num_processes: int
+    sampling_calls: int
+    training_calls: int
+    reference_calls: int
+    rows_a_call: int
+    memory: Memory
+    checkpoint_bytes: int
+
+    def text(self) -> str:
+        """Say it in a few lines."""
+        c, memory = self.config, self.memory
+        mine = c.images_per_iteration // self.num_processes
+        pairs = c.images_per_iteration * c.sampling.train_steps // c.ddpo.num_updates
+        updates = c.ddpo.num_updates * c.ddpo.num_inner_epochs
+        shared = f", {mine} on each of {self.num_processes} processes" if self.num_processes > 1 else ""
+        unknown = "" if memory.activations is not None else " without activations, which could not be estimated"
+        parts = [("base model", memory.base), ("adapter", memory.adapter), ("trajectory", memory.trajectory)]
+        parts += [("activations", memory.activations)] if memory.activations is not None else []
+        split = ", ".join(f"{name} {_size(count)}" for name, count in parts)
+        rows = [
+            f"{c.num_iterations} iterations of {c.images_per_iteration} pictures = {c.prompts_per_iteration} prompts x "
+            f"{c.group_size}{shared}: {c.num_iterations * c.images_per_iteration:,} pictures",
+            f"an iteration: {updates} update{'s' * (updates > 1)} of {pairs} (picture, step) pairs; denoiser calls of "
+            f"{self.rows_a_call} rows: {self.sampling_calls} to sample, {self.training_calls} to train, "
+            f"{self.reference_calls} for the reference",
+            f"memory: about {_size(memory.total)}{unknown} ({split})",
+            f"checkpoints: every {c.checkpoint_every} iterations, {_size(self.checkpoint_bytes)}, the last one is kept",
+        ]
+        if c.looks.every:
+            looks = 1 + c.num_iterations // c.looks.every
+            stop = f"; {c.looks.patience} without gain stop the run" if c.looks.patience else ""
+            rows.insert(2, f"looks: {looks} of {c.looks.num_images} pictures{stop}")
+        return "\n".join(rows)
+
+
+def plan_run(policy: Policy, config: TrainConfig, num_processes: int) -> Plan:
+    """Work out how a run will spend itself; nothing is drawn."""
+    mine = config.images_per_iteration // num_processes
+    cuts, sampling = ceil(mine / config.batch_size), config.sampling
+    layers = ceil(sampling.train_steps / config.ddpo.num_updates)
+    training = cuts * layers * config.ddpo.num_updates * config.ddpo.num_inner_epochs
+    updates = config.ddpo.num_updates * config.ddpo.num_inner_epochs
+    guided = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale) is not None
+    latents = policy.initial_latents([torch.Generator()])[0].numel()
+    weights = adapter_size(policy, config.lora.rank)
+    memory = Memory(
+        base=sum(_bytes(part) for part in policy.pipeline.components.values() if isinstance(part, nn.Module)),
+        adapter=weights * (4 + 4 + 8 + _MOMENTS[config.ddpo.optimizer]),
+        trajectory=mine * sampling.train_steps * latents * 2 * 4,
+        activations=activation_bytes(policy, config),
+    )
+    return Plan(
+        config=config,
+        num_processes=num_processes,
+        sampling_calls=cuts * sampling.num_inference_steps,
+        training_calls=training,
+        reference_calls=training if config.ddpo.kl_weight > 0 else updates,
+        rows_a_call=config.batch_size * (2 if guided else 1),
+        memory=memory,
+        checkpoint_bytes=weights * (4 + _MOMENTS[config.ddpo.optimizer]),
+    )
+
+
+def adapter_size(policy: Policy, rank: int) -> int:
+    """Count the weights of an adapter of some rank: each layer it sits on gets two thin matrices."""
+    count, ends = 0, tuple(policy.lora_target_modules)
+    for name, layer in policy.denoiser.named_modules():
+        module: Any = layer
+        if any(name == end or name.endswith(f".{end}") for end in ends) and hasattr(module, "weight"):
+            count += rank * (module.weight.shape[0] + module.weight[0].numel())
+    return count
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in module.parameters())
+
+
+def _size(count: int) -> str:
+    """Bytes as people say them."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,89 @@
+"""Adapters for people of your own: any base model diffusers loads, any reward that recipes/fit_reward.py fitted.
+
+accelerate launch --config_file accelerate_config.yaml recipes/train.py --config recipes/configs/train_sd15.yaml \
+    --reward outputs/my-reward/rewards/taste_basis --users '[ada]' --prompts prompts.txt
+python recipes/evaluate.py --run outputs/mine --base_model stable-diffusion-v1-5/stable-diffusion-v1-5 ...
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accelerate import Accelerator
+from command_line import run
+from run_source import WORLD, open_pipeline, open_scorers
+
+from pamela_rl.config import TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
+from pamela_rl.errors import ConfigError
+from pamela_rl.personalize import Provenance, personalize
+from pamela_rl.plan import plan_run
+from pamela_rl.world.captions import train_and_held_out_prompts
+
+
+@dataclass(frozen=True)
+class TrainRecipeConfig:
+    """The recipe's settings.
+
+    Attributes:
+        reward: Folder of a personal reward, e.g. outputs/my-reward/rewards/taste_basis.
+        judge: Folder of another one, fitted on other people's ratings of other pictures, only watched.
+        output_dir: The run's folder; adapters come into ``adapters/``.
+        users: Whom to train for; none means everybody the reward knows.
+        prompts: One a line; the world has its own.
+        model: The base model.
+        encoder: Of the rewards: "world", "pixels", an open_clip name or a folder.
+        content: What is watched to tell whether pictures show what was asked: "world", "none", or e.g. "clip_score".
+        watch: Rewards of the average person to be watched, e.g. [pickscore].
+        num_inference_steps: Of the sample pictures beside each adapter.
+        train: Of each adapter.
+    """
+
+    reward: Path
+    judge: Path | None = None
+    output_dir: Path = Path("outputs/mine")
+    users: list[str] = field(default_factory=list)
+    prompts: Path | None = None
+    model: ModelSettings = field(default_factory=ModelSettings)
+    encoder: str = WORLD
+    content: str = "none"
+    watch: list[str] = field(default_factory=list)
+    num_inference_steps: int = 20
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if self.prompts is None and self.model.name != WORLD:
+            raise ConfigError(
+                f"the base model is {self.model.name}, for which no prompts are known; give --prompts FILE."
+            )
+
+
+def train_people(config: TrainRecipeConfig) -> None:
+    """Train and publish one adapter a person."""
+    accelerator = Accelerator()
+    device, in_world = accelerator.device, config.model.name == WORLD
+    reward, scorers = open_scorers(
+        config.reward, config.judge, config.encoder, str(device), config.content, config.watch, in_world
+    )
+    monitors = {name: scorer for name, scorer in scorers.items() if name != "reward"}
+    seen, _ = train_and_held_out_prompts()
+    prompts = list(PromptSource.from_file(config.prompts, "anybody").prompts) if config.prompts else seen
+    policy = prepare_policy(open_pipeline(config.model), config.model, device)
+    users = config.users or list(reward.model.user_ids)
+    plan = plan_run(policy, config.train, accelerator.num_processes)
+    accelerator.print(f"For {'each of ' * (len(users) > 1)}{', '.join(users)}:\n{plan.text()}\n")
+    size = f"{policy.height} x {policy.width}"
+    provenance = Provenance(f"{config.model.name} {size} {config.model.dtype}", f"encoder {reward.encoder.fingerprint}")
+    for user in users:
+        folder = personalize(
+            policy, reward, PromptSource(prompts, user), config.train, config.output_dir, accelerator, provenance,
+            monitors, config.num_inference_steps,
+        )  # fmt: skip
+        accelerator.print(f"{user}: {folder}")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    run(TrainRecipeConfig, __doc__ or "", train_people)

@@ -1,0 +1,151 @@
+"""What keeps memory small changes nothing that is drawn or learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from tiny_pipelines import reloaded, saved
+
+from pamela_rl.algorithms.ddpo import ddpo_update
+from pamela_rl.config import DDPOConfig, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.diffusion.adapters import add_adapter
+from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.loading import DTYPES, ModelSettings, prepare_policy
+from pamela_rl.diffusion.memory import activation_bytes
+from pamela_rl.diffusion.rollout import rollout
+from pamela_rl.errors import ConfigError
+from pamela_rl.types import PromptBatch, Trajectory
+
+CONFIG = TrainConfig(
+    images_per_iteration=4,
+    group_size=4,
+    batch_size=2,
+    sampling=SamplingConfig(num_inference_steps=3, train_steps=2, eta=0.7, guidance_scale=3.0),
+    ddpo=DDPOConfig(num_updates=1, kl_weight=0.0),
+)
+Maker = Callable[..., PipelinePolicy]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved("StableDiffusion3Pipeline", tmp_path_factory.mktemp("sd3") / "pipeline")
+
+
+@pytest.fixture
+def make(folder: Path) -> Maker:
+    def fresh(**settings: Any) -> PipelinePolicy:
+        chosen = ModelSettings(height=32, width=32, **settings)
+        policy = prepare_policy(reloaded(folder, DTYPES[chosen.dtype]), chosen, "cpu")
+        for weight in add_adapter(policy, "ada", LoraSettings(rank=2), seed=0):
+            torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(weight.numel()))
+        return policy
+
+    return fresh
+
+
+def learned(policy: PipelinePolicy) -> tuple[Trajectory, torch.Tensor, dict[str, float]]:
+    """A rollout, the gradient of an update on it, and its statistics."""
+    ids = torch.arange(4)
+    batch = PromptBatch(("a boat", "a tree", "a boat", "a house by the sea"), ("u",) * 4, ids, ids)
+    drawn = rollout(policy, batch, CONFIG.sampling, 0, 0, CONFIG.batch_size)
+    weights, seen = [p for p in policy.denoiser.parameters() if p.requires_grad], []
+    optimizer = torch.optim.SGD(weights, lr=0.0)
+    optimizer.register_step_pre_hook(lambda *_: seen.append(torch.cat([w.grad.flatten() for w in weights])))
+    stats = ddpo_update(Accelerator(cpu=True), policy, optimizer, drawn, torch.tensor([1.0, -1, 1, -1]), CONFIG, 0)
+    return drawn, seen[0], stats
+
+
+@pytest.mark.parametrize("setting", ["gradient_checkpointing", "vae_slicing", "offload"])
+def test_means_to_save_memory_change_no_picture_and_no_gradient(make: Maker, setting: str) -> None:
+    plain, thrifty = learned(make()), learned(make(**{setting: True}))
+    torch.testing.assert_close(thrifty[0].images, plain[0].images, atol=1e-6, rtol=0)
+    torch.testing.assert_close(thrifty[1], plain[1], atol=1e-6, rtol=1e-4)
+    assert thrifty[2]["train/ratio_max_error"] == 0.0
+
+
+def test_gradient_checkpointing_keeps_less_for_the_backward_pass(make: Maker) -> None:
+    plain, thrifty = (activation_bytes(make(gradient_checkpointing=on), CONFIG) for on in (False, True))
+    assert plain is not None
+    assert thrifty is not None
+    assert thrifty < plain / 2
+
+
+def test_idle_parts_leave_the_device_and_come_back_for_the_pipelines_own_call(make: Maker) -> None:
+    policy = make(offload=True)
+    seen: list[tuple[str, str]] = []
+
+    def noting(name: str) -> Callable[..., Any]:
+        module = getattr(policy.pipeline, name)
+        own = module.to
+
+        def to(device: Any, *rest: Any) -> Any:
+            seen.append((name, str(device)))
+            return own(device, *rest)
+
+        return to
+
+    for name in ("text_encoder", "text_encoder_3", "vae"):
+        getattr(policy.pipeline, name).to = noting(name)
+    policy.encode(["a boat"])
+    assert [name for name, _ in seen] == ["text_encoder", "text_encoder_3"] * 2
+    seen.clear()
+    policy.encode(["a boat"])  # known by now: nobody is woken up
+    assert seen == []
+    with policy.assembled():
+        assert {name for name, _ in seen} == {"text_encoder", "text_encoder_3", "vae"}
+        seen.clear()
+    assert {name for name, _ in seen} == {"text_encoder", "text_encoder_3", "vae"}
+
+
+def test_a_half_precision_base_has_an_adapter_in_full(make: Maker) -> None:
+    policy = make(dtype="bfloat16")
+    kinds = {p.requires_grad: p.dtype for p in policy.denoiser.parameters()}
+    assert kinds == {True: torch.float32, False: torch.bfloat16}
+    drawn, gradient, stats = learned(policy)
+    assert drawn.latents.dtype == drawn.log_probs.dtype == gradient.dtype == torch.float32
+    assert gradient.abs().max() > 0
+    assert stats["train/ratio_max_error"] < CONFIG.ddpo.clip_range / 10
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the compiler looks, we do not
+def test_compiled_blocks_keep_sampling_and_training_on_one_path(tmp_path: Path) -> None:
+    policy = prepare_policy(reloaded(saved("FluxPipeline", tmp_path)), ModelSettings(height=32, width=32), "cpu")
+    for weight in add_adapter(policy, "ada", LoraSettings(rank=2), seed=0):
+        torch.nn.init.normal_(weight, std=0.1)
+    plain = learned(policy)
+    torch._dynamo.reset()
+    policy.compile_blocks(backend="aot_eager")
+    compiled = learned(policy)
+    torch.testing.assert_close(compiled[0].images, plain[0].images, atol=1e-4, rtol=0)
+    assert compiled[2]["train/ratio_max_error"] == 0.0
+    torch.testing.assert_close(compiled[1], plain[1], atol=1e-5, rtol=1e-2)
+
+
+def test_what_cannot_be_compiled_is_refused(make: Maker) -> None:
+    with pytest.raises(ConfigError, match="SD3Transformer2DModel has no blocks to compile; leave compile_blocks out"):
+        make(compile_blocks=True)
+
+
+def test_activations_are_estimated_without_running_anything(make: Maker) -> None:
+    policy = make()
+    estimated = activation_bytes(policy, CONFIG)
+    kept: dict[int, int] = {}
+    own = {p.untyped_storage().data_ptr() for p in policy.denoiser.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    told = policy.encode(["a boat", "a tree"])
+    latents = policy.initial_latents([torch.Generator(), torch.Generator()]).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        policy.predict(latents, torch.full((2,), 500.0), told, policy.encode_negative("", 3.0), 3.0)
+    assert estimated == pytest.approx(sum(kept.values()), rel=0.1)
+    assert activation_bytes(policy, replace(CONFIG, batch_size=4)) == pytest.approx(2 * estimated, rel=0.1)
