@@ -86,7 +86,7 @@ def personalize(
     user = prompts.user_id
     folder = run / "users" / folder_name(user)
     name = train(policy, reward, prompts, config, folder, accelerator, monitors, provenance.to_json())
-    if accelerator.is_main_process:
+    if accelerator.is_main_process or policy.sharded:
         shown = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
         draw = PipelineGenerator(
             policy.pipeline, name, num_inference_steps, config.sampling.guidance_scale, NUM_SAMPLES, policy.height,
@@ -94,6 +94,7 @@ def personalize(
         )  # fmt: skip
         with policy.assembled():
             drawn = draw(shown, range(NUM_SAMPLES))
+    if accelerator.is_main_process:
         recipe = f"DDPO, {config.num_iterations} iterations x {config.images_per_iteration} images"
         spent = str(num_images_spent(read_metrics(folder / "metrics.jsonl"), config))
         info = {**provenance.to_json(), "recipe": recipe, "seed": str(config.seed), "images_spent": spent, **versions()}

@@ -7,10 +7,10 @@ python recipes/evaluate.py --run outputs/mine --base_model stable-diffusion-v1-5
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from command_line import run
 from run_source import WORLD, open_pipeline, open_scorers
 
@@ -70,7 +70,8 @@ def train_people(config: TrainRecipeConfig) -> None:
     monitors = {name: scorer for name, scorer in scorers.items() if name != "reward"}
     seen, _ = train_and_held_out_prompts()
     prompts = list(PromptSource.from_file(config.prompts, "anybody").prompts) if config.prompts else seen
-    policy = prepare_policy(open_pipeline(config.model), config.model, device)
+    model = replace(config.model, shard=config.model.shard or accelerator.distributed_type == DistributedType.FSDP)
+    policy = prepare_policy(open_pipeline(model), model, device)
     users = config.users or list(reward.model.user_ids)
     plan = plan_run(policy, config.train, accelerator.num_processes)
     accelerator.print(f"For {'each of ' * (len(users) > 1)}{', '.join(users)}:\n{plan.text()}\n")

@@ -30,7 +30,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("options", [[], ["--batch_size", "3", "--late", "1"]], ids=["same cut", "other cut, one late"])
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--batch_size", "3", "--late", "1"], ["--shard"]],
+    ids=["same cut", "other cut, one late", "sharded"],
+)
 def test_two_processes_make_the_same_pictures_and_the_same_adapter_as_one(
     alone: Path, tmp_path: Path, options: list[str]
 ) -> None:

@@ -103,7 +103,7 @@ def _accumulate(
     sums = torch.zeros(len(_SUMMED), dtype=torch.float64, device=slots.device)
     error = torch.zeros((), device=slots.device)
     for batch in micro_batches(
-        trajectory, slots, config.images_per_iteration, update, ddpo.num_updates, config.batch_size
+        trajectory, slots, config.images_per_iteration, update, ddpo.num_updates, config.batch_size, policy.sharded
     ):
         with accelerator.autocast():
             transition, drawn = _transition(policy, trajectory, batch, sampling)
@@ -113,7 +113,7 @@ def _accumulate(
         advantage = advantages[batch.image][counted].clamp(-ddpo.advantage_clip, ddpo.advantage_clip)
         loss = clipped_loss(ratio, advantage, ddpo.clip_range)
         kl = ratio.new_zeros(0)
-        if ddpo.kl_weight > 0 or not sums[-1]:  # without a weight one call is enough to watch it
+        if ddpo.kl_weight > 0 or policy.sharded or not sums[-1]:  # without a weight one call is enough to watch it
             with torch.no_grad(), adapter_off(policy), accelerator.autocast():
                 reference, _ = _transition(policy, trajectory, batch, sampling)
             kl = transition.kl(reference)[counted]
@@ -124,7 +124,7 @@ def _accumulate(
             clipped = ((ratio - 1).abs() > ddpo.clip_range).double()
             terms = (loss, 0.5 * log_ratio.square(), clipped, kl, torch.ones_like(kl))
             sums += torch.stack([term.double().sum() for term in terms])
-            error = torch.maximum(error, (ratio - 1).abs().max())
+            error = torch.cat([error[None], (ratio - 1).abs()]).max()
     sums = accelerator.reduce(sums, reduction="sum")
     means = sums[:3] / num_pairs
     return dict(zip(_SUMMED, [*means.tolist(), float(sums[3] / sums[4])])) | {

@@ -36,7 +36,13 @@ def shuffled_slots(trajectory: Trajectory, *key: int) -> Tensor:
 
 
 def micro_batches(
-    trajectory: Trajectory, slots: Tensor, num_images: int, update: int, num_updates: int, batch_size: int
+    trajectory: Trajectory,
+    slots: Tensor,
+    num_images: int,
+    update: int,
+    num_updates: int,
+    batch_size: int,
+    empty_too: bool = False,
 ) -> Iterator[MicroBatch]:
     """Cut one update's pairs into calls of ``batch_size``.
 
@@ -51,6 +57,7 @@ def micro_batches(
         update: Which of the updates, from 0.
         num_updates: Into which one pass over the trajectory is divided; divides ``num_images * t``.
         batch_size: Rows of a call, as when the images were drawn.
+        empty_too: Yield calls without a pair of this update as well, so that all processes make equally many.
     """
     count, steps = slots.shape
     size = num_images * steps // num_updates
@@ -60,5 +67,5 @@ def micro_batches(
             place = layer * num_images + trajectory.image_ids[rows]
             is_real = torch.arange(batch_size, device=slots.device) < real
             counted = (place >= first) & (place < last) & is_real
-            if counted.any():
+            if empty_too or counted.any():
                 yield MicroBatch(rows, slots[rows, layer], counted)

@@ -9,6 +9,7 @@ import torch
 
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.sharding import shard_blocks
 from pamela_rl.errors import ConfigError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -28,6 +29,7 @@ class ModelSettings:
         offload: Keep text encoders and VAE on the CPU while they have nothing to do.
         detach_unconditional: No gradient through guidance's unconditional branch: a forward without a backward.
         compile_blocks: Compile the denoiser's repeated blocks; sampling then runs the trained graph too.
+        shard: Cut the base model over processes (FSDP2), for models that one device cannot hold.
     """
 
     name: str = "world"
@@ -39,6 +41,7 @@ class ModelSettings:
     offload: bool = False
     detach_unconditional: bool = False
     compile_blocks: bool = False
+    shard: bool = False
 
 
 def load_pipeline(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
@@ -76,6 +79,9 @@ def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device 
         policy.denoiser.enable_gradient_checkpointing()
     if settings.vae_slicing:
         pipeline.vae.enable_slicing()
+    if settings.shard:
+        shard_blocks(policy.denoiser)
+        policy.sharded = True
     if settings.compile_blocks:
         policy.compile_blocks()
     return policy

@@ -23,6 +23,7 @@ class Policy(Protocol):
         denoiser: That part.
         height: Of the pictures drawn, in pixels.
         width: Of the pictures drawn, in pixels.
+        sharded: The denoiser is cut over processes, which must then call it equally often.
     """
 
     pipeline: Any
@@ -30,6 +31,7 @@ class Policy(Protocol):
     denoiser: nn.Module
     height: int
     width: int
+    sharded: bool
 
     @property
     def lora_target_modules(self) -> Sequence[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pamela_rl.config import DDPOConfig, LookSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
-from pamela_rl.diffusion.families import policy_for
+from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
 from pamela_rl.personalize import Provenance, personalize
 from pamela_rl.types import RewardOutput
 from pamela_rl.world import load_pipeline
@@ -27,6 +27,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=4)
     parser.add_argument("--late", type=int, help="a process that is slow to score")
     parser.add_argument("--dies", type=int, help="a process whose reward breaks")
+    parser.add_argument("--shard", action="store_true", help="cut the base model over the processes")
     return parser.parse_args()
 
 
@@ -55,7 +56,8 @@ def main() -> None:
         ddpo=DDPOConfig(num_updates=2, kl_weight=0.1),
         looks=LookSettings(every=1, num_images=4),
     )
-    policy = policy_for(load_pipeline(), 32, 32)
+    settings = ModelSettings(height=32, width=32, shard=given.shard)
+    policy = prepare_policy(load_pipeline(), settings, accelerator.device)
     prompts, made_of = PromptSource(["a boat", "a tree"], "ada"), Provenance("world", "darkness")
     personalize(policy, darkness, prompts, config, given.folder, accelerator, made_of, {"judge": darkness}, 2)
     save_file({"images": torch.cat([images for images in seen if len(images) == 8 // given.processes])},

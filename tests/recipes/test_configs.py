@@ -5,11 +5,20 @@ from pathlib import Path
 import pytest
 from command_line import read_config
 from quickstart import QuickstartConfig
+from train import TrainRecipeConfig
 
-CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "configs").glob("quickstart*.yaml"))
+CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 
 
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("quickstart*.yaml")), ids=lambda file: file.stem)
 def test_shipped_settings_hold_together(file: Path) -> None:
     config = read_config(QuickstartConfig, "", [f"--config={file}"])
     assert config.output_dir.parts[0] == "outputs"
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("train_*.yaml")), ids=lambda file: file.stem)
+def test_shipped_settings_of_real_models_hold_together(file: Path) -> None:
+    config = read_config(TrainRecipeConfig, "", [f"--config={file}"])
+    assert config.output_dir.parts[0] == "outputs"
+    assert "/" in config.model.name
+    assert config.model.dtype == "bfloat16"

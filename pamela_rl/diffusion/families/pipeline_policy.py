@@ -25,6 +25,7 @@ class PipelinePolicy(ABC):
         offload: Keep text encoders and VAE on the CPU while they have nothing to do.
         detach_unconditional: Ask for the unconditional branch in a call of its own, without gradient; sampling and
             training alike, so that both see the same numbers.
+        sharded: The denoiser is cut over processes, which must then call it equally often.
 
     Args:
         pipeline: The pipeline; all its weights are frozen.
@@ -42,7 +43,7 @@ class PipelinePolicy(ABC):
         self.pipeline = pipeline
         self.denoiser: Any = getattr(pipeline, self.component)
         self._dtype = next(self.denoiser.parameters()).dtype  # of the base: an adapter on it may be of another
-        self.offload = self.detach_unconditional = self._compiled = False
+        self.offload = self.detach_unconditional = self.sharded = self._compiled = False
         for module in (self.denoiser, pipeline.vae, *self._text_encoders()):
             module.requires_grad_(False).eval()
         self.height, self.width = height or self._own_side(), width or self._own_side()
@@ -123,6 +124,10 @@ class PipelinePolicy(ABC):
             return None
         return self._all([prompt], negative=True)
 
+    def remember(self, prompt: str, told: Conditioning, negative: bool = False) -> None:
+        """Take a prompt as encoded, one row, e.g. from a file; its text encoder is then never asked."""
+        self._encoded[prompt, negative] = told.to("cpu")
+
     def initial_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Draw one starting point a generator, fp32, ``(b, …)``."""
         return self._start(generators).float().to(self.device)
@@ -197,7 +202,7 @@ class PipelinePolicy(ABC):
             encoders = [self._present(encoder) for encoder in self._text_encoders()]
             for prompt in missing:
                 tensors = self._encode_negative(prompt) if negative else self._encode(prompt)
-                self._encoded[prompt, negative] = Conditioning(dict(tensors)).to("cpu")
+                self.remember(prompt, Conditioning(dict(tensors)), negative)
             for encoder in encoders:
                 self._absent(encoder)
         return Conditioning.cat([self._encoded[prompt, negative] for prompt in prompts]).to(self.device)

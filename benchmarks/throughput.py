@@ -1,0 +1,270 @@
+"""One DDPO iteration of real-size models with random weights: speed, memory, and share of what the device can do.
+
+python benchmarks/throughput.py                       # SD 1.5, SDXL, SD3.5-medium, FLUX.1, on a GPU, in bf16
+python benchmarks/throughput.py --small               # the same classes and code, small, anywhere
+python benchmarks/throughput.py --models sd15 sdxl --images 16 --batch_size 8
+
+Prompts' embeddings are random too, since text encoders run once a prompt and not once a picture. FLOPs are those of
+matrix products and convolutions, counted by torch's own counter in one forward and one forward and backward of the
+denoiser and one decoding; the device's rate is that of a large bf16 matrix product, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from torch.utils.flop_counter import FlopCounterMode
+
+from pamela_rl.algorithms.ddpo import ddpo_update
+from pamela_rl.config import DDPOConfig, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.adapters import add_adapter
+from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
+from pamela_rl.diffusion.rollout import rollout
+from pamela_rl.types import Conditioning
+
+PROMPTS = ["a boat", "a tree"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A family at its published size.
+
+    Attributes:
+        title: As people know it.
+        side: Pixels.
+        steps: Denoising steps to sample.
+        guidance_scale: As the field trains it.
+        build: Makes the pipeline without text encoders; small on request.
+        embeds: Shapes of what the denoiser is told of one prompt.
+    """
+
+    title: str
+    side: int
+    steps: int
+    guidance_scale: float
+    build: Callable[[bool], Any]
+    embeds: dict[str, tuple[int, ...]]
+
+
+def autoencoder(small: bool, channels: int) -> AutoencoderKL:
+    """The autoencoder of every one of these models, but for its number of latent channels."""
+    widths = (8, 8, 8, 8) if small else (128, 256, 512, 512)
+    extra = {"shift_factor": 0.1159, "scaling_factor": 0.3611} if channels == 16 else {}
+    return AutoencoderKL(
+        block_out_channels=widths, layers_per_block=1 if small else 2, latent_channels=channels, norm_num_groups=4 if small else 32,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, **extra,
+    )  # fmt: skip
+
+
+def sd15(small: bool) -> Any:
+    """Stable Diffusion 1.5 without text encoders; its published configuration unless small."""
+    widths = (32, 64, 64, 64) if small else (320, 640, 1280, 1280)
+    unet = UNet2DConditionModel(
+        sample_size=64, block_out_channels=widths, cross_attention_dim=768, attention_head_dim=8
+    )
+    parts = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    return StableDiffusionPipeline(
+        vae=autoencoder(small, 4), text_encoder=None, tokenizer=None, unet=unet, scheduler=DDIMScheduler(), **parts
+    )
+
+
+def sdxl(small: bool) -> Any:
+    """Stable Diffusion XL without text encoders; its published configuration unless small."""
+    unet = UNet2DConditionModel(
+        sample_size=128, block_out_channels=(32, 64, 64) if small else (320, 640, 1280), cross_attention_dim=2048,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), use_linear_projection=True,
+        attention_head_dim=[2, 2, 2] if small else [5, 10, 20], transformer_layers_per_block=[1, 2, 2 if small else 10],
+        addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
+    )  # fmt: skip
+    return StableDiffusionXLPipeline(
+        vae=autoencoder(small, 4), text_encoder=None, text_encoder_2=None, tokenizer=None, tokenizer_2=None, unet=unet,
+        scheduler=DDIMScheduler(), add_watermarker=False,
+    )  # fmt: skip
+
+
+def sd35_medium(small: bool) -> Any:
+    """Stable Diffusion 3.5 medium without text encoders; its published configuration unless small."""
+    layers = 2 if small else 24
+    transformer = SD3Transformer2DModel(
+        sample_size=128, patch_size=2, in_channels=16, out_channels=16, num_layers=layers, attention_head_dim=64,
+        num_attention_heads=2 if small else 24, joint_attention_dim=4096, caption_projection_dim=128 if small else 1536,
+        pooled_projection_dim=2048, pos_embed_max_size=384, qk_norm="rms_norm",
+        dual_attention_layers=tuple(range(min(13, layers))),
+    )  # fmt: skip
+    nothing = {f"{kind}{number}": None for kind in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")}
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return StableDiffusion3Pipeline(transformer=transformer, scheduler=scheduler, vae=autoencoder(small, 16), **nothing)
+
+
+def flux1(small: bool) -> Any:
+    """FLUX.1-dev without text encoders; its published configuration unless small."""
+    transformer = FluxTransformer2DModel(
+        num_layers=1 if small else 19, num_single_layers=1 if small else 38, num_attention_heads=2 if small else 24,
+        guidance_embeds=True,
+    )  # fmt: skip
+    nothing = {f"{kind}{number}": None for kind in ("text_encoder", "tokenizer") for number in ("", "_2")}
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
+    return FluxPipeline(transformer=transformer, scheduler=scheduler, vae=autoencoder(small, 16), **nothing)
+
+
+MODELS = {
+    "sd15": Model("SD 1.5", 512, 50, 5.0, sd15, {"prompt_embeds": (77, 768)}),
+    "sdxl": Model("SDXL", 1024, 30, 5.0, sdxl, {"prompt_embeds": (77, 2048), "pooled": (1280,), "time_ids": (6,)}),
+    "sd35": Model("SD3.5-medium", 512, 10, 4.5, sd35_medium, {"prompt_embeds": (333, 4096), "pooled": (2048,)}),
+    "flux": Model("FLUX.1", 512, 6, 3.5, flux1, {"prompt_embeds": (512, 4096), "pooled": (768,)}),
+}
+
+
+def matrix_rate(device: torch.device, size: int) -> float:
+    """Measure the FLOPs a second of a square bf16 matrix product, the best of some."""
+    left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
+    best = float("inf")
+    for _ in range(8):
+        started = clock(device)
+        left @ right
+        best = min(best, clock(device) - started)
+    return 2 * size**3 / best
+
+
+def clock(device: torch.device) -> float:
+    """The time when the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def flops(policy: PipelinePolicy, model: Model) -> tuple[float, float, float]:
+    """Count one picture's denoiser forward, forward and backward, and decoding."""
+    told = policy.encode(PROMPTS[:1])
+    latents = policy.initial_latents([torch.Generator()])
+    time_step = torch.full((1,), 500.0, device=policy.device)
+    counts = []
+    for part in ("forward", "both", "decode"):
+        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(part == "both"):
+            if part == "decode":
+                policy.decode(latents)
+            else:
+                output = policy.predict(latents, time_step, told, None, model.guidance_scale)
+                if part == "both":
+                    output.square().mean().backward()
+        counts.append(float(counter.get_total_flops()))
+        policy.denoiser.zero_grad(set_to_none=True)
+    return counts[0], counts[1], counts[2]
+
+
+def measure(model: Model, arguments: argparse.Namespace, accelerator: Accelerator, rate: float) -> str:
+    """Run one iteration after a warm-up and return a row of the table."""
+    device, small = accelerator.device, arguments.small
+    side = model.side // 8 if small else model.side
+    settings = ModelSettings(
+        dtype="bfloat16", height=side, width=side, vae_slicing=True, gradient_checkpointing=arguments.checkpointing
+    )
+    with torch.device(device):
+        pipeline = model.build(small).to(dtype=torch.bfloat16)
+    policy = prepare_policy(pipeline, settings, device)
+    for prompt, negative in (*((prompt, False) for prompt in PROMPTS), ("", True)):
+        told = Conditioning({n: torch.randn(1, *shape, dtype=torch.bfloat16) for n, shape in model.embeds.items()})
+        policy.remember(prompt, told, negative)
+    steps = 3 if small else model.steps
+    config = TrainConfig(
+        images_per_iteration=arguments.images,
+        group_size=arguments.images // 2,
+        batch_size=arguments.batch_size,
+        sampling=SamplingConfig(
+            num_inference_steps=steps, train_steps=max(1, steps // 2), eta=0.7, guidance_scale=model.guidance_scale
+        ),
+        ddpo=DDPOConfig(num_updates=1, kl_weight=0.0),
+        lora=LoraSettings(rank=16, alpha=16),
+    )
+    optimizer = torch.optim.AdamW(add_adapter(policy, "benchmark", config.lora, 0), lr=1e-6)
+    forward, both, decode = flops(policy, model)
+    batch = PromptSource(PROMPTS, "nobody").draw(0, 2, config.group_size, 0)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    for iteration in range(2):  # the first warms up
+        started = clock(device)
+        decoding = Stopwatch(policy, device)
+        drawn = rollout(policy, batch, config.sampling, 0, iteration, config.batch_size)
+        sampled = clock(device)
+        ddpo_update(accelerator, policy, optimizer, drawn, torch.randn(len(batch), device=device), config, iteration)
+        done = clock(device)
+        decoding.stop()
+    branches = 1 if policy.embeds_guidance or model.guidance_scale <= 1 else 2
+    trained = config.sampling.train_steps
+    work = len(batch) * (branches * (steps * forward + trained * both) + decode)
+    seconds = done - started
+    peak = f"{torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB" if device.type == "cuda" else "-"
+    row = (
+        f"{model.title:13s} {side:5d} {len(batch):6d} {steps:3d}/{trained:<3d} {len(batch) / seconds:8.2f} "
+        f"{sampled - started - decoding.seconds:9.2f} {done - sampled:8.2f} {decoding.seconds:8.2f} {peak:>8s} "
+        f"{forward / 1e12:8.3f} {both / 1e12:8.3f} {decode / 1e12:7.3f} {work / seconds / rate:7.0%}"
+    )
+    del policy, pipeline, optimizer, drawn
+    gc.collect()
+    return row
+
+
+class Stopwatch:
+    """Adds up the seconds a policy spends decoding."""
+
+    def __init__(self, policy: PipelinePolicy, device: torch.device):
+        self.seconds, self._policy, self._own = 0.0, policy, policy.decode
+
+        def timed(latents: torch.Tensor) -> torch.Tensor:
+            started = clock(device)
+            pictures = self._own(latents)
+            self.seconds += clock(device) - started
+            return pictures
+
+        policy.decode = timed  # type: ignore[method-assign]
+
+    def stop(self) -> None:
+        """Decode unwatched again."""
+        self._policy.decode = self._own  # type: ignore[method-assign]
+
+
+def main() -> None:
+    """Print one row a model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--small", action="store_true", help="small models of the same classes, few steps")
+    parser.add_argument("--images", type=int, default=16, help="pictures an iteration, an even number")
+    parser.add_argument("--batch_size", type=int, default=4, help="pictures in one denoiser call")
+    parser.add_argument("--checkpointing", action="store_true", help="compute activations twice")
+    arguments = parser.parse_args()
+    accelerator = Accelerator()
+    device = accelerator.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    rate = matrix_rate(device, 8192 if device.type == "cuda" else 1024)
+    print(f"{name}: {rate / 1e12:.3g} TFLOP/s in a bf16 matrix product; LoRA rank 16, bf16 base, fp32 adapter")
+    print(
+        "model          side images  steps images/s  sample s  train s decode s     peak  forward fwd+bwd  decode  share"
+    )
+    for key in arguments.models:
+        print(measure(MODELS[key], arguments, accelerator, rate), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import read_config
+from safetensors import safe_open
+from train import TrainRecipeConfig, train_people
+
+from pamela_rl.errors import ConfigError
+from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.tracking import read_metrics
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "diffusion"))
+from tiny_pipelines import reloaded, saved
+
+SHORT = [
+    "--train.num_iterations=1", "--train.images_per_iteration=4", "--train.group_size=2", "--train.batch_size=4",
+    "--train.sampling.num_inference_steps=3", "--train.sampling.train_steps=2", "--train.looks.every=1",
+    "--train.looks.num_images=2", "--num_inference_steps=2",
+]  # fmt: skip
+
+
+@pytest.fixture
+def reward(world_reward: PersonalReward, tmp_path: Path) -> Path:
+    world_reward.save(tmp_path / "reward")
+    return tmp_path / "reward"
+
+
+@pytest.mark.parametrize("family", ["StableDiffusion3Pipeline", "FluxPipeline"])
+def test_a_model_given_by_name_is_tuned_to_a_person_and_its_adapter_loads_the_plain_way(
+    reward: Path, tmp_path: Path, family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, prompts, out = saved(family, tmp_path / "base"), tmp_path / "prompts.txt", tmp_path / "out"
+    prompts.write_text("a boat\na tree\n")
+    flags = [f"--reward={reward}", f"--model.name={base}", f"--prompts={prompts}", f"--output_dir={out}",
+             "--users=[rater-007]", "--model.height=32", "--model.width=64", *SHORT]  # fmt: skip
+    train_people(read_config(TrainRecipeConfig, "", flags))
+    printed = capsys.readouterr().out
+    assert "1 iterations of 4 pictures = 2 prompts x 2: 4 pictures" in printed
+    assert "memory: about" in printed
+    folder = out / "adapters" / "rater-007"
+    facts = json.loads((folder / "adapter.json").read_text())
+    assert facts["base_model"] == f"{base} 32 x 64 float32"
+    with safe_open(str(folder / "pytorch_lora_weights.safetensors"), framework="pt") as file:
+        assert all(key.startswith("transformer.") for key in file.keys())  # noqa: SIM118
+    fresh = reloaded(base)
+    fresh.load_lora_weights(folder, adapter_name="theirs")
+    assert fresh.get_list_adapters() == {"transformer": ["theirs"]}
+    assert torch.isfinite(
+        torch.tensor(read_metrics(out / "users" / "rater-007" / "metrics.jsonl")[0]["train/grad_norm"])
+    )
+
+
+def test_a_model_outside_the_world_needs_prompts(reward: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="the base model is some/model, for which no prompts are known; give --prompts"
+    ):
+        read_config(TrainRecipeConfig, "", [f"--reward={reward}", "--model.name=some/model"])
