@@ -29,4 +29,4 @@ def shard_blocks(denoiser: Any) -> None:
     device = next(denoiser.parameters()).device.type
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
     for block in reversed(blocks):  # inner ones first
-        fully_shard(block, mesh=mesh)
+        fully_shard(block, mesh=mesh, reshard_after_forward=True)
