@@ -32,6 +32,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.utils import logging
 from torch.utils.flop_counter import FlopCounterMode
 
 from pamela_rl.algorithms.ddpo import ddpo_update
@@ -215,11 +216,12 @@ def measure(model: Model, arguments: argparse.Namespace, accelerator: Accelerato
     trained = config.sampling.train_steps
     work = len(batch) * (branches * (steps * forward + trained * both) + decode)
     seconds = done - started
+    share = f"{work / seconds / rate:.0%}" if device.type == "cuda" else "-"  # CPUs seldom multiply bf16 at their best
     peak = f"{torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB" if device.type == "cuda" else "-"
     row = (
         f"{model.title:13s} {side:5d} {len(batch):6d} {steps:3d}/{trained:<3d} {len(batch) / seconds:8.2f} "
         f"{sampled - started - decoding.seconds:9.2f} {done - sampled:8.2f} {decoding.seconds:8.2f} {peak:>8s} "
-        f"{forward / 1e12:8.3f} {both / 1e12:8.3f} {decode / 1e12:7.3f} {work / seconds / rate:7.0%}"
+        f"{forward / 1e12:8.3f} {both / 1e12:8.3f} {decode / 1e12:7.3f} {share:>7s}"
     )
     del policy, pipeline, optimizer, drawn
     gc.collect()
@@ -254,6 +256,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=4, help="pictures in one denoiser call")
     parser.add_argument("--checkpointing", action="store_true", help="compute activations twice")
     arguments = parser.parse_args()
+    logging.set_verbosity_error()  # casting a random model to bf16 is no inconsistency
     accelerator = Accelerator()
     device = accelerator.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import torch
 from command_line import run
+from diffusers.utils import logging
+from run_source import WORLD
 
 from pamela_rl.data.rewriting import MAX_LETTERS
 from pamela_rl.errors import ConfigError
@@ -110,6 +112,7 @@ def train(config: RewriterConfig) -> None:
     """Train, publish, compare."""
     started = time.monotonic()
     ensure_writable(config.output_dir)
+    logging.set_verbosity_error()  # a rewrite may run on past what the text encoder reads; that is no news
     encoder, content = FeatureEncoder.load(ENCODER), load_judge()
     reward = PersonalReward.load(config.rewards / "personal", encoder)
     users = config.users or _people(config.rewards)
@@ -117,22 +120,14 @@ def train(config: RewriterConfig) -> None:
     descriptions = describe_people(reward, users, draw, config.reference_pictures)
     for user, description in descriptions.items():
         print(f"   {user} {description}")
-    if config.language_model == "world":
-        model, tokenizer = train_language_model(config.output_dir / "language_model")
-    else:
-        model, tokenizer = load_language_model(config.language_model)
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
-    untrained = PromptRewriter(model, tokenizer, descriptions, max_new_tokens=config.max_new_tokens)
+    untrained = _untrained(config, descriptions)
     print(f"{time.monotonic() - started:.0f} s: GRPO, {config.grpo.num_steps} steps.")
     prompts, held_out = train_and_held_out_prompts()
     worth = RewriteWorth(draw, reward, Faithfulness(content), config.worth)
     rewriter = train_rewriter(untrained, prompts, users, worth, config.grpo, config.output_dir / "training")
-    facts = {
-        "images_spent": worth.images_spent,
-        "seed": config.grpo.seed,
-        "versions": {**versions(), "trl": version("trl")},
-    }
-    base = None if config.language_model == "world" else config.language_model
+    made = {"images_spent": worth.images_spent, "seed": config.grpo.seed}
+    base = None if config.language_model == WORLD else config.language_model
+    facts = {**made, "versions": {**versions(), "trl": version("trl")}}
     rewriter.save(config.output_dir / "rewriter", base, facts)
     print(f"{time.monotonic() - started:.0f} s: held-out prompts, same noise, trained and untrained rewriter.")
     scorers: dict[str, Scorer] = {
@@ -149,6 +144,16 @@ def train(config: RewriterConfig) -> None:
             f"faithful {row['faithfulness/untrained']:.0%} -> {row['faithfulness/trained']:.0%}; {row['example']!r}"
         )
     print(f"{worth.images_spent} pictures, {time.monotonic() - started:.0f} s; all of it is in {config.output_dir}.")
+
+
+def _untrained(config: RewriterConfig, descriptions: dict[str, str]) -> PromptRewriter:
+    """The language model as it is before it learns to please, the world's own trained from nothing."""
+    if config.language_model == WORLD:
+        model, tokenizer = train_language_model(config.output_dir / "language_model")
+    else:
+        model, tokenizer = load_language_model(config.language_model)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return PromptRewriter(model, tokenizer, descriptions, max_new_tokens=config.max_new_tokens)
 
 
 def _people(folder: Path) -> list[str]:

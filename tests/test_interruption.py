@@ -22,7 +22,7 @@ from torch import Tensor
 from pamela_rl.checkpoint import load_checkpoint
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
 from pamela_rl.diffusion.families import policy_for
-from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
+from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.errors import CheckpointError, Interrupted, StorageError
 from pamela_rl.interruption import StopRequested, StopRequests
 from pamela_rl.train import train
@@ -67,12 +67,12 @@ def test_in_another_thread_nothing_is_heard_and_nothing_breaks() -> None:
 
 
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_same_adapter(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     config = replace(SHORT, checkpoint_every=100)
-    train(policy, darkness, PROMPTS, config, tmp_path / "whole", accelerator)
-    whole = adapter_state(policy, "ada")
-    remove_adapter(policy, "ada")
+    train(small_policy, darkness, PROMPTS, config, tmp_path / "whole", accelerator)
+    whole = adapter_state(small_policy, "ada")
+    remove_adapter(small_policy, "ada")
     calls = []
 
     def stopping(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
@@ -84,13 +84,13 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_same_adapter(
     with pytest.raises(
         Interrupted, match=r"stopped by SIGTERM; 2 iterations are saved in .*, and the same command goes on"
     ):
-        train(policy, stopping, PROMPTS, config, tmp_path / "stopped", accelerator)
-    remove_adapter(policy, "ada")
+        train(small_policy, stopping, PROMPTS, config, tmp_path / "stopped", accelerator)
+    remove_adapter(small_policy, "ada")
     saved = load_checkpoint(tmp_path / "stopped" / "checkpoint")
     assert saved is not None
     assert saved.iteration == 2
-    train(policy, darkness, PROMPTS, config, tmp_path / "stopped", accelerator)
-    resumed = adapter_state(policy, "ada")
+    train(small_policy, darkness, PROMPTS, config, tmp_path / "stopped", accelerator)
+    resumed = adapter_state(small_policy, "ada")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
@@ -123,7 +123,7 @@ def small_files() -> Iterator[None]:
 
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_leaves_the_last_checkpoint_and_a_sentence(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     calls = []
 
@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_a_sentence(
         return darkness(images, prompts, user_ids)
 
     with pytest.raises(StorageError, match=r"the checkpoint after 2 iterations cannot be written to .*free some space"):
-        train(policy, filling, PROMPTS, SHORT, tmp_path, accelerator)
+        train(small_policy, filling, PROMPTS, SHORT, tmp_path, accelerator)
     saved = load_checkpoint(tmp_path / "checkpoint")
     assert saved is not None
     assert saved.iteration == 1
@@ -142,7 +142,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_a_sentence(
 
 
 def test_a_folder_that_is_gone_is_a_sentence(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
 
@@ -153,24 +153,24 @@ def test_a_folder_that_is_gone_is_a_sentence(
         return darkness(images, prompts, user_ids)
 
     with pytest.raises(StorageError, match=r"the record cannot be written to .*metrics.jsonl.*What was saved before"):
-        train(policy, removing, PROMPTS, SHORT, folder, accelerator)
+        train(small_policy, removing, PROMPTS, SHORT, folder, accelerator)
 
 
 def test_a_checkpoint_of_another_adapter_is_refused_with_what_differs(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     once = replace(SHORT, num_iterations=1)
-    train(policy, darkness, PROMPTS, once, tmp_path, accelerator)
-    remove_adapter(policy, "ada")
+    train(small_policy, darkness, PROMPTS, once, tmp_path, accelerator)
+    remove_adapter(small_policy, "ada")
     (tmp_path / "run.json").unlink()
     before = load_file(str(tmp_path / "checkpoint" / "adapter.safetensors"))
     wider = replace(once, lora=replace(once.lora, rank=6))
     with pytest.raises(CheckpointError, match=r"is of another adapter \(.* is \(4, \d+\) there, \(6, \d+\) here\)"):
-        train(policy, darkness, PROMPTS, wider, tmp_path, accelerator)
-    remove_adapter(policy, "ada")
+        train(small_policy, darkness, PROMPTS, wider, tmp_path, accelerator)
+    remove_adapter(small_policy, "ada")
     (tmp_path / "run.json").unlink()
-    other = policy_for(policy.pipeline)
-    fewer = type("Fewer", (type(other),), {"lora_target_modules": ("to_q",)})(policy.pipeline)
+    other = policy_for(small_policy.pipeline)
+    fewer = type("Fewer", (type(other),), {"lora_target_modules": ("to_q",)})(small_policy.pipeline)
     with pytest.raises(CheckpointError, match=r"\d+ are not this model's, e.g. "):
         train(fewer, darkness, PROMPTS, once, tmp_path, accelerator)
     after = load_file(str(tmp_path / "checkpoint" / "adapter.safetensors"))
@@ -178,15 +178,15 @@ def test_a_checkpoint_of_another_adapter_is_refused_with_what_differs(
 
 
 def test_a_checkpoint_of_another_release_is_refused(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     once = replace(SHORT, num_iterations=1)
-    train(policy, darkness, PROMPTS, once, tmp_path, accelerator)
-    remove_adapter(policy, "ada")
+    train(small_policy, darkness, PROMPTS, once, tmp_path, accelerator)
+    remove_adapter(small_policy, "ada")
     path = tmp_path / "checkpoint" / "state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 0}))
     with pytest.raises(CheckpointError, match=r"its format is 0, this release writes 1"):
-        train(policy, darkness, PROMPTS, once, tmp_path, accelerator)
+        train(small_policy, darkness, PROMPTS, once, tmp_path, accelerator)
 
 
 def test_runs_that_are_killed_end_with_the_same_adapter() -> None:

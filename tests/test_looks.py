@@ -13,7 +13,7 @@ from pamela_rl.checkpoint import load_checkpoint
 from pamela_rl.config import DDPOConfig, LookSettings, LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
-from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
+from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.errors import ConfigError
 from pamela_rl.tracking import read_metrics
 from pamela_rl.train import train
@@ -51,12 +51,12 @@ class Script:
 
 
 def run(
-    policy: StableDiffusionPolicy, config: TrainConfig, folder: Path, accelerator: Accelerator, judge: Script | None
+    small_policy: PipelinePolicy, config: TrainConfig, folder: Path, accelerator: Accelerator, judge: Script | None
 ) -> dict[str, Tensor]:
     monitors = {} if judge is None else {"judge": judge}
-    name = train(policy, darkness, PROMPTS, config, folder, accelerator, monitors)
-    state = adapter_state(policy, name)
-    remove_adapter(policy, name)
+    name = train(small_policy, darkness, PROMPTS, config, folder, accelerator, monitors)
+    state = adapter_state(small_policy, name)
+    remove_adapter(small_policy, name)
     return state
 
 
@@ -65,10 +65,10 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def test_the_same_pictures_are_drawn_at_every_look_and_the_first_is_the_base(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     judge = Script(1, 2, 3, 4)
-    run(policy, CONFIG, tmp_path, accelerator, judge)
+    run(small_policy, CONFIG, tmp_path, accelerator, judge)
     rows = read_metrics(tmp_path / "looks.jsonl")
     assert [row["iteration"] for row in rows] == [0, 2, 4, 6]
     assert rows[0]["eval/kl_to_reference"] == 0 < rows[-1]["eval/kl_to_reference"]
@@ -76,36 +76,42 @@ def test_the_same_pictures_are_drawn_at_every_look_and_the_first_is_the_base(
     distances = [float((images - judge.seen[0]).abs().mean()) for images in judge.seen]
     assert distances[0] == 0 < distances[1] < 0.3
     again = Script(0)
-    run(policy, replace(CONFIG, num_iterations=1, looks=LookSettings(2, 4)), tmp_path / "again", accelerator, again)
+    run(
+        small_policy,
+        replace(CONFIG, num_iterations=1, looks=LookSettings(2, 4)),
+        tmp_path / "again",
+        accelerator,
+        again,
+    )
     assert torch.equal(again.seen[0], judge.seen[0])
 
 
 def test_while_nothing_is_learned_every_look_is_the_same_to_the_bit(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     judge = Script(1, 1)
     control = replace(CONFIG, num_iterations=2, ddpo=replace(CONFIG.ddpo, zero_advantages=True))
-    run(policy, control, tmp_path, accelerator, judge)
+    run(small_policy, control, tmp_path, accelerator, judge)
     assert torch.equal(judge.seen[0], judge.seen[1])
 
 
 def test_looking_changes_nothing_about_the_training(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     blind = replace(CONFIG, looks=LookSettings(every=0))
-    without = run(policy, blind, tmp_path / "blind", accelerator, None)
-    assert same(run(policy, CONFIG, tmp_path / "looking", accelerator, Script(1, 3, 2, 1)), without)
+    without = run(small_policy, blind, tmp_path / "blind", accelerator, None)
+    assert same(run(small_policy, CONFIG, tmp_path / "looking", accelerator, Script(1, 3, 2, 1)), without)
     assert not (tmp_path / "blind" / "best").exists()
     assert read_metrics(tmp_path / "blind" / "looks.jsonl") == []
 
 
 def test_a_run_stops_when_the_judge_likes_nothing_better_and_gives_back_the_best(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     patient = replace(CONFIG, num_iterations=20, looks=replace(CONFIG.looks, patience=2))
-    stopped = run(policy, patient, tmp_path / "stopped", accelerator, Script(1, 3, 2, 3))
+    stopped = run(small_policy, patient, tmp_path / "stopped", accelerator, Script(1, 3, 2, 3))
     assert len(read_metrics(tmp_path / "stopped" / "metrics.jsonl")) == 6
-    short = run(policy, replace(CONFIG, num_iterations=2), tmp_path / "short", accelerator, Script(1, 3))
+    short = run(small_policy, replace(CONFIG, num_iterations=2), tmp_path / "short", accelerator, Script(1, 3))
     assert same(stopped, short)
     best = load_checkpoint(tmp_path / "stopped" / "best")
     assert best is not None
@@ -113,41 +119,41 @@ def test_a_run_stops_when_the_judge_likes_nothing_better_and_gives_back_the_best
 
 
 def test_a_stopped_run_stays_stopped_and_goes_on_when_patience_is_given_up(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     patient = replace(CONFIG, looks=replace(CONFIG.looks, patience=1))
-    stopped = run(policy, patient, tmp_path, accelerator, Script(1, 3, 2))
-    assert same(run(policy, patient, tmp_path, accelerator, Script()), stopped)
-    whole = run(policy, CONFIG, tmp_path / "whole", accelerator, Script(1, 3, 2, 1))
-    assert same(run(policy, CONFIG, tmp_path, accelerator, Script(1)), whole)
+    stopped = run(small_policy, patient, tmp_path, accelerator, Script(1, 3, 2))
+    assert same(run(small_policy, patient, tmp_path, accelerator, Script()), stopped)
+    whole = run(small_policy, CONFIG, tmp_path / "whole", accelerator, Script(1, 3, 2, 1))
+    assert same(run(small_policy, CONFIG, tmp_path, accelerator, Script(1)), whole)
     assert [row["iteration"] for row in read_metrics(tmp_path / "looks.jsonl")] == [0, 2, 4, 6]
 
 
 def test_without_patience_the_last_adapter_is_kept_whatever_the_judge_says(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    last = run(policy, CONFIG, tmp_path, accelerator, Script(1, 3, 2, 1))
+    last = run(small_policy, CONFIG, tmp_path, accelerator, Script(1, 3, 2, 1))
     checkpoint = load_checkpoint(tmp_path / "checkpoint")
     assert checkpoint is not None
     assert same(last, checkpoint.adapter)
 
 
 def test_a_judge_who_says_nothing_is_no_improvement(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     patient = replace(CONFIG, num_iterations=20, looks=replace(CONFIG.looks, patience=2))
     nothing = float("nan")
-    run(policy, patient, tmp_path, accelerator, Script(1, nothing, nothing))
+    run(small_policy, patient, tmp_path, accelerator, Script(1, nothing, nothing))
     assert [row["eval/judge_mean"] for row in read_metrics(tmp_path / "looks.jsonl")] == [1, None, None]
     best = load_checkpoint(tmp_path / "best")
     assert best is not None
     assert best.iteration == 0
 
 
-def test_stopping_by_a_judge_needs_one(policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path) -> None:
+def test_stopping_by_a_judge_needs_one(small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path) -> None:
     patient = replace(CONFIG, looks=replace(CONFIG.looks, patience=1))
     with pytest.raises(ConfigError, match=r"looks.patience is 1 but there is no judge to stop by"):
-        run(policy, patient, tmp_path, accelerator, None)
+        run(small_policy, patient, tmp_path, accelerator, None)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor
 from pamela_rl.config import DDPOConfig, LookSettings, LoraSettings, RewardSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
-from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
+from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.errors import CheckpointError, ConfigError, DataError, TrainingError
 from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
@@ -38,22 +38,20 @@ def darkness(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) ->
     return RewardOutput(-images.mean(dim=(1, 2, 3)))
 
 
-def run(
-    policy: StableDiffusionPolicy, config: TrainConfig, folder: Path, accelerator: Accelerator
-) -> dict[str, Tensor]:
-    name = train(policy, darkness, PROMPTS, config, folder, accelerator)
-    state = adapter_state(policy, name)
-    remove_adapter(policy, name)
+def run(small_policy: PipelinePolicy, config: TrainConfig, folder: Path, accelerator: Accelerator) -> dict[str, Tensor]:
+    name = train(small_policy, darkness, PROMPTS, config, folder, accelerator)
+    state = adapter_state(small_policy, name)
+    remove_adapter(small_policy, name)
     return state
 
 
 def test_it_learns_a_toy_reward_and_not_without_advantages(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     longer = replace(SHORT, num_iterations=10, checkpoint_every=10)
-    run(policy, longer, tmp_path / "learns", accelerator)
+    run(small_policy, longer, tmp_path / "learns", accelerator)
     control = replace(longer, ddpo=replace(longer.ddpo, zero_advantages=True, weight_decay=0.0))
-    state = run(policy, control, tmp_path / "control", accelerator)
+    state = run(small_policy, control, tmp_path / "control", accelerator)
     rewards = {
         n: [r["rollout/reward_mean"] for r in read_metrics(tmp_path / n / "metrics.jsonl")]
         for n in ("learns", "control")
@@ -66,22 +64,22 @@ def test_it_learns_a_toy_reward_and_not_without_advantages(
 
 @pytest.mark.parametrize("batch_size", [16, 7, 1])
 def test_ratio_is_exactly_one_before_the_first_update(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path, batch_size: int
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path, batch_size: int
 ) -> None:
-    run(policy, replace(SHORT, batch_size=batch_size), tmp_path, accelerator)
+    run(small_policy, replace(SHORT, batch_size=batch_size), tmp_path, accelerator)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["train/ratio_max_error"] for row in rows] == [0.0, 0.0, 0.0]
     assert rows[-1]["train/kl_to_reference"] > 0
 
 
 def test_a_run_that_was_interrupted_ends_with_the_same_adapter_bit_for_bit(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    whole = run(policy, SHORT, tmp_path / "whole", accelerator)
-    run(policy, replace(SHORT, num_iterations=2), tmp_path / "parts", accelerator)
+    whole = run(small_policy, SHORT, tmp_path / "whole", accelerator)
+    run(small_policy, replace(SHORT, num_iterations=2), tmp_path / "parts", accelerator)
     with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 2, "rollout/rew')  # cut off by the kill
-    resumed = run(policy, SHORT, tmp_path / "parts", accelerator)
+    resumed = run(small_policy, SHORT, tmp_path / "parts", accelerator)
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     rows = [read_metrics(tmp_path / n / "metrics.jsonl") for n in ("whole", "parts")]
     for row in rows[0] + rows[1]:
@@ -90,31 +88,31 @@ def test_a_run_that_was_interrupted_ends_with_the_same_adapter_bit_for_bit(
 
 
 def test_another_runs_folder_is_refused_and_the_difference_named(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     once = replace(SHORT, num_iterations=1)
-    run(policy, once, tmp_path, accelerator)
+    run(small_policy, once, tmp_path, accelerator)
     before = (tmp_path / "checkpoint" / "adapter.safetensors").read_bytes()
     with pytest.raises(CheckpointError, match=r"ddpo.learning_rate: there 0.003, here 0.1"):
-        train(policy, darkness, PROMPTS, replace(once, ddpo=DDPOConfig(learning_rate=0.1)), tmp_path, accelerator)
+        train(small_policy, darkness, PROMPTS, replace(once, ddpo=DDPOConfig(learning_rate=0.1)), tmp_path, accelerator)
     assert (tmp_path / "checkpoint" / "adapter.safetensors").read_bytes() == before
 
 
 def test_some_rewards_that_are_no_numbers_are_skipped_and_counted(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     def patchy(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
         scores = darkness(images, prompts, user_ids).mean
         scores[::4] = float("nan")
         return RewardOutput(scores)
 
-    name = train(policy, patchy, PROMPTS, SHORT, tmp_path, accelerator)
-    assert all(value.isfinite().all() for value in adapter_state(policy, name).values())
+    name = train(small_policy, patchy, PROMPTS, SHORT, tmp_path, accelerator)
+    assert all(value.isfinite().all() for value in adapter_state(small_policy, name).values())
     assert [row["rollout/bad_rewards"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [4.0, 4.0, 4.0]
 
 
 def test_too_many_bad_rewards_stop_the_run_and_keep_its_last_good_state(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     calls = []
 
@@ -125,12 +123,12 @@ def test_too_many_bad_rewards_stop_the_run_and_keep_its_last_good_state(
 
     strict = replace(SHORT, reward=RewardSettings(max_bad_share=0.3))
     with pytest.raises(TrainingError, match=r"100% of this iteration's rewards are not finite.*max_bad_share"):
-        train(policy, dying, PROMPTS, strict, tmp_path, accelerator)
+        train(small_policy, dying, PROMPTS, strict, tmp_path, accelerator)
     assert '"iteration": 2' in (tmp_path / "checkpoint" / "state.json").read_text()
 
 
 def test_gradients_that_are_no_numbers_are_skipped(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     wild = replace(SHORT, num_iterations=1, reward=RewardSettings(max_bad_share=1.0))
 
@@ -138,15 +136,15 @@ def test_gradients_that_are_no_numbers_are_skipped(
         output = predict(latents, timesteps, embeds, negative, guidance)
         return output * float("nan") if torch.is_grad_enabled() else output
 
-    predict = policy.predict
-    policy.predict = poisoned  # type: ignore[method-assign]
-    name = train(policy, darkness, PROMPTS, wild, tmp_path, accelerator)
+    predict = small_policy.predict
+    small_policy.predict = poisoned  # type: ignore[method-assign]
+    name = train(small_policy, darkness, PROMPTS, wild, tmp_path, accelerator)
     assert read_metrics(tmp_path / "metrics.jsonl")[0]["train/skipped_updates"] == 2
-    assert all(value.isfinite().all() for value in adapter_state(policy, name).values())
+    assert all(value.isfinite().all() for value in adapter_state(small_policy, name).values())
 
 
 def test_the_parts_of_a_reward_are_recorded_each_by_its_name(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     seen: list[tuple[float, float]] = []
 
@@ -157,7 +155,7 @@ def test_the_parts_of_a_reward_are_recorded_each_by_its_name(
             dark + 2 * red, parts={"dark": dark, "hpsv2.1": red.index_fill(0, torch.tensor(0), torch.nan)}
         )
 
-    train(policy, mixed, PROMPTS, replace(SHORT, num_iterations=2), tmp_path, accelerator)
+    train(small_policy, mixed, PROMPTS, replace(SHORT, num_iterations=2), tmp_path, accelerator)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     recorded = [(row["rollout/reward_dark_mean"], row["rollout/reward_hpsv2.1_mean"]) for row in rows]
     assert recorded == [pytest.approx(pair) for pair in seen]
@@ -166,7 +164,7 @@ def test_the_parts_of_a_reward_are_recorded_each_by_its_name(
 
 
 def test_a_judge_is_watched(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, world_reward: PersonalReward, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, world_reward: PersonalReward, tmp_path: Path
 ) -> None:
     judge, seen = Judge(world_reward), []
 
@@ -175,29 +173,31 @@ def test_a_judge_is_watched(
         return darkness(images, prompts, user_ids)
 
     theirs = PromptSource(["a boat", "a tree", "a house"], "rater-007")
-    train(policy, noting, theirs, replace(SHORT, num_iterations=2), tmp_path, accelerator, monitors={"judge": judge})
+    train(
+        small_policy, noting, theirs, replace(SHORT, num_iterations=2), tmp_path, accelerator, monitors={"judge": judge}
+    )
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["rollout/judge_mean"] for row in rows] == [pytest.approx(mean, abs=1e-5) for mean in seen]
 
 
 def test_a_judge_is_not_trained_against(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, world_reward: PersonalReward, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, world_reward: PersonalReward, tmp_path: Path
 ) -> None:
     judge, theirs = Judge(world_reward), PromptSource(["a boat"], "rater-007")
     with pytest.raises(ConfigError, match=r"the reward to train against is a judge; give the personal reward, and the"):
-        train(policy, judge, theirs, SHORT, tmp_path, accelerator)  # type: ignore[arg-type]
+        train(small_policy, judge, theirs, SHORT, tmp_path, accelerator)  # type: ignore[arg-type]
     assert not read_metrics(tmp_path / "metrics.jsonl")
     assert not (tmp_path / "checkpoint").exists()
 
 
 def test_no_verdict_is_trained_against_whoever_gives_it(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     def verdict(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> Verdict:
         return Verdict(darkness(images, prompts, user_ids).mean)
 
     with pytest.raises(ConfigError, match="the reward to train against is a judge"):
-        train(policy, verdict, PROMPTS, SHORT, tmp_path, accelerator)  # type: ignore[arg-type]
+        train(small_policy, verdict, PROMPTS, SHORT, tmp_path, accelerator)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("prompts", [[], ["a boat", " "]])

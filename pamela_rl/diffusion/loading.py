@@ -83,5 +83,17 @@ def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device 
         shard_blocks(policy.denoiser)
         policy.sharded = True
     if settings.compile_blocks:
-        policy.compile_blocks()
+        compile_blocks(policy)
     return policy
+
+
+def compile_blocks(policy: PipelinePolicy, **options: Any) -> None:
+    """Compile the denoiser's repeated blocks; from then on sampling runs the graph that training differentiates.
+
+    Raises:
+        ConfigError: The denoiser says of none of its blocks that they repeat.
+    """
+    if not getattr(policy.denoiser, "_repeated_blocks", None):
+        raise ConfigError(f"{type(policy.denoiser).__name__} has no blocks to compile; leave compile_blocks out.")
+    policy.denoiser.compile_repeated_blocks(**options)
+    policy.compiled = True

@@ -16,7 +16,7 @@ from pamela_rl.algorithms.ddpo import ddpo_update
 from pamela_rl.config import DDPOConfig, LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.diffusion.adapters import add_adapter
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
-from pamela_rl.diffusion.loading import DTYPES, ModelSettings, prepare_policy
+from pamela_rl.diffusion.loading import DTYPES, ModelSettings, compile_blocks, prepare_policy
 from pamela_rl.diffusion.memory import activation_bytes
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import ConfigError
@@ -120,7 +120,7 @@ def test_compiled_blocks_keep_sampling_and_training_on_one_path(tmp_path: Path) 
         torch.nn.init.normal_(weight, std=0.1)
     plain = learned(policy)
     torch._dynamo.reset()
-    policy.compile_blocks(backend="aot_eager")
+    compile_blocks(policy, backend="aot_eager")
     compiled = learned(policy)
     torch.testing.assert_close(compiled[0].images, plain[0].images, atol=1e-4, rtol=0)
     assert compiled[2]["train/ratio_max_error"] == 0.0

@@ -34,11 +34,7 @@ class DiffusionPolicy(PipelinePolicy):
         return {"guidance_scale": guidance_scale, "negative_prompt": negative if any(negative) else None}
 
     def schedule(
-        self,
-        num_inference_steps: int,
-        eta: float,
-        noise: FlowNoise = "flow_sde",
-        window: tuple[int, int] | None = None,
+        self, num_inference_steps: int, eta: float, noise: FlowNoise = "flow_sde", window: tuple[int, int] | None = None
     ) -> DDIMSchedule:
         """Return the pipeline's own noise levels for so many steps; DDIM's noise is of one kind."""
         scheduler = self._scheduler

@@ -36,11 +36,7 @@ class FlowPolicy(PipelinePolicy):
         return {"guidance_scale": guidance_scale, "negative_prompt": negative}
 
     def schedule(
-        self,
-        num_inference_steps: int,
-        eta: float,
-        noise: FlowNoise = "flow_sde",
-        window: tuple[int, int] | None = None,
+        self, num_inference_steps: int, eta: float, noise: FlowNoise = "flow_sde", window: tuple[int, int] | None = None
     ) -> FlowSchedule:
         """Return the pipeline's own noise levels for so many steps at the policy's size."""
         sigmas = torch.linspace(1.0, 1 / num_inference_steps, num_inference_steps, dtype=torch.float64).numpy()

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pamela_rl.config import FlowNoise
+from pamela_rl.diffusion.encoded_prompts import EncodedPrompts
+from pamela_rl.diffusion.sizes import check_multiple
 from pamela_rl.diffusion.transitions import Schedule
-from pamela_rl.errors import ConfigError
 from pamela_rl.types import Conditioning
-
-TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 class PipelinePolicy(ABC):
@@ -26,6 +25,7 @@ class PipelinePolicy(ABC):
         detach_unconditional: Ask for the unconditional branch in a call of its own, without gradient; sampling and
             training alike, so that both see the same numbers.
         sharded: The denoiser is cut over processes, which must then call it equally often.
+        compiled: Its blocks are compiled; sampling then runs the graph that training differentiates.
 
     Args:
         pipeline: The pipeline; all its weights are frozen.
@@ -43,19 +43,13 @@ class PipelinePolicy(ABC):
         self.pipeline = pipeline
         self.denoiser: Any = getattr(pipeline, self.component)
         self._dtype = next(self.denoiser.parameters()).dtype  # of the base: an adapter on it may be of another
-        self.offload = self.detach_unconditional = self.sharded = self._compiled = False
+        self.offload = self.detach_unconditional = self.sharded = self.compiled = False
         for module in (self.denoiser, pipeline.vae, *self._text_encoders()):
             module.requires_grad_(False).eval()
         self.height, self.width = height or self._own_side(), width or self._own_side()
-        self._encoded: dict[tuple[str, bool], Conditioning] = {}
+        self._prompts = EncodedPrompts(self._encode_all)
         for name, side in (("height", self.height), ("width", self.width)):
-            multiple = self._multiple()
-            below, above = side // multiple * multiple, -(-side // multiple) * multiple
-            if below != side:
-                raise ConfigError(
-                    f"{name} is {side}; {type(pipeline).__name__} draws multiples of {multiple} pixels: use "
-                    f"{below or multiple} or {above}."
-                )
+            check_multiple(name, side, self._multiple(), type(pipeline).__name__)
 
     @classmethod
     @abstractmethod
@@ -74,11 +68,7 @@ class PipelinePolicy(ABC):
 
     @abstractmethod
     def schedule(
-        self,
-        num_inference_steps: int,
-        eta: float,
-        noise: FlowNoise = "flow_sde",
-        window: tuple[int, int] | None = None,
+        self, num_inference_steps: int, eta: float, noise: FlowNoise = "flow_sde", window: tuple[int, int] | None = None
     ) -> Schedule:
         """Return the chain of noise levels, on the policy's device; arguments as ``Policy.schedule``."""
 
@@ -115,18 +105,18 @@ class PipelinePolicy(ABC):
 
         Each prompt is encoded by itself and once, so that it never depends on the prompts beside it.
         """
-        return self._all(prompts, negative=False)
+        return self._prompts.rows(prompts, False, self.device)
 
     @torch.no_grad()
     def encode_negative(self, prompt: str, guidance_scale: float) -> Conditioning | None:
         """Encode what guidance steers away from, one row; None where the denoiser is asked only once."""
         if guidance_scale <= 1 or self.embeds_guidance:
             return None
-        return self._all([prompt], negative=True)
+        return self._prompts.rows([prompt], True, self.device)
 
     def remember(self, prompt: str, told: Conditioning, negative: bool = False) -> None:
         """Take a prompt as encoded, one row, e.g. from a file; its text encoder is then never asked."""
-        self._encoded[prompt, negative] = told.to("cpu")
+        self._prompts.remember(prompt, told, negative)
 
     def initial_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Draw one starting point a generator, fp32, ``(b, …)``."""
@@ -153,39 +143,22 @@ class PipelinePolicy(ABC):
         without, asked = self._ask(*doubled, both, guidance_scale).chunk(2)
         return self._guide(without, asked, guidance_scale)
 
-    def compile_blocks(self, **options: Any) -> None:
-        """Compile the denoiser's repeated blocks; from then on sampling runs the graph that training differentiates.
-
-        Raises:
-            ConfigError: The denoiser says of none of its blocks that they repeat.
-        """
-        if not getattr(self.denoiser, "_repeated_blocks", None):
-            raise ConfigError(f"{type(self.denoiser).__name__} has no blocks to compile; leave compile_blocks out.")
-        self.denoiser.compile_repeated_blocks(**options)
-        self._compiled = True
-
     def decode(self, latents: Tensor) -> Tensor:
         """Turn final latents into pictures in [0, 1], ``(b, 3, height, width)``; gradients reach the latents."""
-        vae = self._present(self.pipeline.vae)
-        pictures = self._decode(latents.to(vae.dtype)).float()
-        self._absent(vae)
+        vae = self.pipeline.vae
+        with self._present(vae):
+            pictures = self._decode(latents.to(vae.dtype)).float()
         return (pictures * 0.5 + 0.5).clamp(0, 1)
 
-    @contextmanager
-    def assembled(self) -> Iterator[None]:
+    def assembled(self) -> AbstractContextManager[None]:
         """Bring every part to the denoiser's device inside the block, so that the pipeline's own call works."""
-        parts = [*self._text_encoders(), self.pipeline.vae]
-        for part in parts:
-            self._present(part)
-        yield
-        for part in parts:
-            self._absent(part)
+        return self._present(*self._text_encoders(), self.pipeline.vae)
 
     def _ask(self, latents: Tensor, timesteps: Tensor, told: Conditioning, guidance_scale: float) -> Tensor:
         dtype = self._dtype
         tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in told.tensors.items()}
         learning = torch.is_grad_enabled()
-        with torch.set_grad_enabled(learning or self._compiled):  # compilers round a graph without gradients otherwise
+        with torch.set_grad_enabled(learning or self.compiled):  # compilers round a graph without gradients otherwise
             output = self._denoise(latents.to(dtype), timesteps, tensors, guidance_scale).float()
         return output if learning else output.detach()
 
@@ -196,28 +169,22 @@ class PipelinePolicy(ABC):
     def _encode_negative(self, prompt: str) -> Mapping[str, Tensor]:
         return self._encode(prompt)
 
-    def _all(self, prompts: Sequence[str], negative: bool) -> Conditioning:
-        missing = [prompt for prompt in dict.fromkeys(prompts) if (prompt, negative) not in self._encoded]
-        if missing:
-            encoders = [self._present(encoder) for encoder in self._text_encoders()]
-            for prompt in missing:
-                tensors = self._encode_negative(prompt) if negative else self._encode(prompt)
-                self.remember(prompt, Conditioning(dict(tensors)), negative)
-            for encoder in encoders:
-                self._absent(encoder)
-        return Conditioning.cat([self._encoded[prompt, negative] for prompt in prompts]).to(self.device)
+    def _encode_all(self, prompts: Sequence[str], negative: bool) -> list[Mapping[str, Tensor]]:
+        with self._present(*self._text_encoders()):
+            return [self._encode_negative(prompt) if negative else self._encode(prompt) for prompt in prompts]
 
     def _text_encoders(self) -> list[nn.Module]:
-        found = (getattr(self.pipeline, name, None) for name in TEXT_ENCODERS)
+        found = (getattr(self.pipeline, f"text_encoder{place}", None) for place in ("", "_2", "_3"))
         return [encoder for encoder in found if encoder is not None]
 
-    def _present(self, module: Any) -> Any:
-        """Bring a part that may be idle to the denoiser's device."""
-        return module.to(self.device)
-
-    def _absent(self, module: nn.Module) -> None:
-        if self.offload:
-            module.to("cpu")
+    @contextmanager
+    def _present(self, *parts: nn.Module) -> Iterator[None]:
+        """Bring parts that may be idle to the denoiser's device inside the block."""
+        for part in parts:
+            part.to(self.device)
+        yield
+        for part in parts if self.offload else ():
+            part.to("cpu")
 
     def _own_side(self) -> int:
         size = getattr(self.pipeline, "default_sample_size", None) or getattr(self.denoiser.config, "sample_size", None)
