@@ -89,8 +89,8 @@ def personalize(
     if accelerator.is_main_process or policy.sharded:
         shown = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
         draw = PipelineGenerator(
-            policy.pipeline, name, num_inference_steps, config.sampling.guidance_scale, NUM_SAMPLES, policy.height,
-            policy.width,
+            policy.pipeline, name, num_inference_steps, config.sampling.guidance_scale, min(NUM_SAMPLES, config.batch_size),
+            policy.height, policy.width,
         )  # fmt: skip
         with policy.assembled():
             drawn = draw(shown, range(NUM_SAMPLES))

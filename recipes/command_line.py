@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
 from jsonargparse import ArgumentError, ArgumentParser
 
 from pamela_rl.errors import Interrupted, PamelaError
@@ -35,6 +37,14 @@ def use_all_cores() -> None:
     """Share this machine's cores out over its processes; ``accelerate launch`` leaves each process one thread."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def new_accelerator() -> Accelerator:
+    """Make the accelerator; processes wait for a late one for two hours, since fitting rewards or saving may take long.
+
+    A process that dies is another matter: the launcher ends the others at once.
+    """
+    return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))])
 
 
 def run(config_class: type[Config], description: str, job: Callable[[Config], object]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import indent
 
 from accelerate import Accelerator
-from command_line import run
+from command_line import new_accelerator, run
 from tqdm.auto import tqdm
 
 from pamela_rl.config import TrainConfig
@@ -170,7 +170,7 @@ def compare(config: QuickstartConfig, world: World, policy: Policy) -> list[User
 def quickstart(config: QuickstartConfig) -> None:
     """Run the whole job and say where the report is."""
     started = time.monotonic()
-    accelerator = Accelerator()
+    accelerator = new_accelerator()
     world = prepare(config, accelerator)
     policy = policy_for(load_pipeline())
     policy.pipeline.to(accelerator.device)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from accelerate import Accelerator, DistributedType
-from command_line import run
+from accelerate import DistributedType
+from command_line import new_accelerator, run
 from run_source import WORLD, open_pipeline, open_scorers
 
 from pamela_rl.config import TrainConfig
@@ -62,7 +62,7 @@ class TrainRecipeConfig:
 
 def train_people(config: TrainRecipeConfig) -> None:
     """Train and publish one adapter a person."""
-    accelerator = Accelerator()
+    accelerator = new_accelerator()
     device, in_world = accelerator.device, config.model.name == WORLD
     reward, scorers = open_scorers(
         config.reward, config.judge, config.encoder, str(device), config.content, config.watch, in_world

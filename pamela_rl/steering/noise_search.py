@@ -136,7 +136,7 @@ class NoiseSearch:
         return images
 
     def _direction(self, noise: Tensor, rewards: Tensor) -> Tensor:
-        """Return the clipped gradient of reward and norm term, ``(b, c, h, w)``; 0 where it is no number."""
+        """Return the clipped gradient of reward and norm term, ``(b, …)``; 0 where it is no number."""
         if not rewards.requires_grad:
             raise ConfigError(
                 "the reward has no gradient to the pixels, so the noise cannot be searched by it; give one that is "
@@ -145,7 +145,7 @@ class NoiseSearch:
         objective = rewards + self.config.norm_weight * norm_log_density(noise).to(rewards)
         # asked for by name: no weight of the denoiser gets a gradient, whatever it requires
         gradient = torch.autograd.grad(objective.sum(), noise)[0]
-        length = gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        length = gradient.flatten(1).norm(dim=1).view(-1, *[1] * (gradient.dim() - 1))
         clipped = gradient * (self.config.max_grad_norm / length.clamp(min=self.config.max_grad_norm))
         return torch.where(length.isfinite(), clipped, torch.zeros_like(clipped))
 

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from command_line import read_config
 from safetensors import safe_open
+from tiny_pipelines import reloaded, saved
 from train import TrainRecipeConfig, train_people
 
 from pamela_rl.errors import ConfigError
@@ -15,7 +15,6 @@ from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.tracking import read_metrics
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "diffusion"))
-from tiny_pipelines import reloaded, saved
 
 SHORT = [
     "--train.num_iterations=1", "--train.images_per_iteration=4", "--train.group_size=2", "--train.batch_size=4",

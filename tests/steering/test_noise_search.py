@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from scipy.stats import chi
+from tiny_pipelines import reloaded, saved
 from torch import Tensor
 
 from pamela_rl.config import LoraSettings
 from pamela_rl.diffusion.adapters import add_adapter
+from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.demographics import DemographicsCoding
@@ -90,6 +93,17 @@ def test_the_direction_is_the_slope_of_the_reward_through_the_whole_chain(policy
     start = noise.clone().requires_grad_()
     clipped = searching._direction(start, objective(start))
     assert float(clipped.norm()) == pytest.approx(0.01, rel=1e-4)
+
+
+def test_packed_latents_of_flow_models_are_searched_too(tmp_path: Path) -> None:
+    policy = policy_for(reloaded(saved("FluxPipeline", tmp_path)), 32, 64)
+    searching = NoiseSearch(policy, None, darkness, "ada", NoiseSearchConfig(**{**SHORT, "num_steps": 2}))
+    found = searching(PROMPTS, SEEDS)
+    plain = NoiseSearch(policy, None, darkness, "ada", NoiseSearchConfig(**{**SHORT, "num_steps": 0}))(PROMPTS, SEEDS)
+    assert found.shape == (3, 3, 32, 64)
+    rise = darkness(found, PROMPTS, []).mean - darkness(plain, PROMPTS, []).mean
+    assert (rise >= 0).all()
+    assert float(rise.mean()) > 1e-3
 
 
 def test_the_norm_term_is_the_density_of_a_normals_norm() -> None:
