@@ -14,8 +14,6 @@ from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.tracking import read_metrics
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "diffusion"))
-
 SHORT = [
     "--train.num_iterations=1", "--train.images_per_iteration=4", "--train.group_size=2", "--train.batch_size=4",
     "--train.sampling.num_inference_steps=3", "--train.sampling.train_steps=2", "--train.looks.every=1",
