@@ -52,6 +52,13 @@ def start(folder: Path, die_at_rename: int | None = None) -> int:
     child = os.fork()
     if child:
         return child
+    try:
+        _work(folder, die_at_rename)
+    finally:
+        os._exit(1)  # whatever happened: what is above this process on the stack belongs to its parent
+
+
+def _work(folder: Path, die_at_rename: int | None) -> None:
     torch.set_num_threads(1)
     if die_at_rename is not None:
         _die_at_rename(die_at_rename)

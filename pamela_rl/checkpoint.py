@@ -18,6 +18,7 @@ from pamela_rl.errors import CheckpointError
 from pamela_rl.storage import publish, recover, write_text, writing
 
 FORMAT = 1
+_PLAIN = "#number"  # ends the key of what is no tensor in the optimizer
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,23 @@ class Checkpoint:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Copy the optimizer's state, flat, for safetensors."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{k}": v.detach().cpu().clone() for i, entry in state.items() for k, v in entry.items()}
+    tensors = {}
+    for index, entry in optimizer.state_dict()["state"].items():
+        for name, value in entry.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value.detach().cpu().clone()
+            else:  # bitsandbytes counts steps in plain integers
+                tensors[f"{index}.{name}{_PLAIN}"] = torch.as_tensor(value)
+    return tensors
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Put back what ``optimizer_tensors`` copied."""
-    state: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+        plain = name.endswith(_PLAIN)
+        state.setdefault(int(index), {})[name.removesuffix(_PLAIN)] = value.item() if plain else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -89,7 +97,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def claim(folder: Path, settings: Any, extra: Mapping[str, str]) -> None:
-    """Note in ``folder`` which settings its run has, or check that they are the ones it had.
+    """Note in ``folder`` which settings its run has, or check that they are the ones it had; mend saves that were killed.
 
     ``num_iterations``, ``checkpoint_every`` and ``looks.patience`` may change: a run can be made longer.
 
@@ -101,6 +109,8 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, str]) -> None:
     Raises:
         CheckpointError: The folder belongs to a run with other settings; names each difference.
     """
+    for kept in ("checkpoint", "best"):
+        recover(folder / kept)  # here, since one process alone claims a folder
     mine = _flat(dataclasses.asdict(settings)) | dict(extra)
     path = folder / "run.json"
     if path.exists():
@@ -116,7 +126,8 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, str]) -> None:
                 f"{folder} holds a run with other settings ({rows}); "
                 "choose another --output_dir, remove that folder, or use its settings."
             )
-    write_text(path, json.dumps(mine, indent=2) + "\n")
+    with writing("the run's settings", path):
+        write_text(path, json.dumps(mine, indent=2) + "\n")
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

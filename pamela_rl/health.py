@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pamela_rl.errors import TrainingError
 
-RATIO_TOLERANCE = {"no": 0.0, "bf16": 0.05}  # of the ratio before the first update, by mixed precision
+PRECISIONS = ("no", "bf16")  # mixed precision that accelerate may be asked for
 
 
 def summary(rewards: Tensor) -> dict[str, float]:
@@ -21,8 +21,13 @@ def summary(rewards: Tensor) -> dict[str, float]:
     return spread | {"rollout/bad_rewards": float(bad), "rollout/bad_reward_share": bad / len(rewards)}
 
 
-def check_health(metrics: Mapping[str, float], max_bad_share: float, mixed_precision: str) -> None:
-    """Stop a run that learns from noise; the checkpoint before stays.
+def check_health(metrics: Mapping[str, float], max_bad_share: float, tolerance: float) -> None:
+    """Stop a run that learns from noise; the state before stays.
+
+    Args:
+        metrics: Of the iteration.
+        max_bad_share: Share of bad rewards or skipped updates that is borne.
+        tolerance: How far the ratio may be from 1 before the first update.
 
     Raises:
         TrainingError: Too many rewards or gradients are no numbers, or sampling and training disagree.
@@ -37,11 +42,11 @@ def check_health(metrics: Mapping[str, float], max_bad_share: float, mixed_preci
         if share > max_bad_share:
             raise TrainingError(
                 f"{share:.0%} of this iteration's {sentence} (allowed: {max_bad_share:.0%}, reward.max_bad_share). "
-                "The last good state is in the checkpoint; the same command goes on from there."
+                "The state before is in the checkpoint; the same command goes on from there."
             )
-    error, tolerance = metrics["train/ratio_max_error"], RATIO_TOLERANCE[mixed_precision]
+    error = metrics["train/ratio_max_error"]
     if error > tolerance:
         raise TrainingError(
-            f"the ratio before the first update is off by {error:.2g} (allowed: {tolerance}): sampling and training "
+            f"the ratio before the first update is off by {error:.2g} (allowed: {tolerance:.2g}): sampling and training "
             "disagree about the same step, so gradients would be wrong. Something changed the denoiser between them."
         )

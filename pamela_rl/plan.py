@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.memory import activation_bytes
@@ -21,7 +22,7 @@ class Memory:
     """Bytes on one process's device while it learns.
 
     Attributes:
-        base: Frozen weights: denoiser, text encoders, VAE.
+        base: Frozen weights: this process's share of the denoiser, and text encoders and VAE unless they wait elsewhere.
         adapter: The adapter's weights, gradients, their fp64 sums, and the optimizer's moments.
         trajectory: What a rollout keeps of the steps that will be trained.
         activations: What one micro-batch keeps for its backward pass; None where it could not be told.
@@ -97,21 +98,23 @@ def plan_run(policy: Policy, config: TrainConfig, num_processes: int) -> Plan:
     training = cuts * layers * config.ddpo.num_updates * config.ddpo.num_inner_epochs
     updates = config.ddpo.num_updates * config.ddpo.num_inner_epochs
     guided = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale) is not None
+    loaded = [part for part in policy.pipeline.components.values() if isinstance(part, nn.Module)]
+    parts = [policy.denoiser] if policy.offload else loaded
     latents = policy.initial_latents([torch.Generator()])[0].numel()
     weights = adapter_size(policy, config.lora.rank)
     memory = Memory(
-        base=sum(_bytes(part) for part in policy.pipeline.components.values() if isinstance(part, nn.Module)),
+        base=sum(_bytes(part) for part in parts),
         adapter=weights * (4 + 4 + 8 + _MOMENTS[config.ddpo.optimizer]),
         trajectory=mine * sampling.train_steps * latents * 2 * 4,
-        activations=activation_bytes(policy, config),
+        activations=activation_bytes(policy, replace(config, batch_size=min(config.batch_size, mine))),
     )
     return Plan(
         config=config,
         num_processes=num_processes,
         sampling_calls=cuts * sampling.num_inference_steps,
         training_calls=training,
-        reference_calls=training if config.ddpo.kl_weight > 0 else updates,
-        rows_a_call=config.batch_size * (2 if guided else 1),
+        reference_calls=training if config.ddpo.kl_weight > 0 or policy.sharded else updates,
+        rows_a_call=min(config.batch_size, mine) * (2 if guided else 1),
         memory=memory,
         checkpoint_bytes=weights * (4 + _MOMENTS[config.ddpo.optimizer]),
     )
@@ -128,7 +131,8 @@ def adapter_size(policy: Policy, rank: int) -> int:
 
 
 def _bytes(module: nn.Module) -> int:
-    return sum(weight.numel() * weight.element_size() for weight in module.parameters())
+    local = (weight.to_local() if isinstance(weight, DTensor) else weight for weight in module.parameters())
+    return sum(weight.numel() * weight.element_size() for weight in local)
 
 
 def _size(count: int) -> str:

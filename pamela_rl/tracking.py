@@ -32,7 +32,8 @@ class RunLog:
         self._started = time.monotonic()
         self.rows = [row for row in read_metrics(path) if row["iteration"] < done]
         if enabled:
-            write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+            with writing("the record", path):
+                write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def iterations(self, first: int, count: int, title: str) -> Iterator[int]:
         """Yield iteration numbers under a bar."""

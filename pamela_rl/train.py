@@ -15,11 +15,11 @@ from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
-from pamela_rl.errors import Interrupted
+from pamela_rl.errors import Interrupted, TrainingError
 from pamela_rl.health import check_health, summary
 from pamela_rl.interruption import StopRequests
 from pamela_rl.looks import Looks
-from pamela_rl.sharing import check_processes, means, own_advantages, own_share
+from pamela_rl.sharing import check_processes, check_steps, means, own_advantages, own_share, ratio_tolerance
 from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.tracking import RunLog
 from pamela_rl.train_state import TrainState
@@ -59,16 +59,17 @@ def train(
         Interrupted: SIGTERM or Ctrl-C; the last whole iteration is saved.
     """
     check_processes(accelerator, config)
+    check_steps(policy, config)
     user, main, scorers = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
-        claim(ensure_writable(folder), config, {"user_id": user, **(facts or {})})
+        claim(ensure_writable(folder), config, {"user_id": user, "prompts": prompts.fingerprint, **(facts or {})})
     accelerator.wait_for_everyone()
     state = TrainState.resume(policy, folder_name(user), config, folder / "checkpoint")
     run = RunLog(folder / "metrics.jsonl", state.iteration, main)
     looks = Looks(
         policy, state.name, {"reward": reward, **scorers}, prompts, config, folder, state.iteration, accelerator
     )
-    saved = state.checkpoint()
+    saved, tolerance = state.checkpoint(), ratio_tolerance(accelerator, policy, config)
 
     with StopRequests() as stop:
         try:
@@ -86,18 +87,18 @@ def train(
                 stats = ddpo_update(accelerator, policy, state.optimizer, drawn, advantages, config, iteration)  # learn
                 metrics = summary(rewards) | stats | means(accelerator, _watched(output, scorers, drawn, batch))
                 run.log(iteration, metrics, len(rewards))  # record
-                check_health(metrics, config.reward.max_bad_share, accelerator.mixed_precision)
+                check_health(metrics, config.reward.max_bad_share, tolerance)
                 saved = state.count(metrics)
                 looks.take(state.iteration, metrics["train/kl_to_reference"])
                 if main and config.saves_after(state.iteration):
                     with stop.held():
                         save_checkpoint(folder / "checkpoint", saved)
         except BaseException as error:
-            if stop.requested is None:
-                raise
-            if main:
+            if main and (stop.requested or isinstance(error, TrainingError)):
                 save_checkpoint(folder / "checkpoint", saved)
-            raise Interrupted(stop.requested, folder, saved.iteration) from error
+            if stop.requested:
+                raise Interrupted(stop.requested, folder, saved.iteration) from error
+            raise
     looks.restore_best()
     return state.name
 

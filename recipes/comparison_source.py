@@ -117,6 +117,7 @@ def open_source(
     remote: RemoteGenerator | None,
     reward_folder: Path | None = None,
     judge_folder: Path | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> Source:
     """Load a run's rewards and adapters, and the pipeline they belong to.
 
@@ -131,6 +132,7 @@ def open_source(
         watch: Further rewards by name, only watched.
         remote: Draws instead of ``base_model``.
         reward_folder: Where the reward is; None is ``rewards/personal`` in the run.
+        dtype: Of the base model's weights.
         judge_folder: Where the judge is; None is ``rewards/judge`` in the run, where that is.
 
     Raises:
@@ -147,7 +149,7 @@ def open_source(
     people = list(users) or _in_order(run, adapters)
     pipeline = None
     if remote is None:
-        pipeline = open_pipeline(ModelSettings(base_model)).to(device)
+        pipeline = open_pipeline(ModelSettings(base_model, dtype)).to(device)
         for user in people:
             load_adapter(pipeline, run, user)
     own = run / "rewards" / "judge"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from arms import ArmMaker, Drawing, images_of_training
 from command_line import run
@@ -75,6 +75,7 @@ class EvaluateConfig:
         judge: Folder of another one, only watched; None is ``rewards/judge`` in the run where that is.
         output_dir: Where the report goes; None is ``evaluation/`` in the run.
         base_model: "world", a hub id or a folder of a pipeline.
+        dtype: Of the base model's weights.
         encoder: Of the run's rewards: "world", "pixels", an open_clip name or a folder.
         users: Whom to compare; none means everybody with an adapter.
         arms: Which to compare; none means all that can be made.
@@ -99,6 +100,7 @@ class EvaluateConfig:
     judge: Path | None = None
     output_dir: Path | None = None
     base_model: str = "world"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     encoder: str = "world"
     users: list[str] = field(default_factory=list)
     arms: list[str] = field(default_factory=list)
@@ -133,7 +135,7 @@ def evaluate(config: EvaluateConfig) -> None:
     content = config.content or ("world" if config.base_model == "world" and remote is None else "none")
     source = open_source(
         config.run, config.base_model, config.encoder, config.users, config.prompts, config.num_prompts, content,
-        config.watch, remote, config.reward, config.judge,
+        config.watch, remote, config.reward, config.judge, config.dtype,
     )  # fmt: skip
     maker, names = make_arms(config, source, folder)
     comparisons = [compare_person(config, source, maker, names, user) for user in tqdm(source.users, unit="person")]

@@ -76,7 +76,9 @@ def train_people(config: TrainRecipeConfig) -> None:
     plan = plan_run(policy, config.train, accelerator.num_processes)
     accelerator.print(f"For {'each of ' * (len(users) > 1)}{', '.join(users)}:\n{plan.text()}\n")
     size = f"{policy.height} x {policy.width}"
-    provenance = Provenance(f"{config.model.name} {size} {config.model.dtype}", f"encoder {reward.encoder.fingerprint}")
+    how = [name for name in ("detach_unconditional", "compile_blocks") if getattr(model, name)]
+    base = " ".join([model.name, size, model.dtype, *how])
+    provenance = Provenance(base, f"encoder {reward.encoder.fingerprint}")
     for user in users:
         folder = personalize(
             policy, reward, PromptSource(prompts, user), config.train, config.output_dir, accelerator, provenance,

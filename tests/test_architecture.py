@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "tracking": NOUNS,
     "interruption": set(),
     "health": {"errors"},
-    "sharing": NOUNS | {"algorithms", "health"},
+    "sharing": NOUNS | {"diffusion", "algorithms", "health"},
     "train_state": NOUNS | {"diffusion", "checkpoint"},
     "plan": NOUNS | {"diffusion"},
     "train": NOUNS

@@ -127,6 +127,37 @@ def test_too_many_bad_rewards_stop_the_run_and_keep_its_last_good_state(
     assert '"iteration": 2' in (tmp_path / "checkpoint" / "state.json").read_text()
 
 
+def test_a_run_that_stops_itself_saves_the_state_before_whenever_checkpoints_are_due(
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    calls = []
+
+    def dying(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+        calls.append(1)
+        return RewardOutput(torch.full((len(images),), float("nan" if len(calls) == 3 else "1")))
+
+    with pytest.raises(TrainingError):
+        train(small_policy, dying, PROMPTS, replace(SHORT, checkpoint_every=100), tmp_path, accelerator)
+    assert '"iteration": 2' in (tmp_path / "checkpoint" / "state.json").read_text()
+
+
+def test_more_trained_steps_than_have_noise_are_refused(
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    config = replace(
+        SHORT, sampling=SamplingConfig(num_inference_steps=5, train_steps=5), ddpo=DDPOConfig(num_updates=1)
+    )
+    with pytest.raises(ConfigError, match=r"train_steps is 5 but only 4 of the 5 steps have noise .*: use 1 to 4"):
+        train(small_policy, darkness, PROMPTS, config, tmp_path, accelerator)
+
+
+def test_other_prompts_are_another_run(small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path) -> None:
+    once = replace(SHORT, num_iterations=1)
+    run(small_policy, once, tmp_path, accelerator)
+    with pytest.raises(CheckpointError, match="prompts: there"):
+        train(small_policy, darkness, PromptSource(["a cactus"], "ada"), once, tmp_path, accelerator)
+
+
 def test_gradients_that_are_no_numbers_are_skipped(
     small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:

@@ -99,11 +99,12 @@ def _accumulate(
 ) -> dict[str, float]:
     """Add up this process's part of one update's gradient, and return each statistic's mean over all its pairs."""
     ddpo, sampling = config.ddpo, config.sampling
+    rows = min(config.batch_size, len(slots))
     num_pairs = config.images_per_iteration * slots.shape[1] // ddpo.num_updates
     sums = torch.zeros(len(_SUMMED), dtype=torch.float64, device=slots.device)
     error = torch.zeros((), device=slots.device)
     for batch in micro_batches(
-        trajectory, slots, config.images_per_iteration, update, ddpo.num_updates, config.batch_size, policy.sharded
+        trajectory, slots, config.images_per_iteration, update, ddpo.num_updates, rows, policy.sharded
     ):
         with accelerator.autocast():
             transition, drawn = _transition(policy, trajectory, batch, sampling)
@@ -118,7 +119,7 @@ def _accumulate(
                 reference, _ = _transition(policy, trajectory, batch, sampling)
             kl = transition.kl(reference)[counted]
             loss = loss + ddpo.kl_weight * kl
-        accelerator.backward(loss.sum() / num_pairs)
+        (loss.sum() / num_pairs).backward()
         gradients.add()
         with torch.no_grad():
             clipped = ((ratio - 1).abs() > ddpo.clip_range).double()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,11 @@ class PromptSource:
                 f"the prompt list holds {len(self.prompts)} prompts, {sum(not p for p in self.prompts)} of them empty; "
                 "give at least one prompt and no empty ones."
             )
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the prompts in their order; another one means another run."""
+        return hashlib.sha256("\n".join(self.prompts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     @classmethod
     def from_file(cls, path: Path, user_id: str) -> PromptSource:

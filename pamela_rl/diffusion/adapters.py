@@ -114,7 +114,10 @@ def _check_loads_back(policy: Policy, name: str, folder: Path) -> None:
         if _CHECK not in getattr(denoiser, "peft_config", {}):
             raise AdapterError(f"the adapter written to {folder} loads as nothing; nothing was published.")
         saved, loaded = adapter_state(policy, name), adapter_state(policy, _CHECK)
-        same = saved.keys() == loaded.keys() and all(torch.equal(saved[k], loaded[k]) for k in saved)
+        # a pipeline takes an adapter in its own precision, which may be less than the file's
+        same = saved.keys() == loaded.keys() and all(
+            torch.equal(saved[k].to(loaded[k].dtype), loaded[k]) for k in saved
+        )
         configs = [denoiser.peft_config[n] for n in (name, _CHECK)]
         if not same or configs[0].lora_alpha != configs[1].lora_alpha or configs[0].r != configs[1].r:
             raise AdapterError(f"the adapter written to {folder} loads back differently; nothing was published.")

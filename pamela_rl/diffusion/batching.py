@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.transitions import Normal
 from pamela_rl.types import Conditioning
 
 
@@ -25,6 +26,15 @@ def padded_rows(count: int, batch_size: int, device: torch.device) -> Iterator[t
     for start in range(0, count, batch_size):
         rows = torch.arange(start, start + batch_size, device=device).clamp(max=count - 1)
         yield rows, min(batch_size, count - start)
+
+
+def log_probs(transition: Normal, latents: Tensor, batch_size: int) -> Tensor:
+    """Return the log-density of latents in calls of ``batch_size``, since sums round by the shape of a call, ``(b,)``."""
+    parts = [
+        transition[rows].log_prob(latents[rows])[:real]
+        for rows, real in padded_rows(len(latents), batch_size, latents.device)
+    ]
+    return torch.cat(parts)
 
 
 def predict(

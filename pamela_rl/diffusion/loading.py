@@ -54,7 +54,7 @@ def load_pipeline(name: str, device: str = "cpu", dtype: torch.dtype = torch.flo
 
     try:
         pipeline = DiffusionPipeline.from_pretrained(name, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"no diffusers pipeline can be loaded from {name!r} ({reason}); give a hub id or a folder."
@@ -71,6 +71,9 @@ def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device 
     """
     policy = policy_for(pipeline, settings.height, settings.width)
     policy.offload, policy.detach_unconditional = settings.offload, settings.detach_unconditional
+    if settings.shard:
+        shard_blocks(policy.denoiser, device)
+        policy.sharded = True
     if settings.offload:
         policy.denoiser.to(device)
     else:
@@ -79,9 +82,6 @@ def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device 
         policy.denoiser.enable_gradient_checkpointing()
     if settings.vae_slicing:
         pipeline.vae.enable_slicing()
-    if settings.shard:
-        shard_blocks(policy.denoiser)
-        policy.sharded = True
     if settings.compile_blocks:
         compile_blocks(policy)
     return policy

@@ -24,6 +24,8 @@ def activation_bytes(policy: Policy, config: TrainConfig) -> int | None:
     The denoiser runs once on tensors that have shapes but no data; what autograd would keep is counted, each storage
     once, weights left out. Gradients are asked of the latents, which keeps what an adapter's would.
     """
+    if policy.sharded or policy.compiled:
+        return None  # hooks and compilers would take tensors without data for real ones
     sampling, count = config.sampling, config.batch_size
     told = policy.encode(["a picture"])
     negative = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale)

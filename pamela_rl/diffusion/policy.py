@@ -24,6 +24,8 @@ class Policy(Protocol):
         height: Of the pictures drawn, in pixels.
         width: Of the pictures drawn, in pixels.
         sharded: The denoiser is cut over processes, which must then call it equally often.
+        compiled: Its blocks are compiled.
+        offload: Parts with nothing to do wait on the CPU.
     """
 
     pipeline: Any
@@ -32,6 +34,13 @@ class Policy(Protocol):
     height: int
     width: int
     sharded: bool
+    compiled: bool
+    offload: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the base model's weights."""
+        ...
 
     @property
     def lora_target_modules(self) -> Sequence[str]:

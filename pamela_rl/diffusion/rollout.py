@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pamela_rl.config import SamplingConfig
-from pamela_rl.diffusion.batching import predict
+from pamela_rl.diffusion.batching import log_probs, predict
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.randomness import generator_for
 from pamela_rl.diffusion.transitions import Schedule
@@ -40,8 +40,9 @@ def rollout(
         config: Steps, noise and guidance.
         seed: Of the run.
         iteration: Of the run; with ``seed`` and a picture's id it fixes all its noise.
-        batch_size: Pictures in one denoiser call.
+        batch_size: Pictures in one denoiser call, or all there are if that is fewer.
     """
+    batch_size = min(batch_size, len(batch))
     device, schedule = policy.device, schedule_of(policy, config)
     generators = [generator_for(seed, iteration, image_id) for image_id in batch.image_ids.tolist()]
     chosen = choose_steps(schedule, config.train_steps, generators).to(device)
@@ -52,7 +53,7 @@ def rollout(
     told, noisy = conditioning[index], schedule.eta.tolist()
     latents = policy.initial_latents(generators)
     before, after = (latents.new_zeros(*chosen.shape, *latents.shape[1:]) for _ in range(2))
-    log_probs = latents.new_zeros(chosen.shape)
+    densities = latents.new_zeros(chosen.shape)
     for step in range(config.num_inference_steps):
         at = torch.full((len(batch),), step, device=device)
         output = predict(policy, latents, schedule.timesteps[at], told, negative, config.guidance_scale, batch_size)
@@ -61,7 +62,7 @@ def rollout(
         rows, slots = torch.nonzero(chosen == step, as_tuple=True)  # only the steps that will be trained are kept
         if len(rows):
             before[rows, slots], after[rows, slots] = latents[rows], following[rows]
-            log_probs[rows, slots] = transition.log_prob(following)[rows]
+            densities[rows, slots] = log_probs(transition, following, batch_size)[rows]
         latents = following
     return Trajectory(
         image_ids=batch.image_ids.to(device),
@@ -69,7 +70,7 @@ def rollout(
         latents=before,
         next_latents=after,
         step_index=chosen,
-        log_probs=log_probs,
+        log_probs=densities,
         conditioning=conditioning,
         prompt_index=index,
         negative=negative,

@@ -11,11 +11,15 @@ from torch.distributed.fsdp import fully_shard
 from pamela_rl.errors import ConfigError
 
 
-def shard_blocks(denoiser: Any) -> None:
+def shard_blocks(denoiser: Any, device: torch.device | str) -> None:
     """Keep a share of each block's frozen weights on every process; a block is gathered while it computes.
 
     Adapters that are added later are not cut: they are small, every process holds them whole, and their gradients are
     summed as without sharding. From then on all processes must call the denoiser equally often.
+
+    Args:
+        denoiser: On the CPU; each block is moved as it is cut, so that no device ever holds all of them.
+        device: Where it shall live.
 
     Raises:
         ConfigError: There is one process only, or the denoiser does not say which of its blocks may be cut.
@@ -26,7 +30,6 @@ def shard_blocks(denoiser: Any) -> None:
     blocks = [module for module in denoiser.modules() if type(module).__name__ in names]
     if not blocks:
         raise ConfigError(f"{type(denoiser).__name__} does not say which of its blocks may be sharded.")
-    device = next(denoiser.parameters()).device.type
-    mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
+    mesh = init_device_mesh(torch.device(device).type, (torch.distributed.get_world_size(),))
     for block in reversed(blocks):  # inner ones first
         fully_shard(block, mesh=mesh, reshard_after_forward=True)

@@ -22,6 +22,10 @@ class Normal:
     mean: Tensor
     std: Tensor
 
+    def __getitem__(self, rows: Tensor) -> Normal:
+        """Return some of the samples' distributions."""
+        return Normal(self.mean[rows], self.std[rows])
+
     def sample(self, noise: Tensor) -> Tensor:
         """Turn standard normal noise into a sample, ``(b, …)``."""
         return self.mean + self.std * noise

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from diffusers import DPMSolverMultistepScheduler
 from tiny_pipelines import BUILDERS, CALL_OPTIONS, aligned, flux, reloaded, saved
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from pamela_rl.diffusion.batching import predict
 from pamela_rl.diffusion.families import FAMILIES, policy_for
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.diffusion.rollout import rollout
+from pamela_rl.diffusion.transitions import Normal
 from pamela_rl.errors import ConfigError
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.types import PromptBatch, Trajectory
@@ -259,6 +261,31 @@ def test_a_window_of_noisy_steps_is_all_that_is_trained(load: Loader) -> None:
         ]
         assert all(trajectory.step_index.tolist() == [[1, 2]] * 3 for trajectory in drawn)
         assert all(trajectory.log_probs.isfinite().all() for trajectory in drawn)
+
+
+def test_sanas_usual_solver_keeps_its_noise_levels(folders: dict[str, Path]) -> None:
+    pipeline = reloaded(folders["SanaPipeline"])
+    solver = DPMSolverMultistepScheduler(
+        algorithm_type="dpmsolver++", prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+    pipeline.register_modules(scheduler=solver)
+    solver.set_timesteps(20)
+    ours = policy_for(pipeline, HEIGHT, WIDTH).schedule(20, 0.5).sigmas
+    torch.testing.assert_close(ours, solver.sigmas, atol=1e-5, rtol=0)
+
+
+def test_densities_are_summed_in_calls_of_the_same_shape_as_the_denoiser_is_called(load: Loader) -> None:
+    policy, seen = load("StableDiffusionPipeline"), []
+    own = Normal.log_prob
+
+    def noting(self: Normal, latents: Tensor) -> Tensor:
+        seen.append(len(latents))
+        return own(self, latents)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Normal, "log_prob", noting)
+        rollout(policy, batch(), config().sampling, 0, 0, 2)
+    assert set(seen) == {2}
 
 
 def test_a_family_nobody_knows_gets_a_sentence_that_lists_those_there_are() -> None:

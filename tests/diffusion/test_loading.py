@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
 from tiny_pipelines import reloaded, saved
 
 from pamela_rl.algorithms.ddpo import ddpo_update
 from pamela_rl.config import DDPOConfig, LoraSettings, SamplingConfig, TrainConfig
-from pamela_rl.diffusion.adapters import add_adapter
+from pamela_rl.diffusion.adapters import WEIGHTS, adapter_state, add_adapter, save_adapter
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.diffusion.loading import DTYPES, ModelSettings, compile_blocks, prepare_policy
 from pamela_rl.diffusion.memory import activation_bytes
@@ -90,7 +91,8 @@ def test_idle_parts_leave_the_device_and_come_back_for_the_pipelines_own_call(ma
 
         return to
 
-    for name in ("text_encoder", "text_encoder_3", "vae"):
+    policy.pipeline.register_modules(image_encoder=torch.nn.Linear(1, 1))  # any part that the pipeline's call may need
+    for name in ("text_encoder", "text_encoder_3", "vae", "image_encoder"):
         getattr(policy.pipeline, name).to = noting(name)
     policy.encode(["a boat"])
     assert [name for name, _ in seen] == ["text_encoder", "text_encoder_3"] * 2
@@ -98,9 +100,14 @@ def test_idle_parts_leave_the_device_and_come_back_for_the_pipelines_own_call(ma
     policy.encode(["a boat"])  # known by now: nobody is woken up
     assert seen == []
     with policy.assembled():
-        assert {name for name, _ in seen} == {"text_encoder", "text_encoder_3", "vae"}
+        assert {name for name, _ in seen} == {"text_encoder", "text_encoder_3", "vae", "image_encoder"}
         seen.clear()
-    assert {name for name, _ in seen} == {"text_encoder", "text_encoder_3", "vae"}
+    assert {name for name, _ in seen} == {"text_encoder", "text_encoder_3", "vae", "image_encoder"}
+    seen.clear()
+    latents = policy.initial_latents([torch.Generator()]).requires_grad_()
+    policy.decode(latents).sum().backward()  # what a gradient passes through stays
+    assert len(seen) == 1
+    assert latents.grad is not None
 
 
 def test_a_half_precision_base_has_an_adapter_in_full(make: Maker) -> None:
@@ -111,6 +118,20 @@ def test_a_half_precision_base_has_an_adapter_in_full(make: Maker) -> None:
     assert drawn.latents.dtype == drawn.log_probs.dtype == gradient.dtype == torch.float32
     assert gradient.abs().max() > 0
     assert stats["train/ratio_max_error"] < CONFIG.ddpo.clip_range / 10
+
+
+def test_an_adapter_of_a_half_precision_base_is_published_in_full(make: Maker, folder: Path, tmp_path: Path) -> None:
+    policy = make(dtype="bfloat16")
+    own = adapter_state(policy, "ada")
+    target = save_adapter(policy, "ada", "ada", tmp_path, {}, {})
+    written = load_file(str(target / WEIGHTS))
+    assert {tensor.dtype for tensor in written.values()} == {torch.float32}
+    assert sorted(float(t.sum()) for t in written.values()) == pytest.approx(
+        sorted(float(t.sum()) for t in own.values())
+    )
+    pipeline = reloaded(folder, torch.bfloat16)
+    pipeline.load_lora_weights(target)
+    assert {p.dtype for name, p in pipeline.transformer.named_parameters() if "lora" in name} == {torch.bfloat16}
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the compiler looks, we do not

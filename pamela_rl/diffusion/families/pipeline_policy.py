@@ -42,7 +42,7 @@ class PipelinePolicy(ABC):
     def __init__(self, pipeline: Any, height: int | None = None, width: int | None = None):
         self.pipeline = pipeline
         self.denoiser: Any = getattr(pipeline, self.component)
-        self._dtype = next(self.denoiser.parameters()).dtype  # of the base: an adapter on it may be of another
+        self.dtype: torch.dtype = next(self.denoiser.parameters()).dtype  # an adapter on it may be of another
         self.offload = self.detach_unconditional = self.sharded = self.compiled = False
         for module in (self.denoiser, pipeline.vae, *self._text_encoders()):
             module.requires_grad_(False).eval()
@@ -54,13 +54,7 @@ class PipelinePolicy(ABC):
     @classmethod
     @abstractmethod
     def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
-        """Say in the pipeline's own arguments what guidance to draw with.
-
-        Args:
-            pipeline: The pipeline.
-            guidance_scale: 1 is none, whatever the pipeline calls that.
-            negative: What guidance steers away from, one a picture; "" is nothing.
-        """
+        """Say in the pipeline's own arguments how to guide: scale 1 is none, ``negative`` one prompt a picture or ""."""
 
     @abstractmethod
     def _encode(self, prompt: str) -> Mapping[str, Tensor]:
@@ -146,16 +140,17 @@ class PipelinePolicy(ABC):
     def decode(self, latents: Tensor) -> Tensor:
         """Turn final latents into pictures in [0, 1], ``(b, 3, height, width)``; gradients reach the latents."""
         vae = self.pipeline.vae
-        with self._present(vae):
+        with self._present(vae, keep=torch.is_grad_enabled()):  # a backward pass to come still needs it
             pictures = self._decode(latents.to(vae.dtype)).float()
         return (pictures * 0.5 + 0.5).clamp(0, 1)
 
     def assembled(self) -> AbstractContextManager[None]:
         """Bring every part to the denoiser's device inside the block, so that the pipeline's own call works."""
-        return self._present(*self._text_encoders(), self.pipeline.vae)
+        parts = (part for part in self.pipeline.components.values() if isinstance(part, nn.Module))
+        return self._present(*(part for part in parts if part is not self.denoiser))
 
     def _ask(self, latents: Tensor, timesteps: Tensor, told: Conditioning, guidance_scale: float) -> Tensor:
-        dtype = self._dtype
+        dtype = self.dtype
         tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in told.tensors.items()}
         learning = torch.is_grad_enabled()
         with torch.set_grad_enabled(learning or self.compiled):  # compilers round a graph without gradients otherwise
@@ -178,13 +173,16 @@ class PipelinePolicy(ABC):
         return [encoder for encoder in found if encoder is not None]
 
     @contextmanager
-    def _present(self, *parts: nn.Module) -> Iterator[None]:
-        """Bring parts that may be idle to the denoiser's device inside the block."""
+    def _present(self, *parts: nn.Module, keep: bool = False) -> Iterator[None]:
+        """Bring parts that may be idle to the denoiser's device inside the block, or from then on."""
         for part in parts:
             part.to(self.device)
-        yield
-        for part in parts if self.offload else ():
-            part.to("cpu")
+        try:
+            yield
+        finally:
+            if self.offload and not keep:
+                for part in parts:
+                    part.to("cpu")
 
     def _own_side(self) -> int:
         size = getattr(self.pipeline, "default_sample_size", None) or getattr(self.denoiser.config, "sample_size", None)

@@ -50,7 +50,11 @@ class SanaPolicy(FlowPolicy):
         return {"prompt_embeds": embeds, "mask": mask}
 
     def _set_timesteps(self, num_inference_steps: int, sigmas: Any) -> None:
-        self._scheduler.set_timesteps(num_inference_steps)
+        own = self.pipeline.scheduler.config
+        if own.get("use_flow_sigmas"):  # the usual solver of second order starts its levels just below 1
+            self._scheduler.set_timesteps(sigmas=sigmas * (1 - 1 / own.num_train_timesteps))
+        else:
+            self._scheduler.set_timesteps(num_inference_steps)
 
     def _multiple(self) -> int:
         return 32  # the pipeline itself takes no others
