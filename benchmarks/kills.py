@@ -105,7 +105,7 @@ def main() -> None:
         renames = 3 * CONFIG.num_iterations
         for number in range(arguments.kills):
             folder = Path(root) / f"killed-{number}"
-            if number % 2:
+            if number % 2 == 0:
                 rename = chance.randrange(renames)
                 moment, survived = f"at rename {rename}", finish(start(folder, rename))
             else:

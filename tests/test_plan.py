@@ -65,7 +65,7 @@ def test_memory_and_disk_are_what_the_parts_weigh(policy: StableDiffusionPolicy)
 def test_the_plan_reads_as_a_person_would_say_it(policy: StableDiffusionPolicy) -> None:
     text = plan_run(policy, CONFIG, num_processes=2).text()
     assert "20 iterations of 12 pictures = 3 prompts x 4, 6 on each of 2 processes: 240 pictures" in text
-    assert "6 updates of 12 (picture, step) pairs; denoiser calls of 16 rows: 4 to sample, 6 to train" in text
+    assert "6 updates of 12 (picture, step) pairs; denoiser calls of 12 rows: 4 to sample, 6 to train" in text
     assert "looks: 5 of 6 pictures; 2 without gain stop the run" in text
     assert "checkpoints: every 5 iterations, " in text
     assert "memory: about " in text
