@@ -77,7 +77,7 @@ def main(folder: Path) -> None:
         Arm("base", PipelineGenerator(policy.pipeline)),
         Arm("own", PipelineGenerator(policy.pipeline, folder_name(USER))),
     ]
-    comparison = compare_user(USER, arms, held_out, [10_000, 10_001], scorers)
+    comparison = compare_user(USER, arms, held_out, 2, scorers)
     summary = summarize([comparison])
     looks = {USER: read_metrics(folder / "users" / folder_name(USER) / "looks.jsonl")}
     tastes = {USER: f"likes {raters.describe(USER)}"}

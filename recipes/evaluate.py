@@ -188,9 +188,8 @@ def compare_person(
     config: EvaluateConfig, source: Source, maker: ArmMaker, names: list[str], user: str
 ) -> UserComparison:
     """Draw and score one person's arms."""
-    seeds = [10_000 + seed for seed in range(config.seeds_per_prompt)]
-    arms = maker.make(names, user, len(source.prompts) * len(seeds))
-    return compare_user(user, arms, source.prompts, seeds, source.scorers)
+    arms = maker.make(names, user, len(source.prompts) * config.seeds_per_prompt)
+    return compare_user(user, arms, source.prompts, config.seeds_per_prompt, source.scorers)
 
 
 def _trained(config: EvaluateConfig, source: Source) -> int:

@@ -151,7 +151,6 @@ def compare(config: QuickstartConfig, world: World, policy: Policy) -> list[User
     """Draw held-out prompts with the base, with each person's own adapter and with somebody else's."""
     _, held_out = train_and_held_out_prompts()
     prompts = held_out[: config.held_out_prompts]
-    seeds = [10_000 + seed for seed in range(config.seeds_per_prompt)]
     spent = config.train.num_iterations * config.train.images_per_iteration
     for user in world.users:
         load_adapter(policy.pipeline, config.output_dir, user)
@@ -163,7 +162,7 @@ def compare(config: QuickstartConfig, world: World, policy: Policy) -> list[User
             Arm("own", PipelineGenerator(policy.pipeline, folder_name(user), config.num_inference_steps), spent),
             Arm("other", PipelineGenerator(policy.pipeline, folder_name(other), config.num_inference_steps), spent),
         ]
-        comparisons.append(compare_user(user, arms, prompts, seeds, world.scorers))
+        comparisons.append(compare_user(user, arms, prompts, config.seeds_per_prompt, world.scorers))
     return comparisons
 
 

@@ -17,6 +17,7 @@ from pamela_rl.types import ImageGenerator, Scorer
 
 BASE, OWN, OTHER = "base", "own", "other"
 DECIDING = ("true_rating", "judge", "reward")  # the first that is there decides who won
+FIRST_SEED = 10_000  # of the pictures compared; nothing was trained or searched with those that follow
 RIVALS = (  # held against each other pair by pair, where both are there
     (OWN, OTHER),
     (OWN, "prompt_search"),
@@ -71,19 +72,22 @@ class UserComparison:
 
 
 def compare_user(
-    user_id: str, arms: Sequence[Arm], prompts: Sequence[str], seeds: Sequence[int], scorers: Mapping[str, Scorer]
+    user_id: str, arms: Sequence[Arm], prompts: Sequence[str], seeds_per_prompt: int, scorers: Mapping[str, Scorer]
 ) -> UserComparison:
-    """Draw every arm on every (prompt, seed) and score the pictures as this person's.
+    """Draw every arm on the same prompts and noise and score the pictures as this person's.
+
+    No two pictures of an arm start from the same noise: it decides so much of a picture that a few seeds, shared by all
+    prompts, would be a sample of a few.
 
     Args:
         user_id: The person.
         arms: What to compare.
         prompts: Different held-out prompts.
-        seeds: For each prompt; the same for all arms.
+        seeds_per_prompt: Pictures of each prompt; their seeds are the same for all arms and people.
         scorers: By name: ``reward``, ``judge``, ``faithfulness``, in the world ``true_rating``.
     """
-    grid = [(prompt, seed) for prompt in prompts for seed in seeds]
-    wanted, drawn = tuple(prompt for prompt, _ in grid), tuple(seed for _, seed in grid)
+    wanted = tuple(prompt for prompt in prompts for _ in range(seeds_per_prompt))
+    drawn = tuple(FIRST_SEED + row for row in range(len(wanted)))
     images = {arm.name: arm.generate(wanted, drawn) for arm in arms}
     scores = {arm: score_pictures(pictures, wanted, user_id, scorers) for arm, pictures in images.items()}
     spent, each = ({arm.name: getattr(arm, name) for arm in arms} for name in ("images_spent", "images_each"))
