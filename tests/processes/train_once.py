@@ -40,7 +40,7 @@ def main() -> None:
 
     def darkness(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
         seen.append(images)
-        if me == given.late:
+        if me == given.late and len(seen) in (1, 5):  # at the first look, and in the middle of an iteration
             time.sleep(4)
         if me == given.dies and len(seen) > 2:
             raise RuntimeError("the reward of one process broke")
