@@ -104,23 +104,13 @@ def train_rewriter(
         raise ConfigError(
             f'training a rewriter needs TRL ({error}); install it with pip install "pamela_rl[rewriter]".'
         ) from error
-    pairs = list(itertools.product(requests, user_ids))
-    pairs *= math.ceil(settings.completions_per_step / settings.group_size / len(pairs))  # TRL draws no step in part
-    rows = [
-        {
-            "prompt": rewrite_messages(describe(rewriter.descriptions, user), request),
-            "request": request,
-            "user_id": user,
-        }
-        for request, user in pairs
-    ]
     folder.mkdir(parents=True, exist_ok=True)
     arguments = GRPOConfig(**_arguments(rewriter, settings, folder))
     trainer = GRPOTrainer(
         rewriter.model,
         worth,
         args=arguments,
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_list(_rows(rewriter, requests, user_ids, settings)),
         processing_class=rewriter.tokenizer,
         callbacks=[_Log(folder / "metrics.jsonl", settings.num_steps)],
         peft_config=LoraConfig(
@@ -137,6 +127,22 @@ def train_rewriter(
         max_new_tokens=rewriter.max_new_tokens,
         batch_size=rewriter.batch_size,
     )
+
+
+def _rows(
+    rewriter: PromptRewriter, requests: Sequence[str], user_ids: Sequence[str], settings: GrpoSettings
+) -> list[dict[str, Any]]:
+    """Everybody's every request, as often as it takes to fill a step: TRL draws none in part."""
+    pairs = list(itertools.product(requests, user_ids))
+    pairs *= math.ceil(settings.completions_per_step / settings.group_size / len(pairs))
+    return [
+        {
+            "prompt": rewrite_messages(describe(rewriter.descriptions, user), request),
+            "request": request,
+            "user_id": user,
+        }
+        for request, user in pairs
+    ]
 
 
 def _arguments(rewriter: PromptRewriter, settings: GrpoSettings, folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -63,12 +64,20 @@ class FlowPolicy(PipelinePolicy):
         config = self._scheduler.config
         low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
         least, most = config.get("base_shift", 0.5), config.get("max_shift", longest)
-        return float(least + (most - least) / (high - low) * (self._patches() - low))
+        return float(least + (most - least) / (high - low) * (math.prod(self._grid()) - low))
 
-    def _patches(self) -> int:
-        """How many patches the transformer sees of a picture."""
-        side = 2 * self._compression()
-        return (self.height // side) * (self.width // side)
+    def _grid(self) -> tuple[int, int]:
+        """Rows and columns of patches that the transformer sees of a picture."""
+        return self.height // self._multiple(), self.width // self._multiple()
+
+    def _told_scale(self, latents: Tensor, guidance_scale: float) -> Tensor | None:
+        """The guidance scale as a model with distilled guidance takes it, ``(b,)``; None for one without."""
+        return torch.full([len(latents)], guidance_scale, device=latents.device) if self.embeds_guidance else None
+
+    def _unscaled(self, latents: Tensor) -> Tensor:
+        """Latents as the VAE knows them, ``(b, c, h, w)``."""
+        config = self.pipeline.vae.config
+        return latents / config.scaling_factor + config.shift_factor
 
     def _multiple(self) -> int:
         """Two latents are packed into one patch."""

@@ -41,16 +41,12 @@ class FluxPolicy(FlowPolicy):
         self._scheduler.set_timesteps(sigmas=sigmas, mu=self._shift())
 
     def _denoise(self, latents: Tensor, timesteps: Tensor, told: Mapping[str, Tensor], guidance_scale: float) -> Tensor:
-        side = 2 * self._compression()
-        places = self.pipeline._prepare_latent_image_ids(
-            len(latents), self.height // side, self.width // side, latents.device, latents.dtype
-        )
-        embeds = told["prompt_embeds"]
-        scale = torch.full([len(latents)], guidance_scale, device=latents.device) if self.embeds_guidance else None
+        count, embeds = len(latents), told["prompt_embeds"]
+        places = self.pipeline._prepare_latent_image_ids(count, *self._grid(), latents.device, latents.dtype)
         output: Tensor = self.denoiser(
             hidden_states=latents,
             timestep=timesteps.to(latents.dtype) / 1000,
-            guidance=scale,
+            guidance=self._told_scale(latents, guidance_scale),
             pooled_projections=told["pooled"],
             encoder_hidden_states=embeds,
             txt_ids=torch.zeros(embeds.shape[1], 3, device=latents.device, dtype=latents.dtype),
@@ -60,7 +56,6 @@ class FluxPolicy(FlowPolicy):
         return output
 
     def _decode(self, latents: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        whole = self.pipeline._unpack_latents(latents, self.height, self.width, self.pipeline.vae_scale_factor)
-        pictures: Tensor = vae.decode(whole / vae.config.scaling_factor + vae.config.shift_factor, return_dict=False)[0]
+        whole = self.pipeline._unpack_latents(latents, self.height, self.width, self._compression())
+        pictures: Tensor = self.pipeline.vae.decode(self._unscaled(whole), return_dict=False)[0]
         return pictures

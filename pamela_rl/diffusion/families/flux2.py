@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,15 +45,14 @@ class Flux2Policy(FlowPolicy):
         return {"prompt_embeds": embeds}
 
     def _set_timesteps(self, num_inference_steps: int, sigmas: Any) -> None:
-        shift = compute_empirical_mu(self._patches(), num_inference_steps)
+        shift = compute_empirical_mu(math.prod(self._grid()), num_inference_steps)
         self._scheduler.set_timesteps(sigmas=sigmas, mu=shift)
 
     def _denoise(self, latents: Tensor, timesteps: Tensor, told: Mapping[str, Tensor], guidance_scale: float) -> Tensor:
-        scale = torch.full([len(latents)], guidance_scale, device=latents.device) if self.embeds_guidance else None
         output: Tensor = self.denoiser(
             hidden_states=latents,
             timestep=timesteps.to(latents.dtype) / 1000,
-            guidance=scale,
+            guidance=self._told_scale(latents, guidance_scale),
             encoder_hidden_states=told["prompt_embeds"],
             txt_ids=self.pipeline._prepare_text_ids(told["prompt_embeds"]).to(latents.device),
             img_ids=self._places(len(latents)).to(latents.device),
@@ -62,21 +62,14 @@ class Flux2Policy(FlowPolicy):
 
     def _decode(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        patches = self._grid(latents)
+        # packed patches lie row by row
+        patches = latents.transpose(1, 2).unflatten(2, self._grid())
         mean = vae.bn.running_mean.view(1, -1, 1, 1).to(patches)
         std = (vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps).sqrt().to(patches)
         pictures: Tensor = vae.decode(self.pipeline._unpatchify_latents(patches * std + mean), return_dict=False)[0]
         return pictures
 
-    def _rows_and_columns(self) -> tuple[int, int]:
-        side = 2 * self._compression()
-        return self.height // side, self.width // side
-
     def _places(self, count: int) -> Tensor:
         """Position ids of every patch, ``(b, n, 4)``."""
-        ids: Tensor = self.pipeline._prepare_latent_ids(torch.empty(count, 1, *self._rows_and_columns()))
+        ids: Tensor = self.pipeline._prepare_latent_ids(torch.empty(count, 1, *self._grid()))
         return ids
-
-    def _grid(self, latents: Tensor) -> Tensor:
-        """Put packed patches, which lie row by row, back into a picture's rows and columns, ``(b, c, h, w)``."""
-        return latents.transpose(1, 2).unflatten(2, self._rows_and_columns())

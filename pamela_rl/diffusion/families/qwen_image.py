@@ -40,16 +40,14 @@ class QwenImagePolicy(FlowPolicy):
         self._scheduler.set_timesteps(sigmas=sigmas, mu=self._shift())
 
     def _denoise(self, latents: Tensor, timesteps: Tensor, told: Mapping[str, Tensor], guidance_scale: float) -> Tensor:
-        side = 2 * self._compression()
-        scale = torch.full([len(latents)], guidance_scale, device=latents.device) if self.embeds_guidance else None
         mask = told["mask"].bool()
         output: Tensor = self.denoiser(
             hidden_states=latents,
             timestep=timesteps.to(latents.dtype) / 1000,
-            guidance=scale,
+            guidance=self._told_scale(latents, guidance_scale),
             encoder_hidden_states=told["prompt_embeds"],
             encoder_hidden_states_mask=None if bool(mask.all()) else mask,
-            img_shapes=[[(1, self.height // side, self.width // side)]] * len(latents),
+            img_shapes=[[(1, *self._grid())]] * len(latents),
             return_dict=False,
         )[0]
         return output
@@ -61,7 +59,7 @@ class QwenImagePolicy(FlowPolicy):
 
     def _decode(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        whole = self.pipeline._unpack_latents(latents, self.height, self.width, self.pipeline.vae_scale_factor)
+        whole = self.pipeline._unpack_latents(latents, self.height, self.width, self._compression())
         mean, std = (
             torch.tensor(v).view(1, -1, 1, 1, 1).to(whole) for v in (vae.config.latents_mean, vae.config.latents_std)
         )

@@ -33,10 +33,6 @@ class StableDiffusion3Policy(FlowPolicy):
         shift = {"mu": self._shift(longest=1.16)} if self._scheduler.config.get("use_dynamic_shifting") else {}
         self._scheduler.set_timesteps(num_inference_steps, **shift)
 
-    def _patches(self) -> int:
-        side = self._multiple()
-        return (self.height // side) * (self.width // side)
-
     def _multiple(self) -> int:
         return self._compression() * int(self.denoiser.config.patch_size)
 
@@ -51,7 +47,5 @@ class StableDiffusion3Policy(FlowPolicy):
         return output
 
     def _decode(self, latents: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        raw = latents / vae.config.scaling_factor + vae.config.shift_factor
-        pictures: Tensor = vae.decode(raw, return_dict=False)[0]
+        pictures: Tensor = self.pipeline.vae.decode(self._unscaled(latents), return_dict=False)[0]
         return pictures

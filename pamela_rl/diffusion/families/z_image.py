@@ -41,7 +41,5 @@ class ZImagePolicy(FlowPolicy):
         return asked + (guidance_scale - 1) * (asked - without)
 
     def _decode(self, latents: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        raw = latents / vae.config.scaling_factor + vae.config.shift_factor
-        pictures: Tensor = vae.decode(raw, return_dict=False)[0]
+        pictures: Tensor = self.pipeline.vae.decode(self._unscaled(latents), return_dict=False)[0]
         return pictures
