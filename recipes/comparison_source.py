@@ -132,19 +132,15 @@ def open_source(
         watch: Further rewards by name, only watched.
         remote: Draws instead of ``base_model``.
         reward_folder: Where the reward is; None is ``rewards/personal`` in the run.
-        dtype: Of the base model's weights.
         judge_folder: Where the judge is; None is ``rewards/judge`` in the run, where that is.
+        dtype: Of the base model's weights.
 
     Raises:
         ConfigError: A part is missing or does not fit.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     in_world = base_model == WORLD and remote is None
-    if prompts is None and not in_world:
-        name = base_model if remote is None else remote.service.name
-        raise ConfigError(f"pictures are drawn by {name}, for which no prompts are known; give --prompts FILE.")
-    seen, held_out = train_and_held_out_prompts()
-    chosen = held_out if prompts is None else list(PromptSource.from_file(prompts, "anybody").prompts)
+    seen, chosen = _prompts(prompts, None if in_world else base_model if remote is None else remote.service.name)
     adapters = list_adapters(run) if remote is None else {}
     people = list(users) or _in_order(run, adapters)
     pipeline = None
@@ -165,9 +161,18 @@ def open_source(
         reward,
         scorers,
         chosen[:num_prompts],
-        seen if in_world else chosen,
+        seen,
         book,
     )
+
+
+def _prompts(file: Path | None, drawn_by: str | None) -> tuple[list[str], list[str]]:
+    """Prompts to describe tastes with, and those to compare on; outside the world, where ``drawn_by`` is, the same."""
+    if file is None and drawn_by is not None:
+        raise ConfigError(f"pictures are drawn by {drawn_by}, for which no prompts are known; give --prompts FILE.")
+    seen, held_out = train_and_held_out_prompts()
+    chosen = held_out if file is None else list(PromptSource.from_file(file, "anybody").prompts)
+    return (seen if drawn_by is None else chosen), chosen
 
 
 def _in_order(run: Path, adapters: dict[str, Path]) -> list[str]:

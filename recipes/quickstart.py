@@ -15,6 +15,7 @@ from textwrap import indent
 
 from accelerate import Accelerator
 from command_line import new_accelerator, run
+from run_source import WORLD, open_scorers
 from tqdm.auto import tqdm
 
 from pamela_rl.config import TrainConfig
@@ -30,7 +31,6 @@ from pamela_rl.personalize import Provenance, personalize, versions
 from pamela_rl.plan import plan_run
 from pamela_rl.rewards.agreement.per_person import LEGEND, format_table
 from pamela_rl.rewards.encoders.features import FeatureEncoder
-from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import ensure_writable, folder_name, write_text
@@ -38,9 +38,9 @@ from pamela_rl.tracking import read_metrics
 from pamela_rl.types import Scorer
 from pamela_rl.world import ENCODER, load_judge, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
-from pamela_rl.world.judge import ContentJudge, Faithfulness
+from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.learned import distinct_users, fit_judge, fit_reward, measure, rerate_correlation
-from pamela_rl.world.raters import Raters, TrueRating, make_raters
+from pamela_rl.world.raters import Raters, make_raters
 from pamela_rl.world.ratings import make_ratings
 
 
@@ -110,22 +110,17 @@ def fit_rewards(config: QuickstartConfig, raters: Raters, content: ContentJudge,
 
 def prepare(config: QuickstartConfig, accelerator: Accelerator) -> World:
     """Fit the rewards once, in the main process; every process, and a resumed run, loads what was saved."""
-    content, raters, encoder = load_judge(), make_raters(), FeatureEncoder.load(ENCODER)
-    folder = config.output_dir / "rewards"
+    raters, folder = make_raters(), config.output_dir / "rewards"
     if accelerator.is_main_process:
         ensure_writable(config.output_dir)
         if len(_chosen_users(folder)) < config.num_users:
-            fit_rewards(config, raters, content, encoder)
+            fit_rewards(config, raters, load_judge(), FeatureEncoder.load(ENCODER))
         else:
             print(f"1. and 2. The rewards fitted earlier are in {folder}.")
     accelerator.wait_for_everyone()
-    reward, other = (PersonalReward.load(folder / kind, encoder) for kind in ("personal", "judge"))
-    scorers: dict[str, Scorer] = {
-        "reward": reward,
-        "judge": Judge.apart_from(reward, other),
-        "true_rating": TrueRating(raters, content),
-        "faithfulness": Faithfulness(content),
-    }
+    reward, scorers = open_scorers(
+        folder / "personal", folder / "judge", WORLD, str(accelerator.device), content=WORLD, watch=[], in_world=True
+    )
     return World(raters, _chosen_users(folder)[: config.num_users], reward, scorers)
 
 
