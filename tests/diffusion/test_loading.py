@@ -66,7 +66,7 @@ def learned(policy: PipelinePolicy) -> tuple[Trajectory, torch.Tensor, dict[str,
 def test_means_to_save_memory_change_no_picture_and_no_gradient(make: Maker, setting: str) -> None:
     plain, thrifty = learned(make()), learned(make(**{setting: True}))
     torch.testing.assert_close(thrifty[0].images, plain[0].images, atol=1e-6, rtol=0)
-    torch.testing.assert_close(thrifty[1], plain[1], atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(thrifty[1], plain[1], atol=1e-8, rtol=1e-4)
     assert thrifty[2]["train/ratio_max_error"] == 0.0
 
 
@@ -143,9 +143,9 @@ def test_compiled_blocks_keep_sampling_and_training_on_one_path(tmp_path: Path) 
     torch._dynamo.reset()
     compile_blocks(policy, backend="aot_eager")
     compiled = learned(policy)
-    torch.testing.assert_close(compiled[0].images, plain[0].images, atol=1e-4, rtol=0)
+    torch.testing.assert_close(compiled[0].images, plain[0].images, atol=1e-5, rtol=0)
     assert compiled[2]["train/ratio_max_error"] == 0.0
-    torch.testing.assert_close(compiled[1], plain[1], atol=1e-5, rtol=1e-2)
+    torch.testing.assert_close(compiled[1], plain[1], atol=1e-6, rtol=1e-3)
 
 
 def test_what_cannot_be_compiled_is_refused(make: Maker) -> None:
