@@ -17,7 +17,7 @@ from torch import Tensor
 from pamela_rl.errors import CheckpointError
 from pamela_rl.storage import publish, recover, write_text, writing
 
-FORMAT = 1
+FORMAT = 2
 _PLAIN = "#number"  # ends the key of what is no tensor in the optimizer
 
 
@@ -29,13 +29,17 @@ class Checkpoint:
         iteration: Iterations that are done.
         adapter: The adapter's weights, by PEFT's names.
         optimizer: The optimizer's tensors, keyed ``<parameter number>.<name>``.
+        copies: Further sets of the adapter's weights, keyed ``<copy>.<parameter number>``.
         counters: Totals that go on counting.
+        numbers: What the algorithm remembers.
     """
 
     iteration: int
     adapter: dict[str, Tensor]
     optimizer: dict[str, Tensor]
+    copies: dict[str, Tensor]
     counters: dict[str, int]
+    numbers: dict[str, float]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -70,7 +74,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     with writing(what, folder), publish(folder) as partial:
         save_file(checkpoint.adapter, str(partial / "adapter.safetensors"))
         save_file(checkpoint.optimizer, str(partial / "optimizer.safetensors"))
-        state = {"format": FORMAT, "iteration": checkpoint.iteration, "counters": checkpoint.counters}
+        save_file(checkpoint.copies, str(partial / "copies.safetensors"))
+        state: dict[str, Any] = {"format": FORMAT, "iteration": checkpoint.iteration}
+        state |= {"counters": checkpoint.counters, "numbers": checkpoint.numbers}
         write_text(partial / "state.json", json.dumps(state) + "\n")
 
 
@@ -90,13 +96,15 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             iteration=state["iteration"],
             adapter=load_file(str(folder / "adapter.safetensors")),
             optimizer=load_file(str(folder / "optimizer.safetensors")),
+            copies=load_file(str(folder / "copies.safetensors")),
             counters=state["counters"],
+            numbers=state["numbers"],
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"the checkpoint {folder} cannot be read ({error}); remove it to start over.") from error
 
 
-def claim(folder: Path, settings: Any, extra: Mapping[str, str]) -> None:
+def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
     """Note in ``folder`` which settings its run has, or check that they are the ones it had; mend saves that were killed.
 
     ``num_iterations``, ``checkpoint_every`` and ``looks.patience`` may change: a run can be made longer.

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from pamela_rl.errors import ConfigError
 
 FlowNoise = Literal["flow_sde", "cps", "dance"]
+CreditScale = Literal["group", "batch"]
 FLOW_NOISES: tuple[str, ...] = get_args(FlowNoise)
 
 
@@ -41,7 +42,8 @@ class SamplingConfig:
         window_size: Stochastic steps; the others are deterministic. None is all from the first on.
         guidance_scale: Classifier-free guidance, or the scale a distilled model is told; 1 draws without it.
         negative_prompt: What guidance steers away from.
-        train_steps: Denoising steps of each picture that are trained; chosen afresh for every picture.
+        train_steps: Denoising steps of each picture that are trained; chosen afresh for every picture. Algorithms that
+            learn from finished pictures take as many noise levels.
     """
 
     num_inference_steps: int = 10
@@ -87,41 +89,47 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
-class DDPOConfig:
-    """How a trajectory becomes an update (DDPO, arXiv:2305.13301).
+class CreditSettings:
+    """How rewards become advantages.
 
     Attributes:
-        learning_rate: Of AdamW.
-        clip_range: How far the ratio may leave 1; small, since log-probabilities are means over latent dimensions.
-        advantage_clip: Advantages are cut at plus and minus this.
-        kl_weight: Weight of the KL divergence to the reference (adapter off).
-        max_grad_norm: Gradients are scaled down to this norm.
-        weight_decay: Of AdamW.
-        num_inner_epochs: Passes over each iteration's pictures.
-        num_updates: Optimizer steps a pass.
-        zero_advantages: Control experiment: train on everything but the reward's signal.
-        optimizer: "adamw", or "adamw_8bit" with bitsandbytes, which keeps moments in a quarter of the memory.
+        scale: What spread a reward's distance from its group's mean is divided by: the "group"'s own, or the whole
+            "batch"'s, which leaves groups that hardly differ with little to say.
+        clip: Advantages are cut at plus and minus this.
+        separate_parts: Turn each part of a weighted reward into advantages by itself and add those up by their weights,
+            so that no part drowns the others.
+        zero: Control experiment: train on everything but the reward's signal.
     """
 
-    learning_rate: float = 4e-3
-    clip_range: float = 1e-3
-    advantage_clip: float = 5.0
-    kl_weight: float = 0.1
-    max_grad_norm: float = 1.0
-    weight_decay: float = 1e-4
-    num_inner_epochs: int = 1
-    num_updates: int = 2
-    zero_advantages: bool = False
-    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    scale: CreditScale = "group"
+    clip: float = 5.0
+    separate_parts: bool = False
+    zero: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.learning_rate > 0, f"ddpo.learning_rate is {self.learning_rate}; use a positive rate, e.g. 3e-4.")
-        _require(0 < self.clip_range < 1, f"ddpo.clip_range is {self.clip_range}; use 0 < clip_range < 1, e.g. 1e-4.")
-        _require(self.advantage_clip > 0, f"ddpo.advantage_clip is {self.advantage_clip}; use a positive one, e.g. 5.")
-        _require(self.max_grad_norm > 0, f"ddpo.max_grad_norm is {self.max_grad_norm}; use a positive norm, e.g. 1.")
-        _at_least("ddpo.kl_weight", self.kl_weight, 0, "0 switches it off")
-        _at_least("ddpo.num_inner_epochs", self.num_inner_epochs, 1, "1 is the usual choice")
-        _at_least("ddpo.num_updates", self.num_updates, 1, "1 is one optimizer step a pass")
+        scales = get_args(CreditScale)
+        _require(self.scale in scales, f"credit.scale is {self.scale!r}; use one of {', '.join(scales)}.")
+        _require(self.clip > 0, f"credit.clip is {self.clip}; use a positive one, e.g. 5.")
+
+
+@dataclass(frozen=True)
+class EMASettings:
+    """An average of the adapter over iterations, which is then what looks show and what is published.
+
+    Attributes:
+        decay: Share of the average that stays at each step; 0 takes no average. It starts low and grows as
+            ``(1 + n) / (10 + n)`` up to this after ``n`` steps.
+        every: Iterations between two steps.
+    """
+
+    decay: float = 0.0
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.decay < 1, f"ema.decay is {self.decay}; use 0, which takes no average, to below 1, e.g. 0.9."
+        )
+        _at_least("ema.every", self.every, 1, "1 averages over every iteration")
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,8 @@ class TrainConfig:
     batch_size: int = 48
     checkpoint_every: int = 5
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    ddpo: DDPOConfig = field(default_factory=DDPOConfig)
+    credit: CreditSettings = field(default_factory=CreditSettings)
+    ema: EMASettings = field(default_factory=EMASettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
     reward: RewardSettings = field(default_factory=RewardSettings)
     looks: LookSettings = field(default_factory=LookSettings)
@@ -217,19 +226,6 @@ class TrainConfig:
         _check_division("images_per_iteration", self.images_per_iteration, "group_size", self.group_size)
         _at_least("checkpoint_every", self.checkpoint_every, 1, "1 saves after every iteration")
         _at_least("batch_size", self.batch_size, 1, "as many pictures as memory holds")
-        _require(
-            self.sampling.eta > 0,
-            f"sampling.eta is {self.sampling.eta}; DDPO needs noise, since a step without it has no density: use 1.0.",
-        )
-        pairs = self.images_per_iteration * self.sampling.train_steps
-        updates = self.ddpo.num_updates
-        if pairs % updates:
-            fewer = next(n for n in range(updates, 0, -1) if pairs % n == 0)
-            more = next(n for n in range(updates, pairs + 1) if pairs % n == 0)
-            raise ConfigError(
-                f"ddpo.num_updates is {updates} but an iteration has {self.images_per_iteration} images x "
-                f"{self.sampling.train_steps} trained steps = {pairs} pairs, which do not divide; use {fewer} or {more}."
-            )
 
     def saves_after(self, iterations: int) -> bool:
         """Tell whether a checkpoint is due after so many iterations."""

@@ -34,7 +34,7 @@ def check_health(metrics: Mapping[str, float], max_bad_share: float, tolerance: 
     """
     shares = {
         "rewards are not finite; look at the reward model": metrics["rollout/bad_reward_share"],
-        "updates had gradients that are not finite; lower ddpo.learning_rate": (
+        "updates had gradients that are not finite; lower the algorithm's learning_rate": (
             metrics["train/skipped_updates"] / metrics["train/updates"]
         ),
     }
@@ -44,7 +44,7 @@ def check_health(metrics: Mapping[str, float], max_bad_share: float, tolerance: 
                 f"{share:.0%} of this iteration's {sentence} (allowed: {max_bad_share:.0%}, reward.max_bad_share). "
                 "The state before is in the checkpoint; the same command goes on from there."
             )
-    error = metrics["train/ratio_max_error"]
+    error = metrics.get("train/ratio_max_error", 0.0)  # not every algorithm has a ratio
     if error > tolerance:
         raise TrainingError(
             f"the ratio before the first update is off by {error:.2g} (allowed: {tolerance:.2g}): sampling and training "

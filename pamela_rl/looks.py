@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, load_adapter_state
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.diffusion.rollout import rollout
+from pamela_rl.diffusion.reference import kl_to_reference
+from pamela_rl.diffusion.rollout import choose_steps, rollout, schedule_of
+from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.distances import diversity
 from pamela_rl.errors import ConfigError
 from pamela_rl.tracking import RunLog
@@ -23,6 +26,7 @@ from pamela_rl.types import PromptBatch, Scorer
 
 JUDGE = "judge"
 PICTURES_A_PROMPT = 2
+STEPS_MEASURED = 2  # of each picture, for its distance to the base model
 _NOISE = 1 << 40  # in place of an iteration in the noise's key: the same at every look, unlike any iteration's
 
 
@@ -64,19 +68,23 @@ class Looks:
             )
         self._policy, self._name, self._scorers, self._accelerator = policy, name, scorers, accelerator
         self._config, self._best = config, folder / "best"
+        # the KL of a step needs noise on it, the same for every algorithm, also where pictures are drawn without
+        noise = config.sampling.eta or 1.0
+        self._yardstick = replace(config.sampling, eta=noise, window_start=0, window_size=None)
         self._batch = _fixed_pictures(prompts, config.looks.num_images)
         self._log = RunLog(folder / "looks.jsonl", done + 1, accelerator.is_main_process)
 
-    def take(self, iteration: int, kl: float) -> None:
-        """Look, if it is time, after so many iterations; ``kl`` is the distance to the base by then."""
+    def take(self, iteration: int) -> None:
+        """Look, if it is time, after so many iterations."""
         every = self._config.looks.every
         if every == 0 or iteration % every or any(row["iteration"] == iteration for row in self._log.rows):
             return
-        row = self._scores() | {"eval/kl_to_reference": kl}
+        row = self._scores()
         better = JUDGE in self._scorers and row[f"eval/{JUDGE}_mean"] > self._best_score()
         self._log.log(iteration, row)
         if better and self._accelerator.is_main_process:
-            save_checkpoint(self._best, Checkpoint(iteration, adapter_state(self._policy, self._name), {}, {}))
+            weights = adapter_state(self._policy, self._name)
+            save_checkpoint(self._best, Checkpoint(iteration, weights, {}, {}, {}, {}))
 
     def exhausted(self) -> bool:
         """Tell whether the judge has liked nothing better for as many looks as the run has patience."""
@@ -91,6 +99,9 @@ class Looks:
         if best is not None:
             load_adapter_state(self._policy, self._name, best.adapter)
 
+    def _choose(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
+        return choose_steps(schedule_of(self._policy, self._yardstick), STEPS_MEASURED, generators)
+
     def _best_score(self) -> float:
         return max(map(_judged, self._log.rows), default=float("-inf"))
 
@@ -99,9 +110,11 @@ class Looks:
         config, size = self._config, len(self._batch) // self._accelerator.num_processes
         mine = slice(self._accelerator.process_index * size, (self._accelerator.process_index + 1) * size)
         batch = self._batch[mine]
+        cut = min(config.batch_size, size)
         with self._accelerator.autocast():
-            drawn = rollout(self._policy, batch, config.sampling, config.seed, _NOISE, min(config.batch_size, size))
-        scores = {}
+            drawn = rollout(self._policy, batch, config.sampling, config.seed, _NOISE, cut, self._choose)
+            kl = kl_to_reference(self._policy, drawn, self._yardstick, cut)
+        scores = {"eval/kl_to_reference": float(self._accelerator.gather(kl).mean())}
         for name, scorer in self._scorers.items():
             values = self._accelerator.gather(_score(scorer, drawn.images, batch, config.reward.std_weight).float())
             scores[f"eval/{name}_mean"] = float(values.nanmean())

@@ -10,6 +10,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter, save_adapter
@@ -58,6 +59,7 @@ def personalize(
     reward: Reward,
     prompts: PromptSource,
     config: TrainConfig,
+    algorithm: Algorithm,
     run: Path,
     accelerator: Accelerator,
     provenance: Provenance,
@@ -71,6 +73,7 @@ def personalize(
         reward: What is maximised.
         prompts: Of one person.
         config: Of the training.
+        algorithm: How it learns, e.g. ``DDPO()``.
         run: The run's folder; ``users/<user>/`` holds metrics and checkpoint.
         accelerator: Devices, processes, mixed precision.
         provenance: Written into the adapter.
@@ -85,7 +88,7 @@ def personalize(
     """
     user = prompts.user_id
     folder = run / "users" / folder_name(user)
-    name = train(policy, reward, prompts, config, folder, accelerator, monitors, provenance.to_json())
+    name = train(policy, reward, prompts, config, algorithm, folder, accelerator, monitors, provenance.to_json())
     if accelerator.is_main_process or policy.sharded:
         shown = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
         draw = PipelineGenerator(
@@ -95,7 +98,7 @@ def personalize(
         with policy.assembled():
             drawn = draw(shown, range(NUM_SAMPLES))
     if accelerator.is_main_process:
-        recipe = f"DDPO, {config.num_iterations} iterations x {config.images_per_iteration} images"
+        recipe = f"{algorithm.name}, {config.num_iterations} iterations x {config.images_per_iteration} images"
         spent = str(num_images_spent(read_metrics(folder / "metrics.jsonl"), config))
         info = {**provenance.to_json(), "recipe": recipe, "seed": str(config.seed), "images_spent": spent, **versions()}
         save_adapter(policy, name, user, run, info, {"samples.png": to_png(contact_sheet(drawn, NUM_SAMPLES // 2))})

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.memory import activation_bytes
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.rollout import schedule_of
 
 _MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of optimizer state a weight
 
@@ -45,16 +47,18 @@ class Plan:
 
     Attributes:
         config: Its settings.
+        algorithm: How it learns.
         num_processes: Sharing every iteration.
         sampling_calls: Of the denoiser, an iteration and process.
         training_calls: The same, with a backward pass.
-        reference_calls: The same, for the KL divergence to the base model.
+        reference_calls: Without gradients, of the base model or an old adapter, to compare with.
         rows_a_call: Pictures in a call, both branches of guidance counted.
         memory: On one process's device.
         checkpoint_bytes: On disk.
     """
 
     config: TrainConfig
+    algorithm: Algorithm
     num_processes: int
     sampling_calls: int
     training_calls: int
@@ -67,8 +71,9 @@ class Plan:
         """Say it in a few lines."""
         c, memory = self.config, self.memory
         mine = c.images_per_iteration // self.num_processes
-        pairs = c.images_per_iteration * c.sampling.train_steps // c.ddpo.num_updates
-        updates = c.ddpo.num_updates * c.ddpo.num_inner_epochs
+        algorithm = self.algorithm
+        pairs = c.images_per_iteration * algorithm.num_slots(c) // algorithm.num_updates
+        updates = algorithm.num_updates * algorithm.num_inner_epochs
         shared = f", {mine} on each of {self.num_processes} processes" if self.num_processes > 1 else ""
         unknown = "" if memory.activations is not None else " without activations, which could not be estimated"
         parts = [("base model", memory.base), ("adapter", memory.adapter), ("trajectory", memory.trajectory)]
@@ -79,7 +84,7 @@ class Plan:
             f"{c.group_size}{shared}: {c.num_iterations * c.images_per_iteration:,} pictures",
             f"an iteration: {updates} update{'s' * (updates > 1)} of {pairs} (picture, step) pairs; denoiser calls of "
             f"{self.rows_a_call} rows: {self.sampling_calls} to sample, {self.training_calls} to train, "
-            f"{self.reference_calls} for the reference",
+            f"{self.reference_calls} to compare",
             f"memory: about {_size(memory.total)}{unknown} ({split})",
             f"checkpoints: every {c.checkpoint_every} iterations, {_size(self.checkpoint_bytes)}, the last one is kept",
         ]
@@ -90,33 +95,38 @@ class Plan:
         return "\n".join(rows)
 
 
-def plan_run(policy: Policy, config: TrainConfig, num_processes: int) -> Plan:
+def plan_run(policy: Policy, config: TrainConfig, algorithm: Algorithm, num_processes: int) -> Plan:
     """Work out how a run will spend itself; nothing is drawn."""
     mine = config.images_per_iteration // num_processes
     cuts, sampling = ceil(mine / config.batch_size), config.sampling
-    layers = ceil(sampling.train_steps / config.ddpo.num_updates)
-    training = cuts * layers * config.ddpo.num_updates * config.ddpo.num_inner_epochs
-    updates = config.ddpo.num_updates * config.ddpo.num_inner_epochs
+    slots, updates = algorithm.num_slots(config), algorithm.num_updates * algorithm.num_inner_epochs
+    passes = cuts * ceil(slots / algorithm.num_updates) * updates
+    learned, frozen = algorithm.calls_per_pair()
     guided = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale) is not None
     loaded = [part for part in policy.pipeline.components.values() if isinstance(part, nn.Module)]
     parts = [policy.denoiser] if policy.offload else loaded
     latents = policy.initial_latents([torch.Generator()])[0].numel()
     weights = adapter_size(policy, config.lora.rank)
+    schedule = schedule_of(policy, sampling)
+    kept = algorithm.kept_steps(schedule, sampling.train_steps, [torch.Generator()]).shape[1]
+    copies = int(algorithm.acts_with_old) + int(config.ema.decay > 0)
+    one_call = activation_bytes(policy, replace(config, batch_size=min(config.batch_size, mine)))
     memory = Memory(
         base=sum(_bytes(part) for part in parts),
-        adapter=weights * (4 + 4 + 8 + _MOMENTS[config.ddpo.optimizer]),
-        trajectory=mine * sampling.train_steps * latents * 2 * 4,
-        activations=activation_bytes(policy, replace(config, batch_size=min(config.batch_size, mine))),
+        adapter=weights * (4 + 4 + 8 + 4 * copies + _MOMENTS[algorithm.optimizer]),
+        trajectory=mine * kept * latents * (2 + algorithm.keeps_means) * 4,
+        activations=None if one_call is None else one_call * learned,
     )
     return Plan(
         config=config,
+        algorithm=algorithm,
         num_processes=num_processes,
         sampling_calls=cuts * sampling.num_inference_steps,
-        training_calls=training,
-        reference_calls=training if config.ddpo.kl_weight > 0 or policy.sharded else updates,
+        training_calls=passes * learned,
+        reference_calls=passes * frozen if frozen or policy.sharded else updates * learned,
         rows_a_call=min(config.batch_size, mine) * (2 if guided else 1),
         memory=memory,
-        checkpoint_bytes=weights * (4 + _MOMENTS[config.ddpo.optimizer]),
+        checkpoint_bytes=weights * (4 + 4 * copies + _MOMENTS[algorithm.optimizer]),
     )
 
 

@@ -8,13 +8,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from pamela_rl.algorithms.advantages import group_advantages
+from pamela_rl.algorithms.advantages import group_advantages, separate_advantages
+from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import schedule_of
 from pamela_rl.errors import ConfigError
 from pamela_rl.health import PRECISIONS
-from pamela_rl.types import PromptBatch
+from pamela_rl.types import PromptBatch, RewardOutput
 
 
 def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
@@ -37,26 +38,34 @@ def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
             )
 
 
-def ratio_tolerance(accelerator: Accelerator, policy: Policy, config: TrainConfig) -> float:
+def ratio_tolerance(accelerator: Accelerator, policy: Policy, algorithm: Algorithm) -> float:
     """How far the ratio may be from 1 before the first update: not at all where every kernel rounds by its shape alone."""
     full = accelerator.mixed_precision == "no" and policy.dtype == torch.float32
     if full:
-        return 0.0 if policy.device.type == "cpu" else config.ddpo.clip_range / 10
-    return config.ddpo.clip_range
+        return 0.0 if policy.device.type == "cpu" else algorithm.ratio_tolerance / 10
+    return algorithm.ratio_tolerance
 
 
-def check_steps(policy: Policy, config: TrainConfig) -> None:
-    """Refuse to train more steps than have noise at the policy's own noise levels.
+def check_run(policy: Policy, config: TrainConfig, algorithm: Algorithm) -> None:
+    """Refuse what the algorithm cannot learn from, and more trained steps than have noise at the policy's own levels.
 
     Raises:
-        ConfigError: Names how many there are.
+        ConfigError: Names what does not fit and what would.
     """
-    possible, asked = len(schedule_of(policy, config.sampling).trainable_steps()), config.sampling.train_steps
-    if asked > possible:
-        raise ConfigError(
-            f"sampling.train_steps is {asked} but only {possible} of the {config.sampling.num_inference_steps} steps have "
-            f"noise (the last one may have none): use 1 to {possible}."
-        )
+    algorithm.check(config)
+    if not algorithm.needs_noise:
+        return
+    asked = config.sampling.train_steps
+    for iteration in range(config.num_iterations):
+        sampling = algorithm.sampling(config.sampling, iteration)
+        possible = len(schedule_of(policy, sampling).trainable_steps())
+        if asked > possible:
+            raise ConfigError(
+                f"sampling.train_steps is {asked} but only {possible} of the {sampling.num_inference_steps} steps have "
+                f"noise (the last one may have none): use 1 to {possible}."
+            )
+        if sampling is config.sampling:
+            return  # the same in every iteration
 
 
 def own_share(whole: PromptBatch, accelerator: Accelerator) -> PromptBatch:
@@ -65,18 +74,41 @@ def own_share(whole: PromptBatch, accelerator: Accelerator) -> PromptBatch:
     return whole[accelerator.process_index * size : (accelerator.process_index + 1) * size]
 
 
-def own_advantages(rewards: Tensor, whole: PromptBatch, batch: PromptBatch, zero: bool) -> Tensor:
-    """The advantages of this process's pictures, from everybody's rewards; all zero in the control experiment.
+def own_advantages(
+    accelerator: Accelerator, output: RewardOutput, whole: PromptBatch, batch: PromptBatch, config: TrainConfig
+) -> tuple[Tensor, Tensor]:
+    """Work out everybody's rewards, and the advantages of this process's pictures.
 
     Args:
-        rewards: Of all processes' pictures, ``(b,)``.
+        accelerator: Of the run.
+        output: What the reward said of this process's pictures.
         whole: All processes' pictures.
         batch: This process's.
-        zero: Whether to forget the rewards.
+        config: Of the run.
+
+    Returns:
+        Rewards of all pictures, ``(b,)``, and own advantages, ``(own b,)``.
+
+    Raises:
+        ConfigError: Parts shall be compared each by itself, but there are none, or doubt would be subtracted from the sum.
     """
-    advantages = group_advantages(rewards, whole.group_ids.to(rewards.device))
-    mine = advantages[batch.image_ids.to(advantages.device)]
-    return torch.zeros_like(mine) if zero else mine
+    credit = config.credit
+    rewards = accelerator.gather(output.cautious(config.reward.std_weight))
+    groups = whole.group_ids.to(rewards.device)
+    if credit.separate_parts:
+        if not output.parts or output.weights is None:
+            raise ConfigError("credit.separate_parts is set, but the reward has no parts; give a weighted reward.")
+        if config.reward.std_weight and output.std is not None:
+            raise ConfigError(
+                f"credit.separate_parts compares parts by themselves, but reward.std_weight is {config.reward.std_weight}, "
+                "which is subtracted from their sum; set reward.std_weight to 0."
+            )
+        parts = {name: accelerator.gather(scores.float()) for name, scores in output.parts.items()}
+        advantages = separate_advantages(parts, output.weights, groups, scale=credit.scale)
+    else:
+        advantages = group_advantages(rewards, groups, scale=credit.scale)
+    mine = advantages[batch.image_ids.to(advantages.device)].clamp(-credit.clip, credit.clip)
+    return rewards, torch.zeros_like(mine) if credit.zero else mine
 
 
 def means(accelerator: Accelerator, watched: Mapping[str, Tensor]) -> dict[str, float]:

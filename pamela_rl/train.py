@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from pamela_rl.algorithms.ddpo import ddpo_update
+from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.checkpoint import claim, save_checkpoint
 from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
@@ -19,10 +22,10 @@ from pamela_rl.errors import Interrupted, TrainingError
 from pamela_rl.health import check_health, summary
 from pamela_rl.interruption import StopRequests
 from pamela_rl.looks import Looks
-from pamela_rl.sharing import check_processes, check_steps, means, own_advantages, own_share, ratio_tolerance
+from pamela_rl.sharing import check_processes, check_run, means, own_advantages, own_share, ratio_tolerance
 from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.tracking import RunLog
-from pamela_rl.train_state import TrainState
+from pamela_rl.train_state import OLD, TrainState
 from pamela_rl.types import PromptBatch, Reward, RewardOutput, Scorer, Trajectory, Verdict, trainable
 
 
@@ -31,6 +34,7 @@ def train(
     reward: Reward,
     prompts: PromptSource,
     config: TrainConfig,
+    algorithm: Algorithm,
     folder: Path,
     accelerator: Accelerator,
     monitors: Mapping[str, Scorer] | None = None,
@@ -42,7 +46,8 @@ def train(
         policy: The pipeline; the adapter stays on it, active, when the call returns.
         reward: What is maximised.
         prompts: Of one person.
-        config: Everything else about the run.
+        config: Everything about the run but how it learns.
+        algorithm: How it learns.
         folder: The person's own folder: ``run.json``, ``metrics.jsonl``, ``looks.jsonl``, ``checkpoint/`` and ``best/``.
         accelerator: Devices, processes, mixed precision.
         monitors: What is only watched, by name, e.g. ``judge``.
@@ -52,44 +57,51 @@ def train(
         The adapter's name on the denoiser.
 
     Raises:
-        ConfigError: Precision or number of processes do not fit, the reward is a judge, or there is none to stop by.
+        ConfigError: Precision, number of processes or algorithm do not fit, the reward is a judge, or there is none to
+            stop by.
         CheckpointError: ``folder`` holds another run.
         StorageError: ``folder`` cannot be written to any more; the last checkpoint is whole.
         TrainingError: Too many rewards or gradients are not finite; the last good state is saved.
         Interrupted: SIGTERM or Ctrl-C; the last whole iteration is saved.
     """
     check_processes(accelerator, config)
-    check_steps(policy, config)
+    check_run(policy, config, algorithm)
     user, main, scorers = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
-        claim(ensure_writable(folder), config, {"user_id": user, "prompts": prompts.fingerprint, **(facts or {})})
+        known = {"user_id": user, "prompts": prompts.fingerprint, **settings_of(algorithm), **(facts or {})}
+        claim(ensure_writable(folder), config, known)
     accelerator.wait_for_everyone()
-    state = TrainState.resume(policy, folder_name(user), config, folder / "checkpoint")
+    state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / "checkpoint")
+    learner = Learner(accelerator, policy, state.optimizer, config, reward, state.numbers, state.copies.get(OLD))
     run = RunLog(folder / "metrics.jsonl", state.iteration, main)
     looks = Looks(
         policy, state.name, {"reward": reward, **scorers}, prompts, config, folder, state.iteration, accelerator
     )
-    saved, tolerance = state.checkpoint(), ratio_tolerance(accelerator, policy, config)
+    saved, tolerance = state.checkpoint(), ratio_tolerance(accelerator, policy, algorithm)
 
     with StopRequests() as stop:
         try:
-            looks.take(state.iteration, kl=0.0)
+            looks.take(state.iteration)
             for iteration in run.iterations(state.iteration, config.num_iterations, user):
                 if looks.exhausted():
                     break
                 whole = prompts.draw(iteration, config.prompts_per_iteration, config.group_size, config.seed)
                 batch = own_share(whole, accelerator)
-                with accelerator.autocast():
-                    drawn = rollout(policy, batch, config.sampling, config.seed, iteration, config.batch_size)  # act
-                output = trainable(_score(reward, drawn, batch))
-                rewards = accelerator.gather(output.cautious(config.reward.std_weight))  # judge
-                advantages = own_advantages(rewards, whole, batch, config.ddpo.zero_advantages)  # credit
-                stats = ddpo_update(accelerator, policy, state.optimizer, drawn, advantages, config, iteration)  # learn
+                sampling = algorithm.sampling(config.sampling, iteration)
+                with accelerator.autocast(), state.acting():
+                    drawn = rollout(
+                        policy, batch, sampling, config.seed, iteration, config.batch_size, algorithm.kept_steps,
+                        algorithm.keeps_means,
+                    )  # act  # fmt: skip
+                output = trainable(_score(reward, drawn, batch))  # judge
+                rewards, advantages = own_advantages(accelerator, output, whole, batch, config)  # credit
+                stats = algorithm.update(learner, Experience(iteration, batch, sampling, drawn, advantages))  # learn
                 metrics = summary(rewards) | stats | means(accelerator, _watched(output, scorers, drawn, batch))
                 run.log(iteration, metrics, len(rewards))  # record
                 check_health(metrics, config.reward.max_bad_share, tolerance)
                 saved = state.count(metrics)
-                looks.take(state.iteration, metrics["train/kl_to_reference"])
+                with state.shown():
+                    looks.take(state.iteration)
                 if main and config.saves_after(state.iteration):
                     with stop.held():
                         save_checkpoint(folder / "checkpoint", saved)
@@ -99,6 +111,7 @@ def train(
             if stop.requested:
                 raise Interrupted(stop.requested, folder, saved.iteration) from error
             raise
+    state.keep_average()
     looks.restore_best()
     return state.name
 
@@ -114,3 +127,8 @@ def _watched(
     """The reward's parts and what the monitors say, by name, ``(b,)`` each."""
     parts = {f"reward_{part}": values for part, values in (output.parts or {}).items()}
     return parts | {name: _score(scorer, drawn, batch).mean for name, scorer in scorers.items()}
+
+
+def settings_of(algorithm: Algorithm) -> dict[str, Any]:
+    """The algorithm's name and settings, for the record."""
+    return {"algorithm": algorithm.name} | {f"algorithm.{k}": v for k, v in dataclasses.asdict(algorithm).items()}

@@ -20,12 +20,14 @@ class RewardOutput:
     Attributes:
         mean: Expected rating, in the units of the ratings the model learned from, ``(b,)``.
         std: How unsure the model is of ``mean`` (not the noise of a single rating), same units, ``(b,)``, or None.
-        parts: What ``mean`` is made of, by name, ``(b,)`` each, for the record; the same names every time, or None.
+        parts: What ``mean`` is made of, by name, ``(b,)`` each; the same names every time, or None.
+        weights: With what weight each part enters, by name; None where there are no parts.
     """
 
     mean: Tensor
     std: Tensor | None = None
     parts: Mapping[str, Tensor] | None = None
+    weights: Mapping[str, float] | None = None
 
     def cautious(self, std_weight: float) -> Tensor:
         """Return the mean less a multiple of the model's own uncertainty, ``(b,)``: what is maximised."""
@@ -158,17 +160,19 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What a rollout returns: the pictures, and the denoising steps that will be trained. Latents are fp32.
+    """What a rollout returns: the pictures, and the denoising steps that are kept to learn from. Latents are fp32.
 
     Latents are as the denoiser takes them: ``(c, h, w)`` a picture, or ``(n, c)`` where the family packs them.
 
     Attributes:
         image_ids: Place of each picture in the whole iteration, whatever process drew it, ``(b,)``.
         images: RGB in [0, 1], ``(b, 3, height, width)``.
-        latents: Before each trained step, ``(b, t, …)``.
+        final_latents: At the end of the chain, ``(b, …)``.
+        latents: Before each kept step, ``(b, t, …)``.
         next_latents: After it, ``(b, t, …)``.
-        step_index: Place of each trained step in the chain, ``(b, t)``.
-        log_probs: Log-density of ``next_latents``, *mean over latent dimensions*, ``(b, t)``.
+        step_index: Place of each kept step in the chain, ``(b, t)``.
+        log_probs: Log-density of ``next_latents``, *mean over latent dimensions*, ``(b, t)``; NaN where a step has none.
+        means: Mean of each kept step, ``(b, t, …)``; None where nobody asked for it.
         conditioning: What the denoiser was told, one row a different prompt.
         prompt_index: Which of them each picture was drawn for, ``(b,)``.
         negative: What guidance steered away from, one row; None where there is no such branch.
@@ -176,10 +180,12 @@ class Trajectory:
 
     image_ids: Tensor
     images: Tensor
+    final_latents: Tensor
     latents: Tensor
     next_latents: Tensor
     step_index: Tensor
     log_probs: Tensor
+    means: Tensor | None
     conditioning: Conditioning
     prompt_index: Tensor
     negative: Conditioning | None

@@ -14,6 +14,7 @@ from pathlib import Path
 from textwrap import indent
 
 from accelerate import Accelerator
+from algorithm_source import AlgorithmChoice, open_algorithm
 from command_line import new_accelerator, run
 from run_source import WORLD, open_scorers
 from tqdm.auto import tqdm
@@ -54,6 +55,7 @@ class QuickstartConfig:
         held_out_prompts: Prompts to compare on, at most 16.
         seeds_per_prompt: Pictures of each prompt and arm.
         num_inference_steps: Denoising steps of the pictures compared.
+        algorithm: How adapters learn: a name, or a mapping with a name and settings.
         train: Of each adapter.
     """
 
@@ -62,9 +64,11 @@ class QuickstartConfig:
     held_out_prompts: int = 16
     seeds_per_prompt: int = 2
     num_inference_steps: int = 20
+    algorithm: AlgorithmChoice = "ddpo"
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
+        open_algorithm(self.algorithm)
         if not 2 <= self.num_users <= 20:
             raise ConfigError(f"num_users is {self.num_users}; use 2 to 20, since everyone is compared with another.")
         if not 1 <= self.held_out_prompts <= 16:
@@ -137,8 +141,8 @@ def train_adapters(config: QuickstartConfig, world: World, policy: Policy, accel
     for user in world.users:
         source = PromptSource(prompts, user)
         personalize(
-            policy, world.reward, source, config.train, config.output_dir, accelerator, provenance, monitors,
-            config.num_inference_steps,
+            policy, world.reward, source, config.train, open_algorithm(config.algorithm), config.output_dir, accelerator,
+            provenance, monitors, config.num_inference_steps,
         )  # fmt: skip
 
 
@@ -168,10 +172,11 @@ def quickstart(config: QuickstartConfig) -> None:
     world = prepare(config, accelerator)
     policy = policy_for(load_pipeline())
     policy.pipeline.to(accelerator.device)
-    accelerator.print(f"\n3. DDPO trains an adapter for each of {len(world.users)} people:")
+    algorithm = open_algorithm(config.algorithm)
+    accelerator.print(f"\n3. {algorithm.name} trains an adapter for each of {len(world.users)} people:")
     for user in world.users:
         accelerator.print(f"   {user} likes {world.raters.describe(user)}")
-    plan = plan_run(policy, config.train, accelerator.num_processes)
+    plan = plan_run(policy, config.train, algorithm, accelerator.num_processes)
     accelerator.print(f"\n{indent(plan.text(), '   ')}\n")
     train_adapters(config, world, policy, accelerator)
     if accelerator.is_main_process:

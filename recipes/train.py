@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from accelerate import DistributedType
+from algorithm_source import AlgorithmChoice, open_algorithm
 from command_line import new_accelerator, run
 from run_source import WORLD, open_pipeline, open_scorers
 
@@ -38,6 +39,7 @@ class TrainRecipeConfig:
         content: What is watched to tell whether pictures show what was asked: "world", "none", or e.g. "clip_score".
         watch: Rewards of the average person to be watched, e.g. [pickscore].
         num_inference_steps: Of the sample pictures beside each adapter.
+        algorithm: How adapters learn: a name, or a mapping with a name and settings.
         train: Of each adapter.
     """
 
@@ -51,9 +53,11 @@ class TrainRecipeConfig:
     content: str = "none"
     watch: list[str] = field(default_factory=list)
     num_inference_steps: int = 20
+    algorithm: AlgorithmChoice = "ddpo"
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
+        open_algorithm(self.algorithm)
         if self.prompts is None and self.model.name != WORLD:
             raise ConfigError(
                 f"the base model is {self.model.name}, for which no prompts are known; give --prompts FILE."
@@ -73,7 +77,8 @@ def train_people(config: TrainRecipeConfig) -> None:
     model = replace(config.model, shard=config.model.shard or accelerator.distributed_type == DistributedType.FSDP)
     policy = prepare_policy(open_pipeline(model), model, device)
     users = config.users or list(reward.model.user_ids)
-    plan = plan_run(policy, config.train, accelerator.num_processes)
+    algorithm = open_algorithm(config.algorithm)
+    plan = plan_run(policy, config.train, algorithm, accelerator.num_processes)
     accelerator.print(f"For {'each of ' * (len(users) > 1)}{', '.join(users)}:\n{plan.text()}\n")
     size = f"{policy.height} x {policy.width}"
     how = [name for name in ("detach_unconditional", "compile_blocks") if getattr(model, name)]
@@ -81,8 +86,8 @@ def train_people(config: TrainRecipeConfig) -> None:
     provenance = Provenance(base, f"encoder {reward.encoder.fingerprint}")
     for user in users:
         folder = personalize(
-            policy, reward, PromptSource(prompts, user), config.train, config.output_dir, accelerator, provenance,
-            monitors, config.num_inference_steps,
+            policy, reward, PromptSource(prompts, user), config.train, algorithm, config.output_dir, accelerator,
+            provenance, monitors, config.num_inference_steps,
         )  # fmt: skip
         accelerator.print(f"{user}: {folder}")
     accelerator.end_training()

@@ -23,7 +23,7 @@ def test_an_optimizer_comes_back_as_it_was_plain_numbers_included(tmp_path: Path
         weight.grad = torch.randn(3)
         optimizer.step()
     save_checkpoint(
-        tmp_path / "checkpoint", Checkpoint(2, {"w": weight.detach()}, optimizer_tensors(optimizer), {"n": 1})
+        tmp_path / "checkpoint", Checkpoint(2, {"w": weight.detach()}, optimizer_tensors(optimizer), {}, {"n": 1}, {})
     )
     saved = load_checkpoint(tmp_path / "checkpoint")
     assert saved is not None

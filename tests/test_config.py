@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pamela_rl.config import DDPOConfig, LoraSettings, RewardSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import CreditSettings, EMASettings, LoraSettings, RewardSettings, SamplingConfig, TrainConfig
 from pamela_rl.errors import ConfigError
 
 
@@ -15,17 +15,17 @@ from pamela_rl.errors import ConfigError
         (TrainConfig, {"group_size": 1}, "group_size is 1.*at least 2"),
         (TrainConfig, {"images_per_iteration": 2, "group_size": 4}, "at least 4"),
         (TrainConfig, {"num_iterations": 0}, "num_iterations is 0"),
-        (TrainConfig, {"ddpo": DDPOConfig(num_updates=7)}, "192 pairs.*use 6 or 8"),
         (SamplingConfig, {"eta": -0.5}, "eta is -0.5; use 0 to 1"),
-        (TrainConfig, {"sampling": SamplingConfig(eta=0.0)}, "eta is 0.0; DDPO needs noise.*use 1.0"),
         (SamplingConfig, {"flow_noise": "ode"}, "flow_noise is 'ode'; use one of flow_sde, cps, dance"),
         (SamplingConfig, {"window_start": 10}, "window_start is 10; with 10 denoising steps use 0 to 9"),
         (SamplingConfig, {"window_start": 8, "window_size": 4}, "window_size is 4 but 2 steps are left .*use 1 to 2"),
         (SamplingConfig, {"window_size": 3}, "train_steps is 4 but 3 denoising steps have noise; use 1 to 3"),
         (SamplingConfig, {"num_inference_steps": 4, "train_steps": 5}, "use 1 to 4"),
         (SamplingConfig, {"guidance_scale": 0.5}, "1 means no guidance"),
-        (DDPOConfig, {"clip_range": 0.0}, "clip_range is 0.0"),
-        (DDPOConfig, {"learning_rate": -1.0}, "positive rate"),
+        (CreditSettings, {"scale": "prompt"}, "credit.scale is 'prompt'; use one of group, batch"),
+        (CreditSettings, {"clip": 0.0}, "credit.clip is 0.0"),
+        (EMASettings, {"decay": 1.0}, "ema.decay is 1.0; use 0, .* to below 1"),
+        (EMASettings, {"every": 0}, "ema.every is 0"),
         (LoraSettings, {"rank": 0}, "rank is 0"),
         (RewardSettings, {"max_bad_share": 2.0}, "0 to 1"),
     ],

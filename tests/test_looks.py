@@ -9,8 +9,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.checkpoint import load_checkpoint
-from pamela_rl.config import DDPOConfig, LookSettings, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import CreditSettings, LookSettings, LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
@@ -26,10 +27,10 @@ CONFIG = TrainConfig(
     batch_size=8,
     checkpoint_every=1,
     sampling=SamplingConfig(num_inference_steps=4, train_steps=2),
-    ddpo=DDPOConfig(learning_rate=3e-3, num_updates=2),
     lora=LoraSettings(rank=2, alpha=2),
     looks=LookSettings(every=2, num_images=4),
 )
+ALGORITHM = DDPO(learning_rate=3e-3)
 PROMPTS = PromptSource(["a boat", "a tree", "a house"], "ada")
 
 
@@ -54,7 +55,7 @@ def run(
     small_policy: PipelinePolicy, config: TrainConfig, folder: Path, accelerator: Accelerator, judge: Script | None
 ) -> dict[str, Tensor]:
     monitors = {} if judge is None else {"judge": judge}
-    name = train(small_policy, darkness, PROMPTS, config, folder, accelerator, monitors)
+    name = train(small_policy, darkness, PROMPTS, config, ALGORITHM, folder, accelerator, monitors)
     state = adapter_state(small_policy, name)
     remove_adapter(small_policy, name)
     return state
@@ -90,7 +91,7 @@ def test_while_nothing_is_learned_every_look_is_the_same_to_the_bit(
     small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     judge = Script(1, 1)
-    control = replace(CONFIG, num_iterations=2, ddpo=replace(CONFIG.ddpo, zero_advantages=True))
+    control = replace(CONFIG, num_iterations=2, credit=CreditSettings(zero=True))
     run(small_policy, control, tmp_path, accelerator, judge)
     assert torch.equal(judge.seen[0], judge.seen[1])
 

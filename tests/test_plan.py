@@ -1,27 +1,27 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
+from learning import learn
 
-from pamela_rl.algorithms.ddpo import ddpo_update
-from pamela_rl.config import DDPOConfig, LookSettings, SamplingConfig, TrainConfig
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.config import LookSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.plan import plan_run
 
+ALGORITHM = DDPO(num_updates=3, num_inner_epochs=2)
 CONFIG = TrainConfig(
     num_iterations=20,
     images_per_iteration=12,
     group_size=4,
     batch_size=8,
     sampling=SamplingConfig(num_inference_steps=4, train_steps=3, guidance_scale=2.0),
-    ddpo=DDPOConfig(num_updates=3, num_inner_epochs=2),
     looks=LookSettings(every=5, num_images=6, patience=2),
 )
 
@@ -31,8 +31,8 @@ CONFIG = TrainConfig(
 def test_the_denoiser_is_called_as_often_as_planned(
     policy: StableDiffusionPolicy, accelerator: Accelerator, kl_weight: float, num_updates: int
 ) -> None:
-    config = replace(CONFIG, ddpo=replace(CONFIG.ddpo, kl_weight=kl_weight, num_updates=num_updates))
-    plan = plan_run(policy, config, num_processes=1)
+    config, algorithm = CONFIG, DDPO(num_inner_epochs=2, kl_weight=kl_weight, num_updates=num_updates)
+    plan = plan_run(policy, config, algorithm, num_processes=1)
     weights = add_adapter(policy, "ada", config.lora, 0)
     calls: list[tuple[bool, int]] = []
     own = policy.denoiser.forward
@@ -45,14 +45,14 @@ def test_the_denoiser_is_called_as_often_as_planned(
     batch = PromptSource(["a boat", "a tree", "a house"], "ada").draw(0, 3, 4, 0)
     drawn = rollout(policy, batch, config.sampling, 0, 0, config.batch_size)
     assert len(calls) == plan.sampling_calls
-    ddpo_update(accelerator, policy, torch.optim.SGD(weights, lr=0.0), drawn, torch.randn(12), config, 0)
+    learn(algorithm, accelerator, policy, torch.optim.SGD(weights, lr=0.0), drawn, torch.randn(12), config)
     assert sum(learning for learning, _ in calls) == plan.training_calls
     assert len(calls) - plan.sampling_calls - plan.training_calls == plan.reference_calls
     assert {rows for _, rows in calls} == {plan.rows_a_call} == {16}
 
 
 def test_memory_and_disk_are_what_the_parts_weigh(policy: StableDiffusionPolicy) -> None:
-    plan = plan_run(policy, CONFIG, num_processes=2)
+    plan = plan_run(policy, CONFIG, ALGORITHM, num_processes=2)
     add_adapter(policy, "ada", CONFIG.lora, 0)
     weights = sum(tensor.numel() for tensor in adapter_state(policy, "ada").values())
     assert plan.memory.adapter == weights * 24  # weight, gradient, its fp64 sum, two moments
@@ -63,7 +63,7 @@ def test_memory_and_disk_are_what_the_parts_weigh(policy: StableDiffusionPolicy)
 
 
 def test_the_plan_reads_as_a_person_would_say_it(policy: StableDiffusionPolicy) -> None:
-    text = plan_run(policy, CONFIG, num_processes=2).text()
+    text = plan_run(policy, CONFIG, ALGORITHM, num_processes=2).text()
     assert "20 iterations of 12 pictures = 3 prompts x 4, 6 on each of 2 processes: 240 pictures" in text
     assert "6 updates of 12 (picture, step) pairs; denoiser calls of 12 rows: 4 to sample, 6 to train" in text
     assert "looks: 5 of 6 pictures; 2 without gain stop the run" in text

@@ -9,7 +9,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from pamela_rl.config import DDPOConfig, LookSettings, LoraSettings, RewardSettings, SamplingConfig, TrainConfig
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.config import CreditSettings, LookSettings, LoraSettings, RewardSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
@@ -27,10 +28,10 @@ SHORT = TrainConfig(
     batch_size=16,
     checkpoint_every=1,
     sampling=SamplingConfig(num_inference_steps=5, train_steps=3),
-    ddpo=DDPOConfig(learning_rate=3e-3, num_updates=2),
     lora=LoraSettings(rank=4, alpha=4),
     looks=LookSettings(every=0),
 )
+ALGORITHM = DDPO(learning_rate=3e-3, num_updates=2)
 PROMPTS = PromptSource(["a boat", "a tree", "a house"], "ada")
 
 
@@ -39,7 +40,7 @@ def darkness(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) ->
 
 
 def run(small_policy: PipelinePolicy, config: TrainConfig, folder: Path, accelerator: Accelerator) -> dict[str, Tensor]:
-    name = train(small_policy, darkness, PROMPTS, config, folder, accelerator)
+    name = train(small_policy, darkness, PROMPTS, config, ALGORITHM, folder, accelerator)
     state = adapter_state(small_policy, name)
     remove_adapter(small_policy, name)
     return state
@@ -50,7 +51,7 @@ def test_it_learns_a_toy_reward_and_not_without_advantages(
 ) -> None:
     longer = replace(SHORT, num_iterations=10, checkpoint_every=10)
     run(small_policy, longer, tmp_path / "learns", accelerator)
-    control = replace(longer, ddpo=replace(longer.ddpo, zero_advantages=True, weight_decay=0.0))
+    control = replace(longer, credit=CreditSettings(zero=True))
     state = run(small_policy, control, tmp_path / "control", accelerator)
     rewards = {
         n: [r["rollout/reward_mean"] for r in read_metrics(tmp_path / n / "metrics.jsonl")]
@@ -93,8 +94,8 @@ def test_another_runs_folder_is_refused_and_the_difference_named(
     once = replace(SHORT, num_iterations=1)
     run(small_policy, once, tmp_path, accelerator)
     before = (tmp_path / "checkpoint" / "adapter.safetensors").read_bytes()
-    with pytest.raises(CheckpointError, match=r"ddpo.learning_rate: there 0.003, here 0.1"):
-        train(small_policy, darkness, PROMPTS, replace(once, ddpo=DDPOConfig(learning_rate=0.1)), tmp_path, accelerator)
+    with pytest.raises(CheckpointError, match=r"algorithm.learning_rate: there 0.003, here 0.1"):
+        train(small_policy, darkness, PROMPTS, once, DDPO(learning_rate=0.1), tmp_path, accelerator)
     assert (tmp_path / "checkpoint" / "adapter.safetensors").read_bytes() == before
 
 
@@ -106,7 +107,7 @@ def test_some_rewards_that_are_no_numbers_are_skipped_and_counted(
         scores[::4] = float("nan")
         return RewardOutput(scores)
 
-    name = train(small_policy, patchy, PROMPTS, SHORT, tmp_path, accelerator)
+    name = train(small_policy, patchy, PROMPTS, SHORT, ALGORITHM, tmp_path, accelerator)
     assert all(value.isfinite().all() for value in adapter_state(small_policy, name).values())
     assert [row["rollout/bad_rewards"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [4.0, 4.0, 4.0]
 
@@ -123,7 +124,7 @@ def test_too_many_bad_rewards_stop_the_run_and_keep_its_last_good_state(
 
     strict = replace(SHORT, reward=RewardSettings(max_bad_share=0.3))
     with pytest.raises(TrainingError, match=r"100% of this iteration's rewards are not finite.*max_bad_share"):
-        train(small_policy, dying, PROMPTS, strict, tmp_path, accelerator)
+        train(small_policy, dying, PROMPTS, strict, ALGORITHM, tmp_path, accelerator)
     assert '"iteration": 2' in (tmp_path / "checkpoint" / "state.json").read_text()
 
 
@@ -137,25 +138,23 @@ def test_a_run_that_stops_itself_saves_the_state_before_whenever_checkpoints_are
         return RewardOutput(torch.full((len(images),), float("nan" if len(calls) == 3 else "1")))
 
     with pytest.raises(TrainingError):
-        train(small_policy, dying, PROMPTS, replace(SHORT, checkpoint_every=100), tmp_path, accelerator)
+        train(small_policy, dying, PROMPTS, replace(SHORT, checkpoint_every=100), ALGORITHM, tmp_path, accelerator)
     assert '"iteration": 2' in (tmp_path / "checkpoint" / "state.json").read_text()
 
 
 def test_more_trained_steps_than_have_noise_are_refused(
     small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    config = replace(
-        SHORT, sampling=SamplingConfig(num_inference_steps=5, train_steps=5), ddpo=DDPOConfig(num_updates=1)
-    )
+    config = replace(SHORT, sampling=SamplingConfig(num_inference_steps=5, train_steps=5))
     with pytest.raises(ConfigError, match=r"train_steps is 5 but only 4 of the 5 steps have noise .*: use 1 to 4"):
-        train(small_policy, darkness, PROMPTS, config, tmp_path, accelerator)
+        train(small_policy, darkness, PROMPTS, config, ALGORITHM, tmp_path, accelerator)
 
 
 def test_other_prompts_are_another_run(small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path) -> None:
     once = replace(SHORT, num_iterations=1)
     run(small_policy, once, tmp_path, accelerator)
     with pytest.raises(CheckpointError, match="prompts: there"):
-        train(small_policy, darkness, PromptSource(["a cactus"], "ada"), once, tmp_path, accelerator)
+        train(small_policy, darkness, PromptSource(["a cactus"], "ada"), once, ALGORITHM, tmp_path, accelerator)
 
 
 def test_gradients_that_are_no_numbers_are_skipped(
@@ -169,7 +168,7 @@ def test_gradients_that_are_no_numbers_are_skipped(
 
     predict = small_policy.predict
     small_policy.predict = poisoned  # type: ignore[method-assign]
-    name = train(small_policy, darkness, PROMPTS, wild, tmp_path, accelerator)
+    name = train(small_policy, darkness, PROMPTS, wild, ALGORITHM, tmp_path, accelerator)
     assert read_metrics(tmp_path / "metrics.jsonl")[0]["train/skipped_updates"] == 2
     assert all(value.isfinite().all() for value in adapter_state(small_policy, name).values())
 
@@ -186,7 +185,7 @@ def test_the_parts_of_a_reward_are_recorded_each_by_its_name(
             dark + 2 * red, parts={"dark": dark, "hpsv2.1": red.index_fill(0, torch.tensor(0), torch.nan)}
         )
 
-    train(small_policy, mixed, PROMPTS, replace(SHORT, num_iterations=2), tmp_path, accelerator)
+    train(small_policy, mixed, PROMPTS, replace(SHORT, num_iterations=2), ALGORITHM, tmp_path, accelerator)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     recorded = [(row["rollout/reward_dark_mean"], row["rollout/reward_hpsv2.1_mean"]) for row in rows]
     assert recorded == [pytest.approx(pair) for pair in seen]
@@ -205,7 +204,14 @@ def test_a_judge_is_watched(
 
     theirs = PromptSource(["a boat", "a tree", "a house"], "rater-007")
     train(
-        small_policy, noting, theirs, replace(SHORT, num_iterations=2), tmp_path, accelerator, monitors={"judge": judge}
+        small_policy,
+        noting,
+        theirs,
+        replace(SHORT, num_iterations=2),
+        ALGORITHM,
+        tmp_path,
+        accelerator,
+        monitors={"judge": judge},
     )
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["rollout/judge_mean"] for row in rows] == [pytest.approx(mean, abs=1e-5) for mean in seen]
@@ -216,7 +222,7 @@ def test_a_judge_is_not_trained_against(
 ) -> None:
     judge, theirs = Judge(world_reward), PromptSource(["a boat"], "rater-007")
     with pytest.raises(ConfigError, match=r"the reward to train against is a judge; give the personal reward, and the"):
-        train(small_policy, judge, theirs, SHORT, tmp_path, accelerator)  # type: ignore[arg-type]
+        train(small_policy, judge, theirs, SHORT, ALGORITHM, tmp_path, accelerator)  # type: ignore[arg-type]
     assert not read_metrics(tmp_path / "metrics.jsonl")
     assert not (tmp_path / "checkpoint").exists()
 
@@ -228,7 +234,7 @@ def test_no_verdict_is_trained_against_whoever_gives_it(
         return Verdict(darkness(images, prompts, user_ids).mean)
 
     with pytest.raises(ConfigError, match="the reward to train against is a judge"):
-        train(small_policy, verdict, PROMPTS, SHORT, tmp_path, accelerator)  # type: ignore[arg-type]
+        train(small_policy, verdict, PROMPTS, SHORT, ALGORITHM, tmp_path, accelerator)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("prompts", [[], ["a boat", " "]])

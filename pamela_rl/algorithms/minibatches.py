@@ -28,10 +28,9 @@ class MicroBatch:
     counted: Tensor
 
 
-def shuffled_slots(trajectory: Trajectory, *key: int) -> Tensor:
-    """Order the trained steps of each image at random, from ``key`` and its image id alone, ``(b, t)``."""
-    steps = trajectory.step_index.shape[1]
-    orders = [torch.randperm(steps, generator=generator_for(*key, i)) for i in trajectory.image_ids.tolist()]
+def shuffled_slots(trajectory: Trajectory, count: int, *key: int) -> Tensor:
+    """Order the trained steps of each image, ``count`` of them, from ``key`` and its image id alone, ``(b, t)``."""
+    orders = [torch.randperm(count, generator=generator_for(*key, i)) for i in trajectory.image_ids.tolist()]
     return torch.stack(orders).to(trajectory.step_index.device)
 
 

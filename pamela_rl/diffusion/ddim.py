@@ -33,15 +33,29 @@ class DDIMSchedule:
         prediction, latents = prediction.float(), latents.float()
         now = per_sample(self.alpha_bar, step_index, latents)
         following = per_sample(self.alpha_bar_next, step_index, latents)
-        if self.v_prediction:
-            clean = now.sqrt() * latents - (1 - now).sqrt() * prediction
-            noise = now.sqrt() * prediction + (1 - now).sqrt() * latents
-        else:
-            clean = (latents - (1 - now).sqrt() * prediction) / now.sqrt()
-            noise = prediction
+        clean = self.clean(prediction, latents, step_index)
+        noise = now.sqrt() * prediction + (1 - now).sqrt() * latents if self.v_prediction else prediction
         variance = per_sample(self._variance(), step_index, latents)
         mean = following.sqrt() * clean + (1 - following - variance).clamp(min=0).sqrt() * noise
         return Normal(mean, variance.sqrt())
+
+    def noised(self, clean: Tensor, noise: Tensor, step_index: Tensor) -> Tensor:
+        """Put noise on clean latents as it is before a step; arguments as ``Schedule.noised``."""
+        now = per_sample(self.alpha_bar, step_index, clean)
+        return now.sqrt() * clean + (1 - now).sqrt() * noise
+
+    def clean(self, prediction: Tensor, latents: Tensor, step_index: Tensor) -> Tensor:
+        """Return the clean latents that a prediction implies; arguments as ``Schedule.transition``."""
+        prediction, latents = prediction.float(), latents.float()
+        now = per_sample(self.alpha_bar, step_index, latents)
+        if self.v_prediction:
+            return now.sqrt() * latents - (1 - now).sqrt() * prediction
+        return (latents - (1 - now).sqrt() * prediction) / now.sqrt()
+
+    @property
+    def span(self) -> Tensor:
+        """Share of the noise's variance that each step takes away, ``(steps,)``."""
+        return self.alpha_bar_next - self.alpha_bar
 
     def trainable_steps(self) -> Tensor:
         """List the steps that have a density, ``(n,)``."""

@@ -40,7 +40,7 @@ class FlowSchedule:
         change = following - level  # below zero: noise levels fall
         if self.noise == "cps":
             kept = (following.square() - std.square()).clamp(min=0).sqrt()
-            clean, noise = latents - level * velocity, latents + (1 - level) * velocity
+            clean, noise = self.clean(velocity, latents, step_index), latents + (1 - level) * velocity
             noisy = clean * (1 - following) + noise * kept
             return Normal(torch.where(std > 0, noisy, latents + velocity * change), std)
         if self.noise == "dance":
@@ -51,6 +51,20 @@ class FlowSchedule:
             latents * (1 + drift * change / (2 * level)) + velocity * (1 + drift * (1 - level) / (2 * level)) * change
         )
         return Normal(mean, std)
+
+    def noised(self, clean: Tensor, noise: Tensor, step_index: Tensor) -> Tensor:
+        """Put noise on clean latents as it is before a step; arguments as ``Schedule.noised``."""
+        level = per_sample(self.sigmas, step_index, clean)
+        return (1 - level) * clean + level * noise
+
+    def clean(self, prediction: Tensor, latents: Tensor, step_index: Tensor) -> Tensor:
+        """Return the clean latents that a prediction implies; arguments as ``Schedule.transition``."""
+        return latents.float() - per_sample(self.sigmas, step_index, latents) * prediction.float()
+
+    @property
+    def span(self) -> Tensor:
+        """How far each step comes down, in sigma, ``(steps,)``."""
+        return self.sigmas[:-1] - self.sigmas[1:]
 
     def trainable_steps(self) -> Tensor:
         """List the steps that have a density, ``(n,)``."""

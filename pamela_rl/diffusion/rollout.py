@@ -1,8 +1,8 @@
-"""Act: draw pictures with the current policy and keep the steps that will be trained."""
+"""Act: draw pictures with the current policy and keep the steps that will be learned from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -30,9 +30,16 @@ def choose_steps(schedule: Schedule, count: int, generators: Sequence[torch.Gene
 
 @torch.no_grad()
 def rollout(
-    policy: Policy, batch: PromptBatch, config: SamplingConfig, seed: int, iteration: int, batch_size: int
+    policy: Policy,
+    batch: PromptBatch,
+    config: SamplingConfig,
+    seed: int,
+    iteration: int,
+    batch_size: int,
+    choose: Callable[[Schedule, int, Sequence[torch.Generator]], Tensor] = choose_steps,
+    keep_means: bool = False,
 ) -> Trajectory:
-    """Draw one picture a prompt by stochastic steps.
+    """Draw one picture a prompt by the steps that the settings ask for.
 
     Args:
         policy: The pipeline, its adapter on.
@@ -41,11 +48,13 @@ def rollout(
         seed: Of the run.
         iteration: Of the run; with ``seed`` and a picture's id it fixes all its noise.
         batch_size: Pictures in one denoiser call, or all there are if that is fewer.
+        choose: Which steps of each picture are kept; arguments as ``choose_steps``.
+        keep_means: Whether their means are kept too.
     """
     batch_size = min(batch_size, len(batch))
     device, schedule = policy.device, schedule_of(policy, config)
     generators = [generator_for(seed, iteration, image_id) for image_id in batch.image_ids.tolist()]
-    chosen = choose_steps(schedule, config.train_steps, generators).to(device)
+    chosen = choose(schedule, config.train_steps, generators).to(device)
     unique = {prompt: row for row, prompt in enumerate(dict.fromkeys(batch.prompts))}
     index = torch.tensor([unique[prompt] for prompt in batch.prompts], device=device)
     conditioning = policy.encode(list(unique))
@@ -53,24 +62,29 @@ def rollout(
     told, noisy = conditioning[index], schedule.eta.tolist()
     latents = policy.initial_latents(generators)
     before, after = (latents.new_zeros(*chosen.shape, *latents.shape[1:]) for _ in range(2))
+    means = torch.zeros_like(before) if keep_means else None
     densities = latents.new_zeros(chosen.shape)
     for step in range(config.num_inference_steps):
         at = torch.full((len(batch),), step, device=device)
         output = predict(policy, latents, schedule.timesteps[at], told, negative, config.guidance_scale, batch_size)
         transition = schedule.transition(output, latents, at)
         following = transition.sample(_noise(latents, generators)) if noisy[step] else transition.mean
-        rows, slots = torch.nonzero(chosen == step, as_tuple=True)  # only the steps that will be trained are kept
+        rows, slots = torch.nonzero(chosen == step, as_tuple=True)
         if len(rows):
             before[rows, slots], after[rows, slots] = latents[rows], following[rows]
             densities[rows, slots] = log_probs(transition, following, batch_size)[rows]
+            if means is not None:
+                means[rows, slots] = transition.mean[rows]
         latents = following
     return Trajectory(
         image_ids=batch.image_ids.to(device),
         images=torch.cat([policy.decode(part) for part in latents.split(batch_size)]),
+        final_latents=latents,
         latents=before,
         next_latents=after,
         step_index=chosen,
         log_probs=densities,
+        means=means,
         conditioning=conditioning,
         prompt_index=index,
         negative=negative,

@@ -69,6 +69,25 @@ class Schedule(Protocol):
         """List the steps that have a density: those whose std is above zero, ``(n,)``."""
         ...
 
+    @property
+    def span(self) -> Tensor:
+        """How much of the noise level each step takes away, ``(steps,)``: of sigma, or of the noise's variance."""
+        ...
+
+    def noised(self, clean: Tensor, noise: Tensor, step_index: Tensor) -> Tensor:
+        """Put noise on clean latents as it is before a step: the forward process, ``(b, …)``.
+
+        Args:
+            clean: Finished latents, ``(b, …)``.
+            noise: Standard normal, ``(b, …)``.
+            step_index: Place of each sample in the chain, ``(b,)``.
+        """
+        ...
+
+    def clean(self, prediction: Tensor, latents: Tensor, step_index: Tensor) -> Tensor:
+        """Return the clean latents that a prediction implies; arguments as ``transition``."""
+        ...
+
 
 def noise_of_steps(num_steps: int, eta: float, window: tuple[int, int] | None) -> Tensor:
     """Give each step of a chain its noise: ``eta`` inside the window, none outside, fp32, ``(steps,)``.

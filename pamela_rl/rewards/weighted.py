@@ -103,7 +103,8 @@ class WeightedReward:
             if output.std is not None:
                 variances.append((part.weight / part.std * output.std).square())
         std = torch.stack(variances).sum(dim=0).sqrt() if variances else None
-        return RewardOutput(torch.stack(sums).sum(dim=0), std, normalised)
+        weights = {name: part.weight for name, part in self.parts.items()}
+        return RewardOutput(torch.stack(sums).sum(dim=0), std, normalised, weights)
 
 
 def _check(name: str, part: Part) -> None:

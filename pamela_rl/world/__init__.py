@@ -14,17 +14,23 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).parent / "assets"
 PIPELINE = ASSETS / "pipeline"
+FLOW_PIPELINE = ASSETS / "flow_pipeline"
 ENCODER = ASSETS / "open_clip"
 JUDGE = ASSETS / "judge.safetensors"
 
 
 def load_pipeline(folder: str | Path = PIPELINE, dtype: torch.dtype | None = None) -> Any:
-    """Load the world's ``StableDiffusionPipeline`` in fp32 unless told otherwise, with no progress bars."""
+    """Load one of the world's pipelines in fp32 unless told otherwise, with no progress bars.
+
+    Args:
+        folder: ``PIPELINE``, a ``StableDiffusionPipeline``, or ``FLOW_PIPELINE``, its twin, a ``StableDiffusion3Pipeline``.
+        dtype: Of its weights.
+    """
     import torch
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
 
     with _no_loading_bars():
-        pipeline = StableDiffusionPipeline.from_pretrained(str(folder), dtype=dtype or torch.float32)
+        pipeline = DiffusionPipeline.from_pretrained(str(folder), dtype=dtype or torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import CLIPTokenizer
 
+from pamela_rl.world.captioned import CONTEXT_LENGTH, new_tokenizer
 from pamela_rl.world.captions import random_captions
 from pamela_rl.world.corruptions import soften, spoil, vary_tone
-from pamela_rl.world.denoiser import CONTEXT_LENGTH, new_tokenizer
 from pamela_rl.world.fitting import FitSettings, fit
 from pamela_rl.world.scenes import SIZE, Scene, plain_scenes
 

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from accelerate import Accelerator
+from learning import learn
 from torch import Tensor
 
-from pamela_rl.algorithms.ddpo import clipped_loss, ddpo_update
-from pamela_rl.config import DDPOConfig, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.algorithms.policy_gradient import clipped_loss
+from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter, remove_adapter
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
@@ -20,8 +22,8 @@ CONFIG = TrainConfig(
     group_size=3,
     batch_size=6,
     sampling=SamplingConfig(num_inference_steps=4, train_steps=2),
-    ddpo=DDPOConfig(num_updates=1),
 )
+ALGORITHM = DDPO(num_updates=1, kl_weight=0.1)
 ADVANTAGES = torch.tensor([1.0, -0.5, -0.5, 2.0, -1.0, -1.0])
 
 
@@ -52,7 +54,7 @@ def gradient(
     weights, seen = adapter(policy), []
     optimizer = torch.optim.SGD(weights, lr=1.0)
     optimizer.register_step_pre_hook(lambda *_: seen.append(torch.cat([w.grad.flatten() for w in weights])))
-    stats = ddpo_update(accelerator, policy, optimizer, drawn or draw(policy, config), ADVANTAGES, config, iteration=0)
+    stats = learn(ALGORITHM, accelerator, policy, optimizer, drawn or draw(policy, config), ADVANTAGES, config)
     remove_adapter(policy, "ada")
     return seen[0].double(), stats
 
@@ -64,7 +66,6 @@ def test_gradients_do_not_depend_on_the_cut_and_the_ratio_is_exactly_one(
     config = replace(
         CONFIG,
         sampling=replace(CONFIG.sampling, guidance_scale=guidance_scale),
-        ddpo=replace(CONFIG.ddpo, kl_weight=0.1),
     )
     for batch_size in (16, 3, 1):
         _, stats = gradient(policy, accelerator, replace(config, batch_size=batch_size))
@@ -87,8 +88,8 @@ def test_an_update_makes_rewarded_pictures_more_probable(
     weights = add_adapter(policy, "ada", LoraSettings(rank=2), seed=0)
     drawn = draw(policy, CONFIG)
     optimizer = torch.optim.AdamW(weights, lr=1e-3)
-    config = replace(CONFIG, ddpo=replace(CONFIG.ddpo, num_inner_epochs=2))
-    ddpo_update(accelerator, policy, optimizer, drawn, ADVANTAGES, config, iteration=0)
+    config = CONFIG
+    learn(DDPO(num_updates=1, num_inner_epochs=2), accelerator, policy, optimizer, drawn, ADVANTAGES, config)
     schedule = policy.schedule(config.sampling.num_inference_steps, config.sampling.eta)
     gain = torch.zeros(())
     for slot in range(2):
@@ -107,7 +108,7 @@ def test_gradients_reach_every_lora_weight_and_nothing_else(
     weights = adapter(policy)
     start = [weight.detach().clone() for weight in weights]
     drawn = draw(policy, CONFIG)
-    ddpo_update(accelerator, policy, torch.optim.SGD(weights, lr=1.0), drawn, ADVANTAGES, CONFIG, iteration=0)
+    learn(ALGORITHM, accelerator, policy, torch.optim.SGD(weights, lr=1.0), drawn, ADVANTAGES, CONFIG)
     assert all((a != b).any() for a, b in zip(weights, start, strict=True))
     remove_adapter(policy, "ada")
     after = {name.replace(".base_layer", ""): value for name, value in policy.denoiser.state_dict().items()}

@@ -7,16 +7,18 @@ from pamela_rl.algorithms.minibatches import micro_batches, shuffled_slots
 from pamela_rl.types import Conditioning, Trajectory
 
 
-def trajectory(image_ids: list[int], steps: int = 6) -> Trajectory:
+def trajectory(image_ids: list[int]) -> Trajectory:
     count = len(image_ids)
-    nothing = torch.zeros(count, steps)
+    nothing = torch.zeros(count, 0)
     return Trajectory(
         image_ids=torch.tensor(image_ids),
         images=torch.zeros(count, 3, 2, 2),
+        final_latents=nothing,
         latents=nothing,
         next_latents=nothing,
-        step_index=torch.arange(steps).repeat(count, 1),
+        step_index=nothing.long(),
         log_probs=nothing,
+        means=None,
         conditioning=Conditioning({}),
         prompt_index=torch.zeros(count, dtype=torch.long),
         negative=None,
@@ -26,7 +28,7 @@ def trajectory(image_ids: list[int], steps: int = 6) -> Trajectory:
 def pairs_of(image_ids: list[int], num_images: int, num_updates: int, batch_size: int) -> list[set[tuple[int, int]]]:
     """The (image id, slot) pairs of each update."""
     mine = trajectory(image_ids)
-    slots = shuffled_slots(mine, 3, 1, 0)
+    slots = shuffled_slots(mine, 6, 3, 1, 0)
     updates = []
     for update in range(num_updates):
         pairs = []
@@ -57,9 +59,9 @@ def test_an_update_sees_the_same_pairs_at_any_cut_and_any_share_of_processes(bat
 
 
 def test_steps_are_shuffled_anew_for_every_key_and_image() -> None:
-    mine = trajectory(list(range(8)), steps=12)
-    slots = shuffled_slots(mine, 0, 0, 0)
-    assert torch.equal(slots, shuffled_slots(mine, 0, 0, 0))
-    assert not torch.equal(slots, shuffled_slots(mine, 0, 1, 0))
+    mine = trajectory(list(range(8)))
+    slots = shuffled_slots(mine, 12, 0, 0, 0)
+    assert torch.equal(slots, shuffled_slots(mine, 12, 0, 0, 0))
+    assert not torch.equal(slots, shuffled_slots(mine, 12, 0, 1, 0))
     assert len({tuple(row) for row in slots.tolist()}) == 8
     assert torch.equal(slots.sort(dim=1).values, mine.step_index)

@@ -11,11 +11,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 from diffusers import DPMSolverMultistepScheduler
+from learning import learn
 from tiny_pipelines import BUILDERS, CALL_OPTIONS, aligned, flux, reloaded, saved
 from torch import Tensor
 
-from pamela_rl.algorithms.ddpo import ddpo_update
-from pamela_rl.config import DDPOConfig, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.diffusion.adapters import add_adapter, save_adapter
 from pamela_rl.diffusion.batching import predict
 from pamela_rl.diffusion.families import FAMILIES, policy_for
@@ -27,6 +28,7 @@ from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.types import PromptBatch, Trajectory
 
 HEIGHT, WIDTH = 32, 64
+ALGORITHM = DDPO(num_updates=1, learning_rate=1e-2, kl_weight=0.0)
 PROMPTS = ["a boat", "a lighthouse at dusk, from below", "a boat"]
 SEEDS = [3, 4, 5]
 # Largest difference to the stock pipeline's own pixels; everything else is equal to the bit. Under guidance these two
@@ -63,7 +65,6 @@ def config(batch_size: int = 3, **sampling: Any) -> TrainConfig:
         group_size=4,
         batch_size=batch_size,
         sampling=SamplingConfig(**steps | sampling),
-        ddpo=DDPOConfig(num_updates=1, learning_rate=1e-2, kl_weight=0.0),
         lora=LoraSettings(rank=2, alpha=4),
     )
 
@@ -104,7 +105,7 @@ def test_ratio_is_exactly_one_before_the_first_update(load: Loader, family: str)
     settings = config(batch_size=3, guidance_scale=3.0)
     drawn = rollout(policy, batch(["a boat", "a tree", "a house by the sea", "a boat"]), settings.sampling, 0, 0, 3)
     optimizer = torch.optim.SGD([p for p in policy.denoiser.parameters() if p.requires_grad], lr=1e-3)
-    stats = ddpo_update(Accelerator(cpu=True), policy, optimizer, drawn, torch.ones(4), settings, 0)
+    stats = learn(ALGORITHM, Accelerator(cpu=True), policy, optimizer, drawn, torch.ones(4), settings)
     assert stats["train/ratio_max_error"] == 0.0
     assert stats["train/grad_norm"] > 0
 
@@ -117,8 +118,8 @@ def test_in_half_precision_ratios_stay_far_inside_the_clip_range(load: Loader, f
     drawn = rollout(policy, batch(["a boat", "a tree", "a house by the sea", "a boat"]), settings.sampling, 0, 0, 3)
     assert drawn.latents.dtype == torch.float32
     optimizer = torch.optim.SGD([p for p in policy.denoiser.parameters() if p.requires_grad], lr=0.0)
-    stats = ddpo_update(Accelerator(cpu=True), policy, optimizer, drawn, torch.ones(4), settings, 0)
-    assert stats["train/ratio_max_error"] < settings.ddpo.clip_range / 10
+    stats = learn(ALGORITHM, Accelerator(cpu=True), policy, optimizer, drawn, torch.ones(4), settings)
+    assert stats["train/ratio_max_error"] < ALGORITHM.clip_range / 10
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -161,13 +162,14 @@ def test_an_exported_adapter_gives_the_same_pictures_in_a_fresh_pipeline(
 def test_an_update_raises_the_log_probability_of_rewarded_samples(load: Loader, family: str) -> None:
     policy = load(family)
     weights = trained(policy)
-    settings = replace(config(), ddpo=DDPOConfig(num_updates=1, clip_range=0.9, kl_weight=0.0, max_grad_norm=100))
+    settings = config()
+    loose = DDPO(num_updates=1, clip_range=0.9, kl_weight=0.0, max_grad_norm=100)
     drawn = rollout(policy, batch(["a boat"] * 4), settings.sampling, 0, 0, 3)
     advantages = torch.tensor([1.0, -1.0, 1.0, -1.0])
     before = log_probs(policy, drawn)
     assert torch.equal(before, drawn.log_probs)
     optimizer = torch.optim.Adam(weights, lr=1e-3)
-    ddpo_update(Accelerator(cpu=True), policy, optimizer, drawn, advantages, settings, 0)
+    learn(loose, Accelerator(cpu=True), policy, optimizer, drawn, advantages, settings)
     change = (log_probs(policy, drawn) - before).mean(dim=1)
     assert float((change * advantages).mean()) > 1e-6
 

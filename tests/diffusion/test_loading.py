@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from learning import learn
 from safetensors.torch import load_file
 from tiny_pipelines import reloaded, saved
 
-from pamela_rl.algorithms.ddpo import ddpo_update
-from pamela_rl.config import DDPOConfig, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.diffusion.adapters import WEIGHTS, adapter_state, add_adapter, save_adapter
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.diffusion.loading import DTYPES, ModelSettings, compile_blocks, prepare_policy
@@ -23,12 +24,12 @@ from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import ConfigError
 from pamela_rl.types import PromptBatch, Trajectory
 
+ALGORITHM = DDPO(num_updates=1, kl_weight=0.0)
 CONFIG = TrainConfig(
     images_per_iteration=4,
     group_size=4,
     batch_size=2,
     sampling=SamplingConfig(num_inference_steps=3, train_steps=2, eta=0.7, guidance_scale=3.0),
-    ddpo=DDPOConfig(num_updates=1, kl_weight=0.0),
 )
 Maker = Callable[..., PipelinePolicy]
 
@@ -58,7 +59,7 @@ def learned(policy: PipelinePolicy) -> tuple[Trajectory, torch.Tensor, dict[str,
     weights, seen = [p for p in policy.denoiser.parameters() if p.requires_grad], []
     optimizer = torch.optim.SGD(weights, lr=0.0)
     optimizer.register_step_pre_hook(lambda *_: seen.append(torch.cat([w.grad.flatten() for w in weights])))
-    stats = ddpo_update(Accelerator(cpu=True), policy, optimizer, drawn, torch.tensor([1.0, -1, 1, -1]), CONFIG, 0)
+    stats = learn(ALGORITHM, Accelerator(cpu=True), policy, optimizer, drawn, torch.tensor([1.0, -1, 1, -1]), CONFIG)
     return drawn, seen[0], stats
 
 
@@ -117,7 +118,7 @@ def test_a_half_precision_base_has_an_adapter_in_full(make: Maker) -> None:
     drawn, gradient, stats = learned(policy)
     assert drawn.latents.dtype == drawn.log_probs.dtype == gradient.dtype == torch.float32
     assert gradient.abs().max() > 0
-    assert stats["train/ratio_max_error"] < CONFIG.ddpo.clip_range / 10
+    assert stats["train/ratio_max_error"] < ALGORITHM.clip_range / 10
 
 
 def test_an_adapter_of_a_half_precision_base_is_published_in_full(make: Maker, folder: Path, tmp_path: Path) -> None:

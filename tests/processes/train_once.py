@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pamela_rl.config import DDPOConfig, LookSettings, SamplingConfig, TrainConfig
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.config import LookSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
 from pamela_rl.personalize import Provenance, personalize
@@ -53,13 +54,23 @@ def main() -> None:
         batch_size=given.batch_size,
         checkpoint_every=1,
         sampling=SamplingConfig(num_inference_steps=4, train_steps=3),
-        ddpo=DDPOConfig(num_updates=2, kl_weight=0.1),
         looks=LookSettings(every=1, num_images=4),
     )
     settings = ModelSettings(height=32, width=32, shard=given.shard)
     policy = prepare_policy(load_pipeline(), settings, accelerator.device)
     prompts, made_of = PromptSource(["a boat", "a tree"], "ada"), Provenance("world", "darkness")
-    personalize(policy, darkness, prompts, config, given.folder, accelerator, made_of, {"judge": darkness}, 2)
+    personalize(
+        policy,
+        darkness,
+        prompts,
+        config,
+        DDPO(num_updates=2, kl_weight=0.1),
+        given.folder,
+        accelerator,
+        made_of,
+        {"judge": darkness},
+        2,
+    )
     save_file({"images": torch.cat([images for images in seen if len(images) == 8 // given.processes])},
               str(given.folder / f"pictures-{me}.safetensors"))  # fmt: skip
     accelerator.end_training()

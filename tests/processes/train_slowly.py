@@ -16,6 +16,7 @@ FOLDER = Path(sys.argv.pop())
 
 from command_line import run  # noqa: E402
 
+from pamela_rl.algorithms.ddpo import DDPO  # noqa: E402
 from pamela_rl.config import LookSettings, SamplingConfig, TrainConfig  # noqa: E402
 from pamela_rl.data.prompts import PromptSource  # noqa: E402
 from pamela_rl.diffusion.families import policy_for  # noqa: E402
@@ -40,7 +41,7 @@ def job(settings: Settings) -> None:
         sampling=SamplingConfig(num_inference_steps=3, train_steps=2), looks=LookSettings(every=0),
     )  # fmt: skip
     policy = policy_for(load_pipeline(), 32, 32)
-    train(policy, darkness, PromptSource(["a boat"], "ada"), config, FOLDER, Accelerator(cpu=True))
+    train(policy, darkness, PromptSource(["a boat"], "ada"), config, DDPO(), FOLDER, Accelerator(cpu=True))
 
 
 if __name__ == "__main__":

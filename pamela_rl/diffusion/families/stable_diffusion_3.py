@@ -23,9 +23,14 @@ class StableDiffusion3Policy(FlowPolicy):
         found = {name for name, _ in self.denoiser.named_modules()}
         return [name for name in names if name in found and name != f"transformer_blocks.{blocks[-1]}.attn.add_q_proj"]
 
+    @classmethod
+    def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
+        """Say in the pipeline's own arguments what guidance to draw with, and how many tokens T5 has where that is told."""
+        return super().call_arguments(pipeline, guidance_scale, negative) | _length(pipeline)
+
     def _encode(self, prompt: str) -> Mapping[str, Tensor]:
         embeds, _, pooled, _ = self.pipeline.encode_prompt(
-            prompt, None, None, device=self.device, do_classifier_free_guidance=False
+            prompt, None, None, device=self.device, do_classifier_free_guidance=False, **_length(self.pipeline)
         )
         return {"prompt_embeds": embeds, "pooled": pooled}
 
@@ -49,3 +54,9 @@ class StableDiffusion3Policy(FlowPolicy):
     def _decode(self, latents: Tensor) -> Tensor:
         pictures: Tensor = self.pipeline.vae.decode(self._unscaled(latents), return_dict=False)[0]
         return pictures
+
+
+def _length(pipeline: Any) -> dict[str, int]:
+    """How many tokens stand in T5's place, where the transformer's config says so; a model without T5 may want none."""
+    told = pipeline.transformer.config.get("_max_sequence_length")
+    return {} if told is None else {"max_sequence_length": told}

@@ -1,0 +1,139 @@
+"""What every algorithm is: settings that check themselves, and one method that turns experience into optimizer steps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from pamela_rl.algorithms.learner import Experience, Learner
+from pamela_rl.config import SamplingConfig, TrainConfig
+from pamela_rl.diffusion.rollout import choose_steps
+from pamela_rl.diffusion.transitions import Schedule
+from pamela_rl.errors import ConfigError
+
+
+def require(holds: bool, sentence: str) -> None:
+    """Refuse settings that cannot work.
+
+    Raises:
+        ConfigError: With the sentence.
+    """
+    if not holds:
+        raise ConfigError(sentence)
+
+
+@dataclass(frozen=True)
+class Algorithm(ABC):
+    """How a rollout and what was thought of it become an update of the adapter.
+
+    Attributes:
+        needs_noise: Whether it asks for the density of the steps drawn, so that they must be stochastic.
+        acts_with_old: Whether pictures are drawn with a copy of the adapter that follows the trained one slowly.
+        keeps_means: Whether the rollout shall keep the mean of each trained step.
+        learning_rate: Of AdamW.
+        weight_decay: Of AdamW.
+        max_grad_norm: Gradients are scaled down to this norm.
+        optimizer: "adamw", or "adamw_8bit" with bitsandbytes, which keeps moments in a quarter of the memory.
+        num_inner_epochs: Passes over each iteration's pictures.
+        num_updates: Optimizer steps a pass.
+        kl_weight: Weight of the distance to the reference (adapter off); what distance, the algorithm says.
+        kl_target: Distance that the weight is adapted to hold, starting from ``kl_weight``; 0 leaves the weight alone.
+    """
+
+    needs_noise: ClassVar[bool] = True
+    acts_with_old: ClassVar[bool] = False
+
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-4
+    max_grad_norm: float = 1.0
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    num_inner_epochs: int = 1
+    num_updates: int = 2
+    kl_weight: float = 0.1
+    kl_target: float = 0.0
+
+    def __post_init__(self) -> None:
+        name = self.name
+        require(
+            self.learning_rate > 0, f"{name}'s learning_rate is {self.learning_rate}; use a positive one, e.g. 3e-4."
+        )
+        require(self.max_grad_norm > 0, f"{name}'s max_grad_norm is {self.max_grad_norm}; use a positive norm, e.g. 1.")
+        require(self.kl_weight >= 0, f"{name}'s kl_weight is {self.kl_weight}; use 0, which switches it off, or more.")
+        require(self.kl_target >= 0, f"{name}'s kl_target is {self.kl_target}; use 0, which sets none, or more.")
+        require(
+            not self.kl_target or self.kl_weight > 0,
+            f"{name}'s kl_target is {self.kl_target} but its kl_weight is 0, which no adapting changes; "
+            "start from a positive weight, e.g. 0.1.",
+        )
+        for setting in ("num_inner_epochs", "num_updates"):
+            value = getattr(self, setting)
+            require(value >= 1, f"{name}'s {setting} is {value}; use at least 1.")
+
+    @property
+    def name(self) -> str:
+        """What it is called in configs and records: its module's name."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def keeps_means(self) -> bool:
+        """Whether the rollout shall keep the mean of each trained step."""
+        return False
+
+    @property
+    def ratio_tolerance(self) -> float:
+        """How far, on an accelerator or in half precision, the ratio may be from 1 before the first update."""
+        return 1e-4
+
+    def check(self, config: TrainConfig) -> None:
+        """Refuse a run it cannot learn from.
+
+        Raises:
+            ConfigError: Names what does not fit and what would.
+        """
+        require(
+            config.sampling.eta > 0 or not self.needs_noise,
+            f"sampling.eta is {config.sampling.eta}; {self.name} needs noise, since a step without it has no density: "
+            "use 1.0, or for flow models 0.7.",
+        )
+        slots = self.num_slots(config)
+        pairs, updates = config.images_per_iteration * slots, self.num_updates
+        if pairs % updates:
+            fewer = next(n for n in range(updates, 0, -1) if pairs % n == 0)
+            more = next(n for n in range(updates, pairs + 1) if pairs % n == 0)
+            raise ConfigError(
+                f"{self.name}'s num_updates is {updates} but an iteration has {config.images_per_iteration} images x "
+                f"{slots} trained steps = {pairs} pairs, which do not divide; use {fewer} or {more}."
+            )
+
+    def num_slots(self, config: TrainConfig) -> int:
+        """Count the (picture, step) pairs that one picture gives."""
+        return config.sampling.train_steps
+
+    def calls_per_pair(self) -> tuple[int, int]:
+        """Count the denoiser calls of a pair: with a backward pass, and without."""
+        return 1, int(self.kl_weight > 0)
+
+    def sampling(self, sampling: SamplingConfig, iteration: int) -> SamplingConfig:
+        """Return how the pictures of one iteration are drawn."""
+        return sampling
+
+    def kept_steps(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Choose which steps of each picture the rollout keeps, in order, ``(b, t)``."""
+        return choose_steps(schedule, count, generators)
+
+    def old_decay(self, update_steps: int) -> float:
+        """Return how much of the old copy stays after an iteration, when so many optimizer steps are behind it."""
+        return 0.0
+
+    @abstractmethod
+    def update(self, learner: Learner, experience: Experience) -> dict[str, float]:
+        """Take one iteration's optimizer steps on the adapter.
+
+        Returns:
+            Means over the iteration, keyed ``train/…``; ``train/updates`` and ``train/skipped_updates`` among them.
+        """

@@ -1,0 +1,143 @@
+"""Direct reward gradient through the last denoising steps: DRaFT-K (arXiv:2309.17400) and AlignProp (arXiv:2310.03739)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pamela_rl.algorithms.algorithm import Algorithm, require
+from pamela_rl.algorithms.learner import Experience, Learner
+from pamela_rl.algorithms.minibatches import MicroBatch
+from pamela_rl.algorithms.updates import kl_weight, take_updates, watches_reference
+from pamela_rl.config import TrainConfig
+from pamela_rl.diffusion.policy import adapter_off
+from pamela_rl.diffusion.randomness import generator_for
+from pamela_rl.diffusion.rollout import schedule_of
+from pamela_rl.diffusion.transitions import Schedule
+from pamela_rl.errors import ConfigError
+
+_METRICS = ("reward", "reference_mse")
+_DEPTH = 0x445246  # sets the random depth's numbers apart from those of pictures
+
+
+@dataclass(frozen=True)
+class DRaFT(Algorithm):
+    """DRaFT-K: the reward's own gradient, carried back through picture, decoder and the last steps of the chain.
+
+    It needs a reward that is differentiable in its pictures, and takes no advantages. ``kl_weight`` weighs the mean
+    squared difference of the denoiser's prediction to the reference's at these steps.
+
+    Attributes:
+        num_steps: Steps at the end of the chain that gradients go back through, the K of DRaFT-K.
+        random_depth: Go back through a random number of them, from 1 to ``num_steps``, in each iteration (AlignProp).
+    """
+
+    needs_noise: ClassVar[bool] = False
+
+    num_steps: int = 1
+    random_depth: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.num_steps >= 1, f"draft's num_steps is {self.num_steps}; use 1 or more: 1 is DRaFT-1.")
+
+    def check(self, config: TrainConfig) -> None:
+        """Refuse a run it cannot learn from.
+
+        Raises:
+            ConfigError: Names what does not fit and what would.
+        """
+        super().check(config)
+        steps = config.sampling.num_inference_steps
+        require(
+            self.num_steps <= steps,
+            f"draft's num_steps is {self.num_steps} but a picture takes {steps} steps; use fewer.",
+        )
+
+    def num_slots(self, config: TrainConfig) -> int:
+        """A picture is learned from as a whole."""
+        return 1
+
+    def calls_per_pair(self) -> tuple[int, int]:
+        """Every step that gradients go back through is a call."""
+        return self.num_steps, self.num_steps * int(self.kl_weight > 0)
+
+    def kept_steps(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Keep the last steps."""
+        last = torch.arange(len(schedule.timesteps) - self.num_steps, len(schedule.timesteps))
+        return last.expand(len(generators), -1)
+
+    def update(self, learner: Learner, experience: Experience) -> dict[str, float]:
+        """Take the iteration's optimizer steps.
+
+        Raises:
+            ConfigError: The reward gives no gradient.
+        """
+        schedule = schedule_of(learner.policy, experience.sampling)
+        first_step = self.num_steps - self._depth(learner, experience.iteration)
+        signal = 0.0 if learner.config.credit.zero else 1.0
+
+        def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
+            watched = watches_reference(self, learner, first)
+            latents, distances = self._walk(learner, experience, schedule, batch, first_step, watched)
+            rewards = self._reward(learner, experience, latents, batch.image)[batch.counted]
+            losses = -signal * rewards
+            to_reference = distances[batch.counted] if watched else losses.new_zeros(0)
+            if self.kl_weight:
+                losses = losses + kl_weight(self, learner) * to_reference
+            return losses, {"reward": rewards.detach(), "reference_mse": to_reference.detach()}
+
+        return take_updates(self, learner, experience, loss, _METRICS, "reference_mse")
+
+    def _walk(
+        self,
+        learner: Learner,
+        experience: Experience,
+        schedule: Schedule,
+        batch: MicroBatch,
+        first_step: int,
+        watched: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Go down the last steps again as they were gone, but with gradients; final latents, and distances, ``(b,)``."""
+        trajectory, image = experience.trajectory, batch.image
+        told = trajectory.conditioning[trajectory.prompt_index[image]]
+        latents = trajectory.latents[image, first_step]
+        distances = latents.new_zeros(len(image))
+        for slot in range(first_step, self.num_steps):
+            step = trajectory.step_index[image, slot]
+            asked = (
+                latents, schedule.timesteps[step], told, trajectory.negative, experience.sampling.guidance_scale
+            )  # fmt: skip
+            with learner.accelerator.autocast():
+                output = learner.policy.predict(*asked)
+                if watched:
+                    with torch.no_grad(), adapter_off(learner.policy):
+                        reference = learner.policy.predict(*asked)
+                    distances = distances + (output - reference).square().flatten(1).mean(dim=1)
+            mean = schedule.transition(output, latents, step).mean
+            latents = mean + (trajectory.next_latents[image, slot] - mean.detach())  # the noise that was drawn
+        return latents, distances / (self.num_steps - first_step)
+
+    def _reward(self, learner: Learner, experience: Experience, latents: Tensor, image: Tensor) -> Tensor:
+        rows = image.tolist()
+        prompts, users = experience.batch.prompts, experience.batch.user_ids
+        output = learner.reward(
+            learner.policy.decode(latents), [prompts[row] for row in rows], [users[row] for row in rows]
+        )
+        rewards = output.cautious(learner.config.reward.std_weight)
+        if not rewards.requires_grad:
+            raise ConfigError(
+                "the reward gives no gradient in its pictures, which draft learns from; use a differentiable reward, or "
+                "an algorithm that needs none: ddpo, grpo, nft."
+            )
+        return rewards
+
+    def _depth(self, learner: Learner, iteration: int) -> int:
+        if not self.random_depth:
+            return self.num_steps
+        generator = generator_for(_DEPTH, learner.config.seed, iteration)
+        return 1 + int(torch.randint(self.num_steps, (), generator=generator))

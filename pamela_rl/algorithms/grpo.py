@@ -1,0 +1,90 @@
+"""GRPO for flow models (Flow-GRPO, arXiv:2505.05470), with its Fast, MixGRPO (arXiv:2507.21802) and GRPO-Guard
+(arXiv:2510.22319) forms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from pamela_rl.algorithms.algorithm import require
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.algorithms.policy_gradient import Pairs, clipped_loss
+from pamela_rl.config import SamplingConfig, TrainConfig
+from pamela_rl.diffusion.randomness import generator_for
+
+WindowMove = Literal["fixed", "random", "sliding"]
+_WINDOW = 0x57494E  # sets the window's random numbers apart from those of pictures
+
+
+@dataclass(frozen=True)
+class GRPO(DDPO):
+    """Flow-GRPO. Its group statistics are the run's ``credit``, its noise the run's ``sampling``, its EMA the run's ``ema``.
+
+    Attributes:
+        window: Where the window of stochastic steps lies: where ``sampling.window_start`` puts it, at a random place in
+            the first half of the chain in every iteration (Flow-GRPO-Fast), or sliding along it (MixGRPO).
+        window_every: Iterations that a sliding window stays.
+        window_stride: Steps that it then moves on.
+        guard: Centre the log-ratio and scale it by the step's noise, and divide the loss by the span of the step, so
+            that clipping acts alike at all steps (GRPO-Guard).
+    """
+
+    window: WindowMove = "fixed"
+    window_every: int = 25
+    window_stride: int = 1
+    guard: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        moves = get_args(WindowMove)
+        require(self.window in moves, f"{self.name}'s window is {self.window!r}; use one of {', '.join(moves)}.")
+        for setting in ("window_every", "window_stride"):
+            require(getattr(self, setting) >= 1, f"{self.name}'s {setting} is {getattr(self, setting)}; use 1 or more.")
+
+    @property
+    def keeps_means(self) -> bool:
+        """The guard centres the ratio by them."""
+        return self.guard
+
+    def check(self, config: TrainConfig) -> None:
+        """Refuse a run it cannot learn from.
+
+        Raises:
+            ConfigError: Names what does not fit and what would.
+        """
+        super().check(config)
+        require(
+            self.window == "fixed" or config.sampling.window_size is not None,
+            f"{self.name}'s window is {self.window!r} but sampling.window_size is not set; set it, e.g. to 3.",
+        )
+
+    def sampling(self, sampling: SamplingConfig, iteration: int) -> SamplingConfig:
+        """Return how the pictures of one iteration are drawn: the window where it is by then.
+
+        The last step, which has next to no noise, is left out of windows that move.
+        """
+        if self.window == "fixed":
+            return sampling
+        size, steps = sampling.window_size or 1, sampling.num_inference_steps
+        places = max(1, steps - size)
+        if self.window == "sliding":
+            start = self.window_stride * (iteration // self.window_every) % places
+        else:
+            half = max(1, min(places, steps // 2))
+            start = int(torch.randint(half, (), generator=generator_for(_WINDOW, iteration)))
+        return replace(sampling, window_start=start)
+
+    def objective(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Return the clipped loss of each pair, and the ratio that is clipped."""
+        if not self.guard:
+            return super().objective(pairs)
+        assert pairs.old_mean is not None
+        std = pairs.now.std.flatten()
+        shift = (pairs.now.mean - pairs.old_mean).square().flatten(1).mean(dim=1)
+        centred = pairs.log_probs - pairs.old_log_probs + shift / (2 * std.square())
+        ratio = (centred * std).exp()
+        return clipped_loss(ratio, pairs.advantages, self.clip_range) / pairs.span, ratio

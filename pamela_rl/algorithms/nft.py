@@ -1,0 +1,128 @@
+"""DiffusionNFT: learn on the forward process from good and bad pictures, without densities (arXiv:2509.16117)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pamela_rl.algorithms.algorithm import Algorithm, require
+from pamela_rl.algorithms.learner import Experience, Learner
+from pamela_rl.algorithms.minibatches import MicroBatch
+from pamela_rl.algorithms.updates import kl_weight, take_updates, watches_reference
+from pamela_rl.diffusion.policy import adapter_off
+from pamela_rl.diffusion.randomness import generator_for
+from pamela_rl.diffusion.rollout import schedule_of
+from pamela_rl.diffusion.transitions import Schedule
+
+_METRICS = ("old_mse", "reference_mse")
+_LEVELS = 0x4E4654  # sets its noise and noise levels apart from the pictures' own
+
+
+@dataclass(frozen=True)
+class NFT(Algorithm):
+    """DiffusionNFT: any sampler, and only the finished latents are learned from.
+
+    ``kl_weight`` weighs the mean squared difference of the denoiser's prediction to the reference's.
+
+    Attributes:
+        beta: How far the positive and the negative prediction stand from the old one, in steps of the trained one's.
+        old_decay_rate: The old adapter keeps this share a step, times the optimizer steps that are behind it, …
+        old_decay_max: … and at most this share.
+        advantage_scale: The advantage that makes a picture wholly good; its negative makes it wholly bad.
+    """
+
+    needs_noise: ClassVar[bool] = False
+    acts_with_old: ClassVar[bool] = True
+
+    kl_weight: float = 1e-4
+    beta: float = 1.0
+    old_decay_rate: float = 1e-3
+    old_decay_max: float = 0.5
+    advantage_scale: float = 5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.beta > 0, f"nft's beta is {self.beta}; use a positive one, e.g. 1.0 or 0.1.")
+        require(self.advantage_scale > 0, f"nft's advantage_scale is {self.advantage_scale}; use a positive one: 5.")
+        require(self.old_decay_rate >= 0, f"nft's old_decay_rate is {self.old_decay_rate}; use 0 or more: 0.001.")
+        require(0 <= self.old_decay_max < 1, f"nft's old_decay_max is {self.old_decay_max}; use 0 to below 1: 0.5.")
+
+    def calls_per_pair(self) -> tuple[int, int]:
+        """The old adapter is asked too."""
+        return 1, 1 + int(self.kl_weight > 0)
+
+    def kept_steps(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Keep no step: it learns from the finished latents."""
+        return torch.zeros(len(generators), 0, dtype=torch.long)
+
+    def old_decay(self, update_steps: int) -> float:
+        """Return how much of the old copy stays after an iteration."""
+        return min(self.old_decay_rate * update_steps, self.old_decay_max)
+
+    def update(self, learner: Learner, experience: Experience) -> dict[str, float]:
+        """Take the iteration's optimizer steps."""
+        schedule = schedule_of(learner.policy, experience.sampling)
+        levels, noise = self._levels_and_noise(learner, experience, len(schedule.timesteps))
+        good = (experience.advantages / self.advantage_scale / 2 + 0.5).clamp(0, 1)
+        assert learner.old is not None
+        old = learner.old
+
+        def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
+            image, counted = batch.image, batch.counted
+            clean, step = experience.trajectory.final_latents[image], levels[image, batch.slot]
+            noisy = schedule.noised(clean, noise[image, batch.slot], step)
+            now = _ask(learner, experience, schedule, noisy, step, image)
+            with torch.no_grad(), old.worn(learner.weights):
+                before = _ask(learner, experience, schedule, noisy, step, image)
+            towards = self.beta * (now - before)  # so written, both sides are equal to the bit where nothing moved
+            better = _clean_error(schedule.clean(before + towards, noisy, step), clean)
+            worse = _clean_error(schedule.clean(before - towards, noisy, step), clean)
+            share = good[image]
+            losses = (share * better + (1 - share) * worse)[counted] * self.advantage_scale / self.beta
+            to_reference = losses.new_zeros(0)
+            if watches_reference(self, learner, first):
+                with torch.no_grad(), adapter_off(learner.policy):
+                    reference = _ask(learner, experience, schedule, noisy, step, image)
+                to_reference = _mse(now, reference)[counted]
+                losses = losses + kl_weight(self, learner) * to_reference if self.kl_weight else losses
+            return losses, {"old_mse": _mse(now, before)[counted].detach(), "reference_mse": to_reference}
+
+        return take_updates(self, learner, experience, loss, _METRICS, "reference_mse")
+
+    def _levels_and_noise(self, learner: Learner, experience: Experience, steps: int) -> tuple[Tensor, Tensor]:
+        """Choose at which noise levels each picture is learned from, and draw its noise there, ``(b, t)``, ``(b, t, …)``."""
+        trajectory, count = experience.trajectory, self.num_slots(learner.config)
+        shape = (count, *trajectory.final_latents.shape[1:])
+        levels, noise = [], []
+        for image_id in trajectory.image_ids.tolist():
+            generator = generator_for(_LEVELS, learner.config.seed, experience.iteration, image_id)
+            levels.append(torch.randperm(steps, generator=generator)[:count])
+            noise.append(torch.randn(shape, generator=generator))
+        device = trajectory.final_latents.device
+        return torch.stack(levels).to(device), torch.stack(noise).to(device)
+
+
+def _ask(
+    learner: Learner, experience: Experience, schedule: Schedule, noisy: Tensor, step: Tensor, image: Tensor
+) -> Tensor:
+    trajectory = experience.trajectory
+    told = trajectory.conditioning[trajectory.prompt_index[image]]
+    with learner.accelerator.autocast():
+        return learner.policy.predict(
+            noisy, schedule.timesteps[step], told, trajectory.negative, experience.sampling.guidance_scale
+        )
+
+
+def _clean_error(predicted: Tensor, clean: Tensor) -> Tensor:
+    """Squared error over its own mean absolute error, so that pictures hard to predict weigh no more, ``(b,)``."""
+    error = predicted - clean
+    size = error.detach().abs().flatten(1).mean(dim=1).clamp(min=1e-5)
+    return error.square().flatten(1).mean(dim=1) / size
+
+
+def _mse(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).square().flatten(1).mean(dim=1)

@@ -1,0 +1,129 @@
+"""The updates of one iteration, whatever the loss: shuffled pairs, micro-batches, gradients summed, metrics averaged."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.algorithms.gradients import GradientSum
+from pamela_rl.algorithms.learner import Experience, Learner
+from pamela_rl.algorithms.minibatches import MicroBatch, micro_batches, shuffled_slots
+
+RATIO_ERROR = "ratio_error"
+KL_WEIGHT = "kl_weight"
+PairLoss = Callable[[MicroBatch, bool], tuple[Tensor, Mapping[str, Tensor]]]
+
+
+def take_updates(
+    algorithm: Algorithm,
+    learner: Learner,
+    experience: Experience,
+    loss: PairLoss,
+    metrics: Sequence[str],
+    distance: str,
+) -> dict[str, float]:
+    """Turn one iteration's pairs into optimizer steps on the adapter.
+
+    An update whose gradient is not finite is skipped and counted. With a ``kl_target`` the weight of the distance to
+    the reference is halved or doubled after an iteration that ends below or above 1.5 times the target (PPO,
+    arXiv:1707.06347, section 4).
+
+    Args:
+        algorithm: Its settings.
+        learner: Of the run.
+        experience: Of the iteration.
+        loss: Maps a micro-batch, and whether it is the update's first, to the loss of each pair that counts, ``(n,)``,
+            and to further figures of them, ``(m,)`` each; ``ratio_error``, how far each ratio is from 1, is one of them
+            or absent. What enters with ``kl_weight`` is the loss's own affair.
+        metrics: Names of these figures.
+        distance: Which of them is the distance to the reference.
+
+    Returns:
+        Means over the iteration, keyed ``train/…``; ``train/ratio_max_error`` is before the first update.
+    """
+    weights, config = learner.weights, learner.config
+    totals: dict[str, float] = defaultdict(float)
+    updates = skipped = 0
+    for inner_epoch in range(algorithm.num_inner_epochs):
+        slots = shuffled_slots(
+            experience.trajectory, algorithm.num_slots(config), config.seed, experience.iteration, inner_epoch
+        )
+        for update in range(algorithm.num_updates):
+            gradients = GradientSum(weights)
+            means = _accumulate(algorithm, learner, experience, slots, update, loss, metrics, gradients)
+            gradients.settle(learner.accelerator)
+            if updates == 0 and RATIO_ERROR in means:
+                totals["train/ratio_max_error"] = means[RATIO_ERROR]
+            norm = torch.nn.utils.clip_grad_norm_(weights, algorithm.max_grad_norm)
+            if norm.isfinite():
+                learner.optimizer.step()
+            else:
+                skipped += 1
+            learner.optimizer.zero_grad(set_to_none=True)
+            updates += 1
+            for name in ("loss", *metrics):
+                totals[f"train/{name}"] += means[name]
+            totals["train/grad_norm"] += float(norm)
+    stats = {k: v if k == "train/ratio_max_error" else v / updates for k, v in totals.items()}
+    if algorithm.kl_target:
+        stats[f"train/{KL_WEIGHT}"] = kl_weight(algorithm, learner)
+        learner.numbers[KL_WEIGHT] = stats[f"train/{KL_WEIGHT}"] * _correction(
+            stats[f"train/{distance}"], algorithm.kl_target
+        )
+    return stats | {"train/updates": float(updates), "train/skipped_updates": float(skipped)}
+
+
+def kl_weight(algorithm: Algorithm, learner: Learner) -> float:
+    """Return the weight of the distance to the reference by now."""
+    return learner.numbers.get(KL_WEIGHT, algorithm.kl_weight)
+
+
+def watches_reference(algorithm: Algorithm, learner: Learner, first: bool) -> bool:
+    """Tell whether to ask the reference: always where it weighs, else once an update, to watch it."""
+    return algorithm.kl_weight > 0 or learner.policy.sharded or first
+
+
+def _correction(distance: float, target: float) -> float:
+    if distance > 1.5 * target:
+        return 2.0
+    return 0.5 if distance < target / 1.5 else 1.0
+
+
+def _accumulate(
+    algorithm: Algorithm,
+    learner: Learner,
+    experience: Experience,
+    slots: Tensor,
+    update: int,
+    loss: PairLoss,
+    metrics: Sequence[str],
+    gradients: GradientSum,
+) -> dict[str, float]:
+    """Add up this process's part of one update's gradient, and return each figure's mean over everybody's pairs."""
+    config, accelerator = learner.config, learner.accelerator
+    rows = min(config.batch_size, len(slots))
+    num_pairs = config.images_per_iteration * slots.shape[1] // algorithm.num_updates
+    sums = torch.zeros(len(metrics) + 1, 2, dtype=torch.float64, device=slots.device)
+    error = torch.full((), -1.0, device=slots.device)
+    first = True
+    for batch in micro_batches(
+        experience.trajectory, slots, config.images_per_iteration, update, algorithm.num_updates, rows,
+        learner.policy.sharded,
+    ):  # fmt: skip
+        losses, figures = loss(batch, first)
+        (losses.sum() / num_pairs).backward()
+        gradients.add()
+        first = False
+        with torch.no_grad():
+            shown = [losses, *(figures[name] for name in metrics)]
+            sums += torch.stack([torch.stack([f.double().sum(), f.new_tensor(len(f)).double()]) for f in shown])
+            if RATIO_ERROR in figures:
+                error = torch.cat([error[None], figures[RATIO_ERROR]]).max()
+    sums = accelerator.reduce(sums, reduction="sum")
+    means = dict(zip(("loss", *metrics), (sums[:, 0] / sums[:, 1].clamp(min=1)).tolist()))
+    worst = float(accelerator.gather(error.reshape(1)).max())
+    return means | ({RATIO_ERROR: worst} if worst >= 0 else {})
