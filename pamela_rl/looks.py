@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from pamela_rl.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pamela_rl.config import TrainConfig
+from pamela_rl.contact_sheets import save_contact_sheet
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, load_adapter_state
 from pamela_rl.diffusion.policy import Policy
@@ -21,12 +24,15 @@ from pamela_rl.diffusion.rollout import choose_steps, rollout, schedule_of
 from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.distances import diversity
 from pamela_rl.errors import ConfigError
+from pamela_rl.storage import ensure_writable, writing
+from pamela_rl.trackers import track, track_pictures
 from pamela_rl.tracking import RunLog
 from pamela_rl.types import PromptBatch, Scorer
 
 JUDGE = "judge"
 PICTURES_A_PROMPT = 2
 STEPS_MEASURED = 2  # of each picture, for its distance to the base model
+_SHEET_SIDE = 256  # pixels of a picture's longer side on a sheet
 _NOISE = 1 << 40  # in place of an iteration in the noise's key: the same at every look, unlike any iteration's
 
 
@@ -72,16 +78,18 @@ class Looks:
         noise = config.sampling.eta or 1.0
         self._yardstick = replace(config.sampling, eta=noise, window_start=0, window_size=None)
         self._batch = _fixed_pictures(prompts, config.looks.num_images)
-        self._log = RunLog(folder / "looks.jsonl", done + 1, accelerator.is_main_process)
+        self._log = RunLog(folder / "looks.jsonl", done + 1, accelerator.is_main_process, partial(track, accelerator))
+        self._sheets = folder / "looks"
 
     def take(self, iteration: int) -> None:
         """Look, if it is time, after so many iterations."""
         every = self._config.looks.every
         if every == 0 or iteration % every or any(row["iteration"] == iteration for row in self._log.rows):
             return
-        row = self._scores()
+        row, images = self._scores()
         better = JUDGE in self._scorers and row[f"eval/{JUDGE}_mean"] > self._best_score()
         self._log.log(iteration, row)
+        self._keep_pictures(images, iteration)
         if better and self._accelerator.is_main_process:
             weights = adapter_state(self._policy, self._name)
             save_checkpoint(self._best, Checkpoint(iteration, weights, {}, {}, {}, {}))
@@ -105,8 +113,8 @@ class Looks:
     def _best_score(self) -> float:
         return max(map(_judged, self._log.rows), default=float("-inf"))
 
-    def _scores(self) -> dict[str, float]:
-        """Draw this process's share of the pictures and return everybody's means."""
+    def _scores(self) -> tuple[dict[str, float], Tensor]:
+        """Draw this process's share of the pictures; return everybody's means and pictures."""
         config, size = self._config, len(self._batch) // self._accelerator.num_processes
         mine = slice(self._accelerator.process_index * size, (self._accelerator.process_index + 1) * size)
         batch = self._batch[mine]
@@ -119,7 +127,18 @@ class Looks:
             values = self._accelerator.gather(_score(scorer, drawn.images, batch, config.reward.std_weight).float())
             scores[f"eval/{name}_mean"] = float(values.nanmean())
         images = self._accelerator.gather(drawn.images).cpu()
-        return scores | {"eval/diversity": diversity(images, self._batch.group_ids[: len(images)].numpy())}
+        return scores | {"eval/diversity": diversity(images, self._batch.group_ids[: len(images)].numpy())}, images
+
+    def _keep_pictures(self, images: Tensor, iteration: int) -> None:
+        """Leave the pictures as a sheet, one column a prompt, and show them in the trackers."""
+        shrink = _SHEET_SIDE / max(images.shape[-2:])
+        small = interpolate(images, scale_factor=shrink, mode="bilinear", antialias=True) if shrink < 1 else images
+        sheet = small.view(-1, PICTURES_A_PROMPT, *small.shape[1:]).transpose(0, 1).flatten(0, 1)
+        if self._accelerator.is_main_process:
+            with writing("the pictures of a look", self._sheets):
+                path = ensure_writable(self._sheets) / f"{iteration:06d}.png"
+                save_contact_sheet(sheet, path, len(images) // PICTURES_A_PROMPT, scale=1)
+        track_pictures(self._accelerator, "eval/pictures", images, iteration)
 
 
 def _judged(row: Mapping[str, Any]) -> float:

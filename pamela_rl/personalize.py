@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ from accelerate import Accelerator
 
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import TrainConfig
+from pamela_rl.contact_sheets import contact_sheet, to_png
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter, save_adapter
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.evaluation.figures import contact_sheet, to_png
+from pamela_rl.evaluation.curves import draw_curves
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import folder_name
+from pamela_rl.trackers import tracked
 from pamela_rl.tracking import read_metrics
-from pamela_rl.train import train
+from pamela_rl.train import settings_of, train
 from pamela_rl.types import Reward, Scorer
 
 NUM_SAMPLES = 8  # pictures on the sheet beside the weights
@@ -74,7 +76,7 @@ def personalize(
         prompts: Of one person.
         config: Of the training.
         algorithm: How it learns, e.g. ``DDPO()``.
-        run: The run's folder; ``users/<user>/`` holds metrics and checkpoint.
+        run: The run's folder; ``users/<user>/`` holds metrics, curves, the pictures of looks, and the checkpoint.
         accelerator: Devices, processes, mixed precision.
         provenance: Written into the adapter.
         monitors: What is only watched, by name.
@@ -88,7 +90,9 @@ def personalize(
     """
     user = prompts.user_id
     folder = run / "users" / folder_name(user)
-    name = train(policy, reward, prompts, config, algorithm, folder, accelerator, monitors, provenance.to_json())
+    facts = provenance.to_json()
+    with tracked(accelerator, run.name, user, {**asdict(config), **settings_of(algorithm), **facts}):
+        name = train(policy, reward, prompts, config, algorithm, folder, accelerator, monitors, facts)
     if accelerator.is_main_process or policy.sharded:
         shown = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
         draw = PipelineGenerator(
@@ -100,7 +104,8 @@ def personalize(
     if accelerator.is_main_process:
         recipe = f"{algorithm.name}, {config.num_iterations} iterations x {config.images_per_iteration} images"
         spent = str(num_images_spent(read_metrics(folder / "metrics.jsonl"), config))
-        info = {**provenance.to_json(), "recipe": recipe, "seed": str(config.seed), "images_spent": spent, **versions()}
+        draw_curves(folder)
+        info = {**facts, "recipe": recipe, "seed": str(config.seed), "images_spent": spent, **versions()}
         save_adapter(policy, name, user, run, info, {"samples.png": to_png(contact_sheet(drawn, NUM_SAMPLES // 2))})
     accelerator.wait_for_everyone()
     remove_adapter(policy, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ _SHOWN = {
     "rollout/reward_mean": "reward",
     "rollout/judge_mean": "judge",
     "train/kl_to_reference": "KL",
-    "train/clip_fraction": "clipped",
     "time/images_per_second": "images/s",
 }
 
@@ -25,9 +24,18 @@ _SHOWN = {
 class RunLog:
     """Writes a file of JSON lines; only the main process of a run writes."""
 
-    def __init__(self, path: Path, done: int, enabled: bool):
-        """Open the log of a run that has ``done`` iterations behind it; rows of later ones, not saved, are dropped."""
-        self._path, self._enabled = path, enabled
+    def __init__(
+        self, path: Path, done: int, enabled: bool, show: Callable[[Mapping[str, float], int], None] | None = None
+    ):
+        """Open the log of a run that has ``done`` iterations behind it; rows of later ones, not saved, are dropped.
+
+        Args:
+            path: Of the file.
+            done: Iterations.
+            enabled: Whether this process writes.
+            show: Takes the metrics and number of each iteration besides.
+        """
+        self._path, self._enabled, self._show = path, enabled, show
         self._bar: Any = None
         self._started = time.monotonic()
         self.rows = [row for row in read_metrics(path) if row["iteration"] < done]
@@ -53,14 +61,16 @@ class RunLog:
             num_images: Pictures drawn since the iteration began, from which their speed follows; 0 where it is not asked.
         """
         if num_images:
-            speed = num_images / (time.monotonic() - self._started)
-            metrics = {**metrics, "time/images_per_second": speed}
+            seconds = time.monotonic() - self._started
+            metrics = {**metrics, "time/seconds": seconds, "time/images_per_second": num_images / seconds}
         row: dict[str, Any] = {"iteration": iteration}
         row |= {k: round(v, 8) if math.isfinite(v) else None for k, v in metrics.items()}
         self.rows.append(row)
         if self._enabled:
             with writing("the record", self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+        if self._show is not None:
+            self._show(metrics, iteration)
         if self._bar is not None:
             self._bar.set_postfix_str(
                 " ".join(f"{label} {metrics[name]:.3g}" for name, label in _SHOWN.items() if name in metrics)

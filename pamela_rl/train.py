@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pamela_rl.interruption import StopRequests
 from pamela_rl.looks import Looks
 from pamela_rl.sharing import check_processes, check_run, means, own_advantages, own_share, ratio_tolerance
 from pamela_rl.storage import ensure_writable, folder_name
+from pamela_rl.trackers import track
 from pamela_rl.tracking import RunLog
 from pamela_rl.train_state import OLD, TrainState
 from pamela_rl.types import PromptBatch, Reward, RewardOutput, Scorer, Trajectory, Verdict, trainable
@@ -73,7 +75,7 @@ def train(
     accelerator.wait_for_everyone()
     state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / "checkpoint")
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.numbers, state.copies.get(OLD))
-    run = RunLog(folder / "metrics.jsonl", state.iteration, main)
+    run = RunLog(folder / "metrics.jsonl", state.iteration, main, partial(track, accelerator))
     looks = Looks(
         policy, state.name, {"reward": reward, **scorers}, prompts, config, folder, state.iteration, accelerator
     )

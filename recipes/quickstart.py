@@ -35,6 +35,7 @@ from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import ensure_writable, folder_name, write_text
+from pamela_rl.trackers import Tracker
 from pamela_rl.tracking import read_metrics
 from pamela_rl.types import Scorer
 from pamela_rl.world import ENCODER, load_judge, load_pipeline
@@ -55,6 +56,7 @@ class QuickstartConfig:
         held_out_prompts: Prompts to compare on, at most 16.
         seeds_per_prompt: Pictures of each prompt and arm.
         num_inference_steps: Denoising steps of the pictures compared.
+        trackers: Where to show the run besides its own record: tensorboard, wandb, trackio.
         algorithm: How adapters learn: a name, or a mapping with a name and settings.
         train: Of each adapter.
     """
@@ -64,6 +66,7 @@ class QuickstartConfig:
     held_out_prompts: int = 16
     seeds_per_prompt: int = 2
     num_inference_steps: int = 20
+    trackers: list[Tracker] = field(default_factory=list)
     algorithm: AlgorithmChoice = "ddpo"
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -168,7 +171,7 @@ def compare(config: QuickstartConfig, world: World, policy: Policy) -> list[User
 def quickstart(config: QuickstartConfig) -> None:
     """Run the whole job and say where the report is."""
     started = time.monotonic()
-    accelerator = new_accelerator()
+    accelerator = new_accelerator(config.output_dir, config.trackers)
     world = prepare(config, accelerator)
     policy = policy_for(load_pipeline())
     policy.pipeline.to(accelerator.device)

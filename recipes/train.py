@@ -21,6 +21,7 @@ from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
 from pamela_rl.errors import ConfigError
 from pamela_rl.personalize import Provenance, personalize
 from pamela_rl.plan import plan_run
+from pamela_rl.trackers import Tracker
 from pamela_rl.world.captions import train_and_held_out_prompts
 
 
@@ -39,6 +40,7 @@ class TrainRecipeConfig:
         content: What is watched to tell whether pictures show what was asked: "world", "none", or e.g. "clip_score".
         watch: Rewards of the average person to be watched, e.g. [pickscore].
         num_inference_steps: Of the sample pictures beside each adapter.
+        trackers: Where to show the run besides its own record: tensorboard, wandb, trackio.
         algorithm: How adapters learn: a name, or a mapping with a name and settings.
         train: Of each adapter.
     """
@@ -53,6 +55,7 @@ class TrainRecipeConfig:
     content: str = "none"
     watch: list[str] = field(default_factory=list)
     num_inference_steps: int = 20
+    trackers: list[Tracker] = field(default_factory=list)
     algorithm: AlgorithmChoice = "ddpo"
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -66,7 +69,7 @@ class TrainRecipeConfig:
 
 def train_people(config: TrainRecipeConfig) -> None:
     """Train and publish one adapter a person."""
-    accelerator = new_accelerator()
+    accelerator = new_accelerator(config.output_dir, config.trackers)
     device, in_world = accelerator.device, config.model.name == WORLD
     reward, scorers = open_scorers(
         config.reward, config.judge, config.encoder, str(device), config.content, config.watch, in_world

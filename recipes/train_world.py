@@ -17,8 +17,8 @@ import torch
 from command_line import run
 from diffusers import AutoencoderKL
 
+from pamela_rl.contact_sheets import save_contact_sheet
 from pamela_rl.errors import ConfigError
-from pamela_rl.evaluation.figures import save_contact_sheet
 from pamela_rl.storage import ensure_writable
 from pamela_rl.world import load_pipeline
 from pamela_rl.world.autoencoder import encode, train_autoencoder

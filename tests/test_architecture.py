@@ -10,14 +10,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "pamela_rl").rglob("*.py"))
 READS_PT_FILES = ROOT / "pamela_rl/rewards/population/weights.py"  # rewards that are published as .pt or .pth alone
-NOUNS = {"types", "errors", "config", "storage", "distances"}
+NOUNS = {"types", "errors", "config", "storage", "distances", "contact_sheets"}
 MAY_IMPORT = {
     "types": {"errors"},
     "errors": set(),
     "config": {"errors"},
     "storage": {"errors"},
     "distances": set(),
-    "looks": NOUNS | {"data", "diffusion", "checkpoint", "tracking"},
+    "contact_sheets": set(),
+    "trackers": NOUNS,
+    "looks": NOUNS | {"data", "diffusion", "checkpoint", "tracking", "trackers"},
     "data": NOUNS,
     "rewards": NOUNS | {"data"},
     "diffusion": NOUNS,
@@ -27,14 +29,15 @@ MAY_IMPORT = {
     "interruption": set(),
     "health": {"errors"},
     "sharing": NOUNS | {"diffusion", "algorithms", "health"},
-    "train_state": NOUNS | {"diffusion", "checkpoint"},
-    "plan": NOUNS | {"diffusion"},
+    "train_state": NOUNS | {"diffusion", "checkpoint", "algorithms"},
+    "plan": NOUNS | {"diffusion", "algorithms"},
     "train": NOUNS
-    | {"data", "diffusion", "algorithms", "checkpoint", "tracking", "looks"}
+    | {"data", "diffusion", "algorithms", "checkpoint", "tracking", "trackers", "looks"}
     | {"interruption", "health", "sharing", "train_state"},
-    "evaluation": NOUNS,
+    "evaluation": NOUNS | {"tracking"},
     "steering": NOUNS | {"data", "diffusion"},
-    "personalize": NOUNS | {"data", "diffusion", "steering", "train", "tracking", "evaluation"},
+    "personalize": NOUNS
+    | {"data", "diffusion", "algorithms", "steering", "train", "tracking", "trackers", "evaluation"},
     "world": NOUNS | {"data", "rewards"},
     "": NOUNS | {"diffusion"},
 }

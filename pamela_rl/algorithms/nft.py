@@ -17,6 +17,7 @@ from pamela_rl.diffusion.policy import adapter_off
 from pamela_rl.diffusion.randomness import generator_for
 from pamela_rl.diffusion.rollout import schedule_of
 from pamela_rl.diffusion.transitions import Schedule
+from pamela_rl.types import Trajectory
 
 _METRICS = ("old_mse", "reference_mse")
 _LEVELS = 0x4E4654  # sets its noise and noise levels apart from the pictures' own
@@ -66,7 +67,10 @@ class NFT(Algorithm):
     def update(self, learner: Learner, experience: Experience) -> dict[str, float]:
         """Take the iteration's optimizer steps."""
         schedule = schedule_of(learner.policy, experience.sampling)
-        levels, noise = self._levels_and_noise(learner, experience, len(schedule.timesteps))
+        levels, noise = levels_and_noise(
+            experience.trajectory, len(schedule.timesteps), self.num_slots(learner.config), learner.config.seed,
+            experience.iteration,
+        )  # fmt: skip
         good = (experience.advantages / self.advantage_scale / 2 + 0.5).clamp(0, 1)
         assert learner.old is not None
         old = learner.old
@@ -75,9 +79,9 @@ class NFT(Algorithm):
             image, counted = batch.image, batch.counted
             clean, step = experience.trajectory.final_latents[image], levels[image, batch.slot]
             noisy = schedule.noised(clean, noise[image, batch.slot], step)
-            now = _ask(learner, experience, schedule, noisy, step, image)
-            with torch.no_grad(), old.worn(learner.weights):
+            with torch.no_grad(), old.worn(learner.weights):  # before any graph holds the weights
                 before = _ask(learner, experience, schedule, noisy, step, image)
+            now = _ask(learner, experience, schedule, noisy, step, image)
             towards = self.beta * (now - before)  # so written, both sides are equal to the bit where nothing moved
             better = _clean_error(schedule.clean(before + towards, noisy, step), clean)
             worse = _clean_error(schedule.clean(before - towards, noisy, step), clean)
@@ -93,17 +97,27 @@ class NFT(Algorithm):
 
         return take_updates(self, learner, experience, loss, _METRICS, "reference_mse")
 
-    def _levels_and_noise(self, learner: Learner, experience: Experience, steps: int) -> tuple[Tensor, Tensor]:
-        """Choose at which noise levels each picture is learned from, and draw its noise there, ``(b, t)``, ``(b, t, …)``."""
-        trajectory, count = experience.trajectory, self.num_slots(learner.config)
-        shape = (count, *trajectory.final_latents.shape[1:])
-        levels, noise = [], []
-        for image_id in trajectory.image_ids.tolist():
-            generator = generator_for(_LEVELS, learner.config.seed, experience.iteration, image_id)
-            levels.append(torch.randperm(steps, generator=generator)[:count])
-            noise.append(torch.randn(shape, generator=generator))
-        device = trajectory.final_latents.device
-        return torch.stack(levels).to(device), torch.stack(noise).to(device)
+
+def levels_and_noise(trajectory: Trajectory, steps: int, count: int, *key: int) -> tuple[Tensor, Tensor]:
+    """Choose at which noise levels each picture is learned from, and draw its noise there.
+
+    Args:
+        trajectory: Of the pictures.
+        steps: Of the chain, whose levels are chosen from, without repeats.
+        count: Levels a picture.
+        key: Fixes everything, with a picture's id.
+
+    Returns:
+        Places in the chain, ``(b, count)``, and standard normal noise, ``(b, count, …)``.
+    """
+    shape = (count, *trajectory.final_latents.shape[1:])
+    levels, noise = [], []
+    for image_id in trajectory.image_ids.tolist():
+        generator = generator_for(_LEVELS, *key, image_id)
+        levels.append(torch.randperm(steps, generator=generator)[:count])
+        noise.append(torch.randn(shape, generator=generator))
+    device = trajectory.final_latents.device
+    return torch.stack(levels).to(device), torch.stack(noise).to(device)
 
 
 def _ask(

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pamela_rl.evaluation.figures import contact_sheet, data_uri, line_chart, save_contact_sheet, to_png
+from pamela_rl.contact_sheets import contact_sheet, save_contact_sheet, to_png
+from pamela_rl.evaluation.figures import data_uri, line_chart
 
 
 def points(svg: str) -> list[list[tuple[float, float]]]:

@@ -1,0 +1,88 @@
+"""The curves of one person's run, and how its pictures changed, as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pamela_rl.tracking import read_metrics
+
+CURVES, STRIP = "curves.png", "taste.png"
+_SCORES = {
+    "reward_mean": ("reward", "#b3541e"),
+    "judge_mean": ("judge", "#2f6690"),
+    "true_rating_mean": ("true rating", "#3a7d44"),
+}
+_SHARES = {"faithfulness_mean": ("faithful", "#6b4e9b"), "diversity": ("diversity", "#8a8880")}
+_DOTS = 130  # per inch
+_STRIP_COLUMNS = 8
+
+
+def draw_curves(folder: Path) -> list[Path]:
+    """Draw what a run's ``metrics.jsonl`` and ``looks.jsonl`` hold; nothing where there are fewer than two rows.
+
+    Args:
+        folder: The person's; the pictures of its looks are in ``looks/``.
+
+    Returns:
+        The files drawn: ``curves.png``, and ``taste.png`` where there were looks, one row each.
+    """
+    rows, looks = read_metrics(folder / "metrics.jsonl"), read_metrics(folder / "looks.jsonl")
+    drawn = []
+    if len(rows) > 1:
+        figure = Figure(figsize=(8.4, 5.6), layout="constrained")
+        scores, shares, distance, gradient = figure.subplots(2, 2).flat
+        _lines(scores, rows, looks, _SCORES, "score")
+        _lines(shares, rows, looks, _SHARES, "share, or RMS difference")
+        _curve(distance, looks, "eval/kl_to_reference", "KL of a step to the base model", "#2f6690", "o-")
+        _curve(gradient, rows, "train/grad_norm", "gradient norm", "#8a8880", "-")
+        for axes in (distance, gradient):
+            axes.legend(fontsize=8, frameon=False)
+            axes.set_xlabel("iteration")
+        figure.savefig(folder / CURVES, dpi=_DOTS)
+        drawn.append(folder / CURVES)
+    sheets = sorted((folder / "looks").glob("*.png"))
+    if len(sheets) > 1:
+        _strip(sheets, len(looks)).save(folder / STRIP)
+        drawn.append(folder / STRIP)
+    return drawn
+
+
+def _lines(
+    axes: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    looks: Sequence[Mapping[str, Any]],
+    names: Mapping[str, tuple[str, str]],
+    label: str,
+) -> None:
+    """Training's own pictures thin, the looks' with dots."""
+    for name, (title, colour) in names.items():
+        _curve(axes, rows, f"rollout/{name}", None, colour, "-", alpha=0.3, linewidth=0.9)
+        _curve(axes, looks, f"eval/{name}", title, colour, "o-", markersize=3)
+    axes.set_ylabel(label)
+    axes.set_xlabel("iteration")
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _curve(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, label: str | None, colour: str, style: str, **options: Any
+) -> None:
+    points = [(row["iteration"], row[name]) for row in rows if row.get(name) is not None]
+    if points:
+        axes.plot(*zip(*points), style, color=colour, label=label, **options)
+
+
+def _strip(sheets: Sequence[Path], count: int) -> Image.Image:
+    """The first row of each look's sheet, one below the other: the same prompts and noise as training goes on."""
+    pictures = [Image.open(sheet).convert("RGB") for sheet in sheets[:count]]
+    side = pictures[0].height // 2
+    width = min(pictures[0].width, _STRIP_COLUMNS * side)
+    strip = Image.new("RGB", (width, side * len(pictures)), "white")
+    for row, picture in enumerate(pictures):
+        strip.paste(picture.crop((0, 0, width, side)), (0, row * side))
+    return strip

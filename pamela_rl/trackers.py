@@ -1,0 +1,80 @@
+"""What a run shows while it goes on, in tensorboard, wandb or trackio, through Accelerate; its own record is kept anyway."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from pamela_rl.errors import ConfigError
+from pamela_rl.storage import folder_name
+
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+TRACKERS: tuple[str, ...] = get_args(Tracker)
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse trackers that are not known or not installed; Accelerate would leave the latter out without a word.
+
+    Raises:
+        ConfigError: Names the tracker and how to get it.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise ConfigError(f"trackers has {name!r}; use any of {', '.join(TRACKERS)}.")
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(f"trackers has {name!r}, which is not installed: pip install 'pamela_rl[{name}]'.")
+
+
+@contextmanager
+def tracked(accelerator: Accelerator, project: str, run: str, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Open the trackers that the accelerator was made with, for one person's run, and close them after the block.
+
+    Args:
+        accelerator: Made with ``log_with`` and, for tensorboard, a project folder.
+        project: What the runs of a folder are filed under.
+        run: The person.
+        settings: What the run was made with; nested values are written as text.
+    """
+    folders = accelerator.project_configuration
+    together = folders.logging_dir
+    if accelerator.log_with:
+        plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in settings.items()}
+        kinds = {str(getattr(kind, "value", kind)) for kind in accelerator.log_with}
+        named = {kind: {"name": run} for kind in kinds & {"wandb", "trackio"}}
+        if together is not None:
+            folders.logging_dir = str(
+                Path(together) / folder_name(run)
+            )  # tensorboard tells runs apart by their folders
+        accelerator.init_trackers(project, config=plain, init_kwargs=named)
+    try:
+        yield
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()
+        accelerator.trackers, folders.logging_dir = [], together
+
+
+def track(accelerator: Accelerator, metrics: Mapping[str, float], iteration: int) -> None:
+    """Show one iteration's metrics; what is not finite is left out."""
+    accelerator.log({name: value for name, value in metrics.items() if math.isfinite(value)}, step=iteration)
+
+
+def track_pictures(accelerator: Accelerator, name: str, images: Tensor, iteration: int) -> None:
+    """Show pictures, ``(n, 3, h, w)`` in [0, 1], in every tracker that can."""
+    pixels = (images.detach().cpu().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    for tracker in accelerator.trackers:
+        if tracker.name == "tensorboard":
+            tracker.log_images({name: pixels}, step=iteration, dataformats="NHWC")
+        elif tracker.name == "trackio":
+            import trackio
+
+            tracker.log({name: [trackio.Image(picture) for picture in pixels]}, step=iteration)
+        elif hasattr(tracker, "log_images"):
+            tracker.log_images({name: list(pixels)}, step=iteration)
