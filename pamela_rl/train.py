@@ -15,7 +15,7 @@ from torch import Tensor
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.checkpoint import claim, save_checkpoint
-from pamela_rl.config import TrainConfig
+from pamela_rl.config import SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
@@ -76,25 +76,21 @@ def train(
     state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / "checkpoint")
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.numbers, state.copies.get(OLD))
     run = RunLog(folder / "metrics.jsonl", state.iteration, main, partial(track, accelerator))
-    looks = Looks(
-        policy, state.name, {"reward": reward, **scorers}, prompts, config, folder, state.iteration, accelerator
-    )
+    watched = {"reward": reward, **scorers}
+    looks = Looks(policy, state.name, watched, prompts, config, folder, state.iteration, accelerator)
     saved, tolerance = state.checkpoint(), ratio_tolerance(accelerator, policy, algorithm)
 
     with StopRequests() as stop:
         try:
-            looks.take(state.iteration)
+            with state.shown():
+                looks.take(state.iteration)
             for iteration in run.iterations(state.iteration, config.num_iterations, user):
                 if looks.exhausted():
                     break
                 whole = prompts.draw(iteration, config.prompts_per_iteration, config.group_size, config.seed)
                 batch = own_share(whole, accelerator)
                 sampling = algorithm.sampling(config.sampling, iteration)
-                with accelerator.autocast(), state.acting():
-                    drawn = rollout(
-                        policy, batch, sampling, config.seed, iteration, config.batch_size, algorithm.kept_steps,
-                        algorithm.keeps_means,
-                    )  # act  # fmt: skip
+                drawn = _draw(learner, state, batch, sampling, iteration)  # act
                 output = trainable(_score(reward, drawn, batch))  # judge
                 rewards, advantages = own_advantages(accelerator, output, whole, batch, config)  # credit
                 stats = algorithm.update(learner, Experience(iteration, batch, sampling, drawn, advantages))  # learn
@@ -116,6 +112,18 @@ def train(
     state.keep_average()
     looks.restore_best()
     return state.name
+
+
+def _draw(
+    learner: Learner, state: TrainState, batch: PromptBatch, sampling: SamplingConfig, iteration: int
+) -> Trajectory:
+    """Draw this process's pictures with the weights that the algorithm draws with."""
+    config, algorithm = learner.config, state.algorithm
+    with learner.accelerator.autocast(), state.acting():
+        return rollout(
+            learner.policy, batch, sampling, config.seed, iteration, config.batch_size, algorithm.kept_steps,
+            algorithm.keeps_means,
+        )  # fmt: skip
 
 
 @torch.no_grad()

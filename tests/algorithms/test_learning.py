@@ -1,0 +1,94 @@
+"""Every algorithm learns a toy reward, and learns nothing without the reward's signal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from learning import darkness
+
+from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.algorithms.ddpo_sf import DDPOSF
+from pamela_rl.algorithms.draft import DRaFT
+from pamela_rl.algorithms.grpo import GRPO
+from pamela_rl.algorithms.nft import NFT
+from pamela_rl.config import CreditSettings, EMASettings, LookSettings, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
+from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.tracking import read_metrics
+from pamela_rl.train import train
+
+ALGORITHMS = [
+    DDPO(learning_rate=1e-2),
+    DDPOSF(learning_rate=2e-2),
+    GRPO(learning_rate=1e-2, window="sliding", window_every=2, guard=True, clip_range=0.1),
+    NFT(learning_rate=1e-2, num_updates=1),
+    DRaFT(learning_rate=2e-3, num_updates=1),
+]
+CONFIG = TrainConfig(
+    num_iterations=5,
+    images_per_iteration=16,
+    group_size=8,
+    batch_size=16,
+    checkpoint_every=10,
+    sampling=SamplingConfig(num_inference_steps=5, train_steps=2, window_size=3),
+    lora=LoraSettings(rank=4, alpha=4),
+    looks=LookSettings(every=5, num_images=12),
+)
+PROMPTS = PromptSource(["a boat", "a tree", "a house"], "ada")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda algorithm: algorithm.name)
+def test_it_learns_and_not_without_the_signal(
+    algorithm: Algorithm, small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    name = train(small_policy, darkness, PROMPTS, CONFIG, algorithm, tmp_path / "learns", accelerator)
+    remove_adapter(small_policy, name)
+    before, after = (row["eval/reward_mean"] for row in read_metrics(tmp_path / "learns" / "looks.jsonl"))
+    assert after > before + 0.01
+    control = replace(CONFIG, num_iterations=2, credit=CreditSettings(zero=True), looks=LookSettings(every=0))
+    name = train(small_policy, darkness, PROMPTS, control, algorithm, tmp_path / "control", accelerator)
+    state = adapter_state(small_policy, name)
+    assert all(value.abs().max() == 0 for key, value in state.items() if "lora_B" in key)
+
+
+@pytest.mark.parametrize("algorithm", [NFT(), DDPO(kl_target=1e-6)], ids=["nft", "ddpo with a target"])
+def test_copies_and_weights_that_adapt_survive_an_interruption_bit_for_bit(
+    algorithm: Algorithm, small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, num_iterations=3, checkpoint_every=1, ema=EMASettings(decay=0.5))
+    states = []
+    for folder, lengths in (("whole", [3]), ("parts", [2, 3])):
+        for length in lengths:
+            shorter = replace(config, num_iterations=length)
+            name = train(small_policy, darkness, PROMPTS, shorter, algorithm, tmp_path / folder, accelerator)
+            state = adapter_state(small_policy, name)
+            remove_adapter(small_policy, name)
+        states.append(state)
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    rows = read_metrics(tmp_path / "parts" / "metrics.jsonl")
+    if algorithm.kl_target:
+        assert [row["train/kl_weight"] for row in rows] == pytest.approx([0.1, 0.2, 0.4])
+
+
+def test_what_is_published_is_the_average(
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    short = replace(CONFIG, num_iterations=2, looks=LookSettings(every=0))
+    states = {}
+    for decay in (0.0, 0.1):
+        averaged = replace(short, ema=EMASettings(decay))
+        folder = tmp_path / str(decay)
+        for length in (1, 2):
+            name = train(
+                small_policy, darkness, PROMPTS, replace(averaged, num_iterations=length), DDPO(), folder, accelerator
+            )
+            states[decay, length] = adapter_state(small_policy, name)
+            remove_adapter(small_policy, name)
+    for key, last in states[0.0, 2].items():  # the first average is all of the first iteration but a tenth of the start
+        torch.testing.assert_close(states[0.1, 2][key], 0.9 * last + 0.1 * states[0.1, 1][key], atol=1e-7, rtol=1e-5)
