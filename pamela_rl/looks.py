@@ -1,4 +1,4 @@
-"""Looks: the same prompts and noise drawn again every few iterations, so that one sees when steering turns bad."""
+"""Looks: the same prompts and noise drawn again every few iterations, so that one sees the taste come, and turn bad."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ class Looks:
             )
         self._policy, self._name, self._scorers, self._accelerator = policy, name, scorers, accelerator
         self._config, self._best = config, folder / "best"
-        # the KL of a step needs noise on it, the same for every algorithm, also where pictures are drawn without
-        noise = config.sampling.eta or 1.0
-        self._yardstick = replace(config.sampling, eta=noise, window_start=0, window_size=None)
+        # drawn as the adapter's user will draw, without noise; but the KL of a step is measured as if there were some
+        self._quiet = replace(config.sampling, eta=0.0, window_start=0, window_size=None)
+        self._yardstick = replace(self._quiet, eta=config.sampling.eta or 1.0)
         self._batch = _fixed_pictures(prompts, config.looks.num_images)
         self._log = RunLog(folder / "looks.jsonl", done + 1, accelerator.is_main_process, partial(track, accelerator))
         self._sheets = folder / "looks"
@@ -120,7 +120,7 @@ class Looks:
         batch = self._batch[mine]
         cut = min(config.batch_size, size)
         with self._accelerator.autocast():
-            drawn = rollout(self._policy, batch, config.sampling, config.seed, _NOISE, cut, self._choose)
+            drawn = rollout(self._policy, batch, self._quiet, config.seed, _NOISE, cut, self._choose)
             kl = kl_to_reference(self._policy, drawn, self._yardstick, cut)
         scores = {"eval/kl_to_reference": float(self._accelerator.gather(kl).mean())}
         for name, scorer in self._scorers.items():

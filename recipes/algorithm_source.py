@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+from dataclasses import fields
 from inspect import isabstract
 from pathlib import Path
 from types import ModuleType
@@ -42,8 +43,9 @@ def open_algorithm(choice: AlgorithmChoice) -> Algorithm:
     try:
         return kind(**vars(parser.instantiate(parser.parse_object(settings))))
     except ArgumentError as error:
-        known = ", ".join(kind.__dataclass_fields__)
-        raise ConfigError(f"algorithm {name} cannot be set so: {error} Its settings are {known}.") from error
+        known = ", ".join(setting.name for setting in fields(kind))
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(f"algorithm {name} cannot be set so: {reason}. Its settings are {known}.") from error
 
 
 def known_algorithms() -> list[str]:

@@ -71,7 +71,7 @@ class QuickstartConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        open_algorithm(self.algorithm)
+        open_algorithm(self.algorithm).check(self.train)
         if not 2 <= self.num_users <= 20:
             raise ConfigError(f"num_users is {self.num_users}; use 2 to 20, since everyone is compared with another.")
         if not 1 <= self.held_out_prompts <= 16:

@@ -60,7 +60,7 @@ class TrainRecipeConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        open_algorithm(self.algorithm)
+        open_algorithm(self.algorithm).check(self.train)
         if self.prompts is None and self.model.name != WORLD:
             raise ConfigError(
                 f"the base model is {self.model.name}, for which no prompts are known; give --prompts FILE."

@@ -52,11 +52,11 @@ def test_without_arguments_the_defaults_hold() -> None:
 
 
 def test_yaml_and_flags_fill_nested_settings_and_the_later_one_wins(yaml: Callable[[str], str]) -> None:
-    file = yaml("output_dir: elsewhere\ntrain:\n  num_iterations: 3\n  ddpo:\n    learning_rate: 1e-4\n")
+    file = yaml("output_dir: elsewhere\ntrain:\n  num_iterations: 3\n  reward:\n    std_weight: 1e-4\n")
     config = read(file, "--train.sampling.train_steps", "4", "--train.num_iterations=7")
     assert config.output_dir == Path("elsewhere")
     assert config.train.num_iterations == 7
-    assert config.train.ddpo.learning_rate == 1e-4
+    assert config.train.reward.std_weight == 1e-4
     assert config.train.sampling.train_steps == 4
     assert config.train.lora == TrainConfig().lora
     assert read("--train.num_iterations=7", file).train.num_iterations == 3
@@ -67,7 +67,7 @@ def test_yaml_and_flags_fill_nested_settings_and_the_later_one_wins(yaml: Callab
     [
         ("num_user: 3\n", "num_user"),
         ("train:\n  num_iteration: 3\n", r"train.*num_iteration\b"),
-        ("train:\n  ddpo:\n    learning_rte: 0.1\n", "learning_rte"),
+        ("train:\n  lora:\n    ranc: 4\n", "ranc"),
         ("train:\n  num_iterations: many\n", r"train\.num_iterations.*Expected a .*int.* Got value: many"),
         ("train:\n  num_iterations: 2.5\n", r"train\.num_iterations.*int.*2\.5"),
         ("train: [\n", "Problems parsing config"),
@@ -85,7 +85,7 @@ def test_a_misspelt_key_or_a_wrong_type_in_yaml_is_refused(
     [
         ("--num_user=3", "unrecognized arguments: --num_user=3"),
         ("--train.num_iteration=3", "unrecognized arguments: --train.num_iteration=3"),  # not taken for a short form
-        ("--train.ddpo.learning_rte=0.1", "unrecognized arguments: .*learning_rte"),
+        ("--train.lora.ranc=4", "unrecognized arguments: .*ranc"),
         ("--num_users=few", "num_users.*Expected a .*int.* Got value: few"),
         ("--config=absent.yaml", "File does not exist: .*absent.yaml"),
     ],

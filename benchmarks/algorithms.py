@@ -1,0 +1,179 @@
+"""Every algorithm on the embedded world: the same people, reward, prompts and pictures; what each gained, and in what time.
+
+python benchmarks/algorithms.py --run outputs/quickstart --num_images 960 --workers 2
+python benchmarks/algorithms.py --run outputs/quickstart --draw docs/algorithms.png
+
+``--run`` names the folder of a quickstart, whose rewards and people are used. Each run is one row of
+``benchmarks/measured/algorithms.jsonl``; what is there is not run again, so the grid can be filled in parts. Every worker
+has one thread, so seconds compare between algorithms on the same machine, and with nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate import Accelerator
+from jsonargparse import ArgumentParser
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+from algorithm_figures import draw_figure, table
+from algorithm_source import open_algorithm
+from run_source import WORLD, open_scorers
+
+from pamela_rl.config import CreditSettings, TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.adapters import remove_adapter
+from pamela_rl.diffusion.families import policy_for
+from pamela_rl.distances import diversity
+from pamela_rl.evaluation.compare import Arm, UserComparison, compare_user
+from pamela_rl.steering.generators import PipelineGenerator
+from pamela_rl.tracking import read_metrics
+from pamela_rl.train import train
+from pamela_rl.world import FLOW_PIPELINE, PIPELINE, load_pipeline
+from pamela_rl.world.captions import train_and_held_out_prompts
+
+MODELS = {"world": PIPELINE, "flow": FLOW_PIPELINE}
+SETTINGS = Path(__file__).with_suffix(".yaml")
+MEASURED = Path(__file__).parent / "measured" / "algorithms.jsonl"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid."""
+
+    model: str
+    arm: str
+    user: str
+    seed: int
+    num_images: int
+    zero: bool
+    rewards: Path
+
+
+def train_config(arm: dict[str, Any], common: dict[str, Any], cell: Cell) -> TrainConfig:
+    """Put together the settings of a run."""
+    settings = {**common, **arm.get("train", {}), "seed": cell.seed}
+    settings["num_iterations"] = cell.num_images // settings["images_per_iteration"]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(TrainConfig)
+    config = TrainConfig(**vars(parser.instantiate(parser.parse_object(settings))))
+    return dataclasses.replace(config, credit=CreditSettings(zero=True)) if cell.zero else config
+
+
+def measure(cell: Cell) -> dict[str, Any]:
+    """Train one adapter and draw held-out prompts with it and with the base model."""
+    torch.set_num_threads(1)
+    settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
+    arm = settings["arms"][cell.arm]
+    config, algorithm = train_config(arm, settings["common"], cell), open_algorithm(arm["algorithm"])
+    reward, scorers = open_scorers(
+        cell.rewards / "personal", cell.rewards / "judge", WORLD, "cpu", content=WORLD, watch=[], in_world=True
+    )
+    policy = policy_for(load_pipeline(MODELS[cell.model]))
+    seen, held_out = train_and_held_out_prompts()
+    monitors = {name: scorer for name, scorer in scorers.items() if name != "reward"}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        name = train(
+            policy, reward, PromptSource(seen, cell.user), config, algorithm, folder, Accelerator(cpu=True), monitors
+        )
+        rows, looks = read_metrics(folder / "metrics.jsonl"), read_metrics(folder / "looks.jsonl")
+    arms = [Arm("base", PipelineGenerator(policy.pipeline, None)), Arm("own", PipelineGenerator(policy.pipeline, name))]
+    compared = compare_user(cell.user, arms, held_out[:16], 2, scorers)
+    remove_adapter(policy, name)
+    seconds = [row["time/seconds"] for row in rows]
+    for look in looks:
+        look["seconds"] = round(sum(seconds[: look["iteration"]]), 2)
+        look["images"] = look["iteration"] * config.images_per_iteration
+    facts = {"model": cell.model, "arm": cell.arm, "user": cell.user, "seed": cell.seed, "num_images": cell.num_images}
+    return facts | {"zero": cell.zero, "seconds": round(sum(seconds), 1), **_means(compared), "looks": looks}
+
+
+def _means(compared: UserComparison) -> dict[str, Any]:
+    """Means over held-out pictures of every score, and how far pictures of one prompt differ, for both arms."""
+    groups = torch.unique(torch.tensor([hash(p) % 2**31 for p in compared.prompts]), return_inverse=True)[1].numpy()
+    return {
+        arm: {name: round(float(values.mean()), 4) for name, values in compared.scores[arm].items()}
+        | {"diversity": round(diversity(compared.images[arm], groups), 4)}
+        for arm in ("base", "own")
+    }
+
+
+def done_cells() -> set[tuple[Any, ...]]:
+    """What was measured already."""
+    return {(r["model"], r["arm"], r["user"], r["seed"], r["num_images"], r["zero"]) for r in read_rows()}
+
+
+def read_rows() -> list[dict[str, Any]]:
+    """Read all measured rows."""
+    text = MEASURED.read_text(encoding="utf-8") if MEASURED.exists() else ""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def grid(given: argparse.Namespace) -> list[Cell]:
+    """List the runs that were asked for and not measured, seeds outermost, so that a part of the grid is balanced."""
+    arms = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))["arms"]
+    rewards = given.run / "rewards"
+    users = json.loads((rewards / "rewards.json").read_text(encoding="utf-8"))["users"][: given.users]
+    known = done_cells()
+    cells = [
+        Cell(model, arm, user, seed, given.num_images, given.zero, rewards)
+        for seed in range(given.seeds)
+        for model in given.models
+        for user in users
+        for arm in given.arms or arms
+        if model in arms[arm].get("models", MODELS)
+    ]
+    return [c for c in cells if (c.model, c.arm, c.user, c.seed, c.num_images, c.zero) not in known]
+
+
+def arguments() -> argparse.Namespace:
+    """Read the flags."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("outputs/quickstart"), help="a quickstart's folder")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--arms", nargs="+", help="of benchmarks/algorithms.yaml; none means all")
+    parser.add_argument("--users", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--num_images", type=int, default=960, help="to learn from, a run")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--zero", action="store_true", help="the control: no advantages, no gradient of the reward")
+    parser.add_argument(
+        "--draw", type=Path, help="draw the figure from what was measured, run nothing, print the table"
+    )
+    return parser.parse_args()
+
+
+def main(given: argparse.Namespace) -> None:
+    """Fill the grid, or draw what is there."""
+    if given.draw:
+        titles = {n: a["title"] for n, a in yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))["arms"].items()}
+        rows = [r for r in read_rows() if r["num_images"] == given.num_images]
+        draw_figure(rows, titles, given.draw)
+        print(table(rows, titles))
+        return
+    cells = grid(given)
+    MEASURED.parent.mkdir(exist_ok=True)
+    print(f"{len(cells)} runs are to be made.")
+    with ProcessPoolExecutor(given.workers, mp_context=torch.multiprocessing.get_context("spawn")) as pool:
+        for number, finished in enumerate(as_completed([pool.submit(measure, cell) for cell in cells]), 1):
+            row = finished.result()
+            with MEASURED.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            gain = row["own"]["true_rating"] - row["base"]["true_rating"]
+            what = f"{row['model']:6s} {row['arm']:14s} {row['user']} seed {row['seed']}"
+            print(f"{number:4d}/{len(cells)}  {what}: true rating {gain:+.2f}, {row['seconds']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main(arguments())

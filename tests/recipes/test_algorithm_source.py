@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from algorithm_source import known_algorithms, open_algorithm
+from command_line import read_config
+from quickstart import QuickstartConfig
+
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.algorithms.grpo import GRPO
+from pamela_rl.algorithms.nft import NFT
+from pamela_rl.errors import ConfigError
+
+
+def test_every_algorithm_is_known_by_its_files_name() -> None:
+    assert known_algorithms() == ["ddpo", "ddpo_sf", "draft", "grpo", "nft"]
+    assert [open_algorithm(name).name for name in known_algorithms()] == known_algorithms()
+
+
+def test_a_word_takes_the_algorithms_own_defaults_and_a_mapping_its_settings() -> None:
+    assert open_algorithm("nft") == NFT()
+    assert open_algorithm({"name": "grpo", "window": "sliding", "kl_weight": 0.25}) == GRPO(
+        window="sliding", kl_weight=0.25
+    )
+    assert open_algorithm({"name": "nft", "learning_rate": "4e-3"}) == NFT(learning_rate=0.004)
+
+
+def test_another_word_forgets_the_settings_of_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("algorithm: {name: grpo, learning_rate: 1e-5, kl_weight: 0.0}\n", encoding="utf-8")
+    config = read_config(QuickstartConfig, "", [f"--config={file}", "--algorithm=nft"])
+    assert open_algorithm(config.algorithm) == NFT()
+    config = read_config(QuickstartConfig, "", [f"--config={file}", "--algorithm={name: ddpo, clip_range: 0.5}"])
+    assert open_algorithm(config.algorithm) == DDPO(clip_range=0.5)
+    assert open_algorithm(read_config(QuickstartConfig, "", [f"--config={file}"]).algorithm).learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("choice", "sentence"),
+    [
+        ("nftt", r"algorithm is 'nftt'; use one of ddpo, ddpo_sf, draft, grpo, nft, or the path of a file of your own"),
+        ("advantages", "algorithm is 'advantages'; use one of"),
+        ("policy_gradient", "algorithm is 'policy_gradient'; use one of"),
+        ({"beta": 1.0}, "give a name, or a mapping with a name and settings"),
+        (
+            {"name": "nft", "clip_range": 0.1},
+            r"(?s)nft cannot be set so: .*clip_range.*Its settings are learning_rate, .*beta",
+        ),
+        ({"name": "nft", "beta": "much"}, r"(?s)nft cannot be set so: .*beta.*much"),
+        ("absent.py", "algorithm is 'absent.py', but there is no such file"),
+        ({"name": "nft", "beta": 0.0}, "nft's beta is 0.0"),
+    ],
+)
+def test_a_wrong_choice_is_refused_with_what_there_is(choice: object, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        open_algorithm(choice)  # type: ignore[arg-type]
+
+
+def test_settings_that_do_not_fit_the_run_are_refused_before_it_starts() -> None:
+    with pytest.raises(
+        ConfigError, match=r"num_updates is 7 but an iteration has 48 images x 4 trained steps = 192 pairs"
+    ):
+        read_config(QuickstartConfig, "", ["--algorithm={name: ddpo, num_updates: 7}"])
+
+
+@pytest.mark.parametrize("text", ["x = 1\n", "from pamela_rl.algorithms.ddpo import DDPO\n"])
+def test_a_file_without_an_algorithm_of_its_own_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="defines 0 algorithms; it must define one"):
+        open_algorithm(str(file))
