@@ -21,6 +21,7 @@ _SCORES = {
 _SHARES = {"faithfulness_mean": ("faithful", "#6b4e9b"), "diversity": ("diversity", "#8a8880")}
 _DOTS = 130  # per inch
 _STRIP_COLUMNS = 8
+_STRIP_SIDE = 128  # pixels that a picture has at least
 
 
 def draw_curves(folder: Path) -> list[Path]:
@@ -41,9 +42,10 @@ def draw_curves(folder: Path) -> list[Path]:
         _lines(shares, rows, looks, _SHARES, "share, or RMS difference")
         _curve(distance, looks, "eval/kl_to_reference", "KL of a step to the base model", "#2f6690", "o-")
         _curve(gradient, rows, "train/grad_norm", "gradient norm", "#8a8880", "-")
-        for axes in (distance, gradient):
-            axes.legend(fontsize=8, frameon=False)
+        for axes in (scores, shares, distance, gradient):
             axes.set_xlabel("iteration")
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(fontsize=8, frameon=False)
         figure.savefig(folder / CURVES, dpi=_DOTS)
         drawn.append(folder / CURVES)
     sheets = sorted((folder / "looks").glob("*.png"))
@@ -62,11 +64,10 @@ def _lines(
 ) -> None:
     """Training's own pictures thin, the looks' with dots."""
     for name, (title, colour) in names.items():
-        _curve(axes, rows, f"rollout/{name}", None, colour, "-", alpha=0.3, linewidth=0.9)
+        unseen = None if looks else title
+        _curve(axes, rows, f"rollout/{name}", unseen, colour, "-", alpha=0.3, linewidth=0.9)
         _curve(axes, looks, f"eval/{name}", title, colour, "o-", markersize=3)
     axes.set_ylabel(label)
-    axes.set_xlabel("iteration")
-    axes.legend(fontsize=8, frameon=False)
 
 
 def _curve(
@@ -79,10 +80,14 @@ def _curve(
 
 def _strip(sheets: Sequence[Path], count: int) -> Image.Image:
     """The first row of each look's sheet, one below the other: the same prompts and noise as training goes on."""
-    pictures = [Image.open(sheet).convert("RGB") for sheet in sheets[:count]]
+    pictures = []
+    for sheet in sheets[:count]:
+        with Image.open(sheet) as file:
+            pictures.append(file.convert("RGB"))
     side = pictures[0].height // 2
     width = min(pictures[0].width, _STRIP_COLUMNS * side)
     strip = Image.new("RGB", (width, side * len(pictures)), "white")
     for row, picture in enumerate(pictures):
         strip.paste(picture.crop((0, 0, width, side)), (0, row * side))
-    return strip
+    larger = max(1, _STRIP_SIDE // side)
+    return strip.resize((strip.width * larger, strip.height * larger), Image.Resampling.NEAREST)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from pamela_rl.contact_sheets import save_contact_sheet
+from pamela_rl.evaluation.curves import draw_curves
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_a_run_draws_its_curves_and_one_row_of_pictures_a_look(tmp_path: Path) -> None:
+    write(
+        tmp_path / "metrics.jsonl",
+        [{"iteration": i, "rollout/reward_mean": i / 10, "train/grad_norm": None if i == 1 else 0.1} for i in range(4)],
+    )
+    write(
+        tmp_path / "looks.jsonl", [{"iteration": i, "eval/reward_mean": 1.0, "eval/diversity": 0.2} for i in (0, 2, 4)]
+    )
+    (tmp_path / "looks").mkdir()
+    for shade, iteration in ((0.0, 0), (0.5, 2), (1.0, 4)):
+        save_contact_sheet(torch.full((8, 3, 16, 16), shade), tmp_path / "looks" / f"{iteration:06d}.png", 4, scale=1)
+    assert [path.name for path in draw_curves(tmp_path)] == ["curves.png", "taste.png"]
+    with Image.open(tmp_path / "taste.png") as strip:
+        assert strip.size == (4 * 128, 3 * 128)
+        assert [strip.getpixel((5, y))[0] for y in (5, 200, 300)] == [0, 128, 255]  # type: ignore[index]
+    with Image.open(tmp_path / "curves.png") as curves:
+        assert curves.size[0] > 800
+
+
+def test_a_run_without_looks_has_curves_only_and_one_without_rows_has_nothing(tmp_path: Path) -> None:
+    assert draw_curves(tmp_path) == []
+    write(tmp_path / "metrics.jsonl", [{"iteration": i, "rollout/reward_mean": 0.0} for i in range(2)])
+    assert [path.name for path in draw_curves(tmp_path)] == ["curves.png"]
