@@ -104,20 +104,15 @@ class DRaFT(Algorithm):
     ) -> tuple[Tensor, Tensor]:
         """Go down the last steps again as they were gone, but with gradients; final latents, and distances, ``(b,)``."""
         trajectory, image = experience.trajectory, batch.image
-        told = trajectory.conditioning[trajectory.prompt_index[image]]
         latents = trajectory.latents[image, first_step]
         distances = latents.new_zeros(len(image))
         for slot in range(first_step, self.num_steps):
             step = trajectory.step_index[image, slot]
-            asked = (
-                latents, schedule.timesteps[step], told, trajectory.negative, experience.sampling.guidance_scale
-            )  # fmt: skip
-            with learner.accelerator.autocast():
-                output = learner.policy.predict(*asked)
-                if watched:
-                    with torch.no_grad(), adapter_off(learner.policy):
-                        reference = learner.policy.predict(*asked)
-                    distances = distances + (output - reference).square().flatten(1).mean(dim=1)
+            output = learner.ask(experience, schedule, latents, step, image)
+            if watched:
+                with torch.no_grad(), adapter_off(learner.policy):
+                    reference = learner.ask(experience, schedule, latents, step, image)
+                distances = distances + (output - reference).square().flatten(1).mean(dim=1)
             mean = schedule.transition(output, latents, step).mean
             latents = mean + (trajectory.next_latents[image, slot] - mean.detach())  # the noise that was drawn
         return latents, distances / (self.num_steps - first_step)

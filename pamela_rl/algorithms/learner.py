@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pamela_rl.config import SamplingConfig, TrainConfig
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.types import PromptBatch, Reward, Trajectory
 
 
@@ -74,6 +75,28 @@ class Learner:
     def weights(self) -> list[torch.nn.Parameter]:
         """The adapter's."""
         return [weight for group in self.optimizer.param_groups for weight in group["params"]]
+
+    def ask(
+        self, experience: Experience, schedule: Schedule, latents: Tensor, step_index: Tensor, image: Tensor
+    ) -> Tensor:
+        """Ask the denoiser about some latents as it was asked when the pictures were drawn.
+
+        Args:
+            experience: Of the iteration.
+            schedule: Its noise levels.
+            latents: ``(n, …)``.
+            step_index: Place of each in the chain, ``(n,)``.
+            image: Row of the picture in the trajectory that each belongs to, ``(n,)``.
+
+        Returns:
+            What the denoiser predicts, fp32, ``(n, …)``.
+        """
+        trajectory = experience.trajectory
+        told = trajectory.conditioning[trajectory.prompt_index[image]]
+        with self.accelerator.autocast():
+            return self.policy.predict(
+                latents, schedule.timesteps[step_index], told, trajectory.negative, experience.sampling.guidance_scale
+            )
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,8 @@ class NFT(Algorithm):
             clean, step = experience.trajectory.final_latents[image], levels[image, batch.slot]
             noisy = schedule.noised(clean, noise[image, batch.slot], step)
             with torch.no_grad(), old.worn(learner.weights):  # before any graph holds the weights
-                before = _ask(learner, experience, schedule, noisy, step, image)
-            now = _ask(learner, experience, schedule, noisy, step, image)
+                before = learner.ask(experience, schedule, noisy, step, image)
+            now = learner.ask(experience, schedule, noisy, step, image)
             towards = self.beta * (now - before)  # so written, both sides are equal to the bit where nothing moved
             better = _clean_error(schedule.clean(before + towards, noisy, step), clean)
             worse = _clean_error(schedule.clean(before - towards, noisy, step), clean)
@@ -90,7 +90,7 @@ class NFT(Algorithm):
             to_reference = losses.new_zeros(0)
             if watches_reference(self, learner, first):
                 with torch.no_grad(), adapter_off(learner.policy):
-                    reference = _ask(learner, experience, schedule, noisy, step, image)
+                    reference = learner.ask(experience, schedule, noisy, step, image)
                 to_reference = _mse(now, reference)[counted]
                 losses = losses + kl_weight(self, learner) * to_reference if self.kl_weight else losses
             return losses, {"old_mse": _mse(now, before)[counted].detach(), "reference_mse": to_reference}
@@ -118,17 +118,6 @@ def levels_and_noise(trajectory: Trajectory, steps: int, count: int, *key: int) 
         noise.append(torch.randn(shape, generator=generator))
     device = trajectory.final_latents.device
     return torch.stack(levels).to(device), torch.stack(noise).to(device)
-
-
-def _ask(
-    learner: Learner, experience: Experience, schedule: Schedule, noisy: Tensor, step: Tensor, image: Tensor
-) -> Tensor:
-    trajectory = experience.trajectory
-    told = trajectory.conditioning[trajectory.prompt_index[image]]
-    with learner.accelerator.autocast():
-        return learner.policy.predict(
-            noisy, schedule.timesteps[step], told, trajectory.negative, experience.sampling.guidance_scale
-        )
 
 
 def _clean_error(predicted: Tensor, clean: Tensor) -> Tensor:

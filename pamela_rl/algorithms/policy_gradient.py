@@ -112,12 +112,6 @@ class PolicyGradient(Algorithm):
 
 def _distribution(learner: Learner, experience: Experience, schedule: Schedule, batch: MicroBatch) -> Normal:
     """The current distribution of the next latents of some pairs."""
-    trajectory, policy = experience.trajectory, learner.policy
-    step = trajectory.step_index[batch.image, batch.slot]
-    latents = trajectory.latents[batch.image, batch.slot]
-    told = trajectory.conditioning[trajectory.prompt_index[batch.image]]
-    with learner.accelerator.autocast():
-        output = policy.predict(
-            latents, schedule.timesteps[step], told, trajectory.negative, experience.sampling.guidance_scale
-        )
-    return schedule.transition(output, latents, step)
+    trajectory = experience.trajectory
+    step, latents = trajectory.step_index[batch.image, batch.slot], trajectory.latents[batch.image, batch.slot]
+    return schedule.transition(learner.ask(experience, schedule, latents, step, batch.image), latents, step)

@@ -12,6 +12,7 @@ from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.gradients import GradientSum
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.algorithms.minibatches import MicroBatch, micro_batches, shuffled_slots
+from pamela_rl.errors import ConfigError
 
 RATIO_ERROR = "ratio_error"
 KL_WEIGHT = "kl_weight"
@@ -23,8 +24,8 @@ def take_updates(
     learner: Learner,
     experience: Experience,
     loss: PairLoss,
-    metrics: Sequence[str],
-    distance: str,
+    metrics: Sequence[str] = (),
+    distance: str | None = None,
 ) -> dict[str, float]:
     """Turn one iteration's pairs into optimizer steps on the adapter.
 
@@ -40,12 +41,19 @@ def take_updates(
             and to further figures of them, ``(m,)`` each; ``ratio_error``, how far each ratio is from 1, is one of them
             or absent. What enters with ``kl_weight`` is the loss's own affair.
         metrics: Names of these figures.
-        distance: Which of them is the distance to the reference.
+        distance: Which of them is the distance to the reference; None for an algorithm that measures none.
 
     Returns:
         Means over the iteration, keyed ``train/…``; ``train/ratio_max_error`` is before the first update.
+
+    Raises:
+        ConfigError: There is a ``kl_target`` but no distance.
     """
     weights, config = learner.weights, learner.config
+    if algorithm.kl_target and distance is None:
+        raise ConfigError(
+            f"{algorithm.name}'s kl_target is {algorithm.kl_target}, but it measures no distance; leave it 0."
+        )
     totals: dict[str, float] = defaultdict(float)
     updates = skipped = 0
     for inner_epoch in range(algorithm.num_inner_epochs):
