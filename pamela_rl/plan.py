@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.algorithms.minibatches import count_calls
 from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.memory import activation_bytes
 from pamela_rl.diffusion.policy import Policy
@@ -100,8 +101,11 @@ def plan_run(policy: Policy, config: TrainConfig, algorithm: Algorithm, num_proc
     mine = config.images_per_iteration // num_processes
     cuts, sampling = ceil(mine / config.batch_size), config.sampling
     slots, updates = algorithm.num_slots(config), algorithm.num_updates * algorithm.num_inner_epochs
-    passes = cuts * ceil(slots / algorithm.num_updates) * updates
-    learned, frozen = algorithm.calls_per_pair()
+    rows = min(config.batch_size, mine)
+    passes = algorithm.num_inner_epochs * count_calls(
+        config.images_per_iteration, mine, slots, algorithm.num_updates, rows
+    )
+    steps, watched = algorithm.steps_a_pair, passes if algorithm.kl_weight > 0 or policy.sharded else updates
     guided = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale) is not None
     loaded = [part for part in policy.pipeline.components.values() if isinstance(part, nn.Module)]
     parts = [policy.denoiser] if policy.offload else loaded
@@ -110,21 +114,21 @@ def plan_run(policy: Policy, config: TrainConfig, algorithm: Algorithm, num_proc
     schedule = schedule_of(policy, sampling)
     kept = algorithm.kept_steps(schedule, sampling.train_steps, [torch.Generator()]).shape[1]
     copies = int(algorithm.acts_with_old) + int(config.ema.decay > 0)
-    one_call = activation_bytes(policy, replace(config, batch_size=min(config.batch_size, mine)))
+    one_call = activation_bytes(policy, replace(config, batch_size=rows))
     memory = Memory(
         base=sum(_bytes(part) for part in parts),
         adapter=weights * (4 + 4 + 8 + 4 * copies + _MOMENTS[algorithm.optimizer]),
         trajectory=mine * kept * latents * (2 + algorithm.keeps_means) * 4,
-        activations=None if one_call is None else one_call * learned,
+        activations=None if one_call is None else one_call * steps,
     )
     return Plan(
         config=config,
         algorithm=algorithm,
         num_processes=num_processes,
         sampling_calls=cuts * sampling.num_inference_steps,
-        training_calls=passes * learned,
-        reference_calls=passes * frozen if frozen or policy.sharded else updates * learned,
-        rows_a_call=min(config.batch_size, mine) * (2 if guided else 1),
+        training_calls=passes * steps,
+        reference_calls=watched * steps + passes * algorithm.acts_with_old,
+        rows_a_call=rows * (2 if guided else 1),
         memory=memory,
         checkpoint_bytes=weights * (4 + 4 * copies + _MOMENTS[algorithm.optimizer]),
     )

@@ -7,7 +7,11 @@ import torch
 from accelerate import Accelerator
 from learning import learn
 
+from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.algorithms.draft import DRaFT
+from pamela_rl.algorithms.learner import AdapterCopy
+from pamela_rl.algorithms.nft import NFT
 from pamela_rl.config import LookSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter
@@ -26,12 +30,18 @@ CONFIG = TrainConfig(
 )
 
 
-@pytest.mark.parametrize("kl_weight", [0.1, 0.0])
-@pytest.mark.parametrize("num_updates", [1, 3])
+ALGORITHMS = [
+    *(DDPO(num_inner_epochs=2, kl_weight=kl, num_updates=updates) for kl in (0.1, 0.0) for updates in (1, 3)),
+    *(NFT(kl_weight=kl, num_updates=3) for kl in (0.1, 0.0)),
+    *(DRaFT(num_steps=2, kl_weight=kl, num_updates=2) for kl in (0.1, 0.0)),
+]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: f"{a.name}, {a.num_updates} updates, KL {a.kl_weight}")
 def test_the_denoiser_is_called_as_often_as_planned(
-    policy: StableDiffusionPolicy, accelerator: Accelerator, kl_weight: float, num_updates: int
+    policy: StableDiffusionPolicy, accelerator: Accelerator, algorithm: Algorithm
 ) -> None:
-    config, algorithm = CONFIG, DDPO(num_inner_epochs=2, kl_weight=kl_weight, num_updates=num_updates)
+    config = CONFIG
     plan = plan_run(policy, config, algorithm, num_processes=1)
     weights = add_adapter(policy, "ada", config.lora, 0)
     calls: list[tuple[bool, int]] = []
@@ -43,12 +53,14 @@ def test_the_denoiser_is_called_as_often_as_planned(
 
     policy.denoiser.forward = counting
     batch = PromptSource(["a boat", "a tree", "a house"], "ada").draw(0, 3, 4, 0)
-    drawn = rollout(policy, batch, config.sampling, 0, 0, config.batch_size)
+    drawn = rollout(policy, batch, config.sampling, 0, 0, config.batch_size, algorithm.kept_steps)
     assert len(calls) == plan.sampling_calls
-    learn(algorithm, accelerator, policy, torch.optim.SGD(weights, lr=0.0), drawn, torch.randn(12), config)
+    optimizer = torch.optim.SGD(weights, lr=0.0)
+    learn(algorithm, accelerator, policy, optimizer, drawn, torch.randn(12), config, AdapterCopy(weights))
     assert sum(learning for learning, _ in calls) == plan.training_calls
     assert len(calls) - plan.sampling_calls - plan.training_calls == plan.reference_calls
     assert {rows for _, rows in calls} == {plan.rows_a_call} == {16}
+    assert plan.memory.trajectory == 12 * drawn.latents.shape[1] * 8 * 8 * 8 * 2 * 4
 
 
 def test_memory_and_disk_are_what_the_parts_weigh(policy: StableDiffusionPolicy) -> None:

@@ -114,9 +114,10 @@ class Algorithm(ABC):
         """Count the (picture, step) pairs that one picture gives."""
         return config.sampling.train_steps
 
-    def calls_per_pair(self) -> tuple[int, int]:
-        """Count the denoiser calls of a pair: with a backward pass, and without."""
-        return 1, int(self.kl_weight > 0)
+    @property
+    def steps_a_pair(self) -> int:
+        """Denoising steps that gradients go back through in one pair, each a call of its own."""
+        return 1
 
     def sampling(self, sampling: SamplingConfig, iteration: int) -> SamplingConfig:
         """Return how the pictures of one iteration are drawn."""

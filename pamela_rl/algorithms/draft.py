@@ -62,9 +62,10 @@ class DRaFT(Algorithm):
         """A picture is learned from as a whole."""
         return 1
 
-    def calls_per_pair(self) -> tuple[int, int]:
-        """Every step that gradients go back through is a call."""
-        return self.num_steps, self.num_steps * int(self.kl_weight > 0)
+    @property
+    def steps_a_pair(self) -> int:
+        """Denoising steps that gradients go back through in one pair, each a call of its own."""
+        return self.num_steps
 
     def kept_steps(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
         """Keep the last steps."""

@@ -68,3 +68,15 @@ def micro_batches(
             counted = (place >= first) & (place < last) & is_real
             if empty_too or counted.any():
                 yield MicroBatch(rows, slots[rows, layer], counted)
+
+
+def count_calls(num_images: int, own_images: int, num_slots: int, num_updates: int, batch_size: int) -> int:
+    """Count the calls that ``micro_batches`` yields in one pass, for the process that has the first images."""
+    size, calls = num_images * num_slots // num_updates, 0
+    for update in range(num_updates):
+        first, last = update * size, (update + 1) * size
+        for layer in range(first // num_images, -(-last // num_images)):
+            for start in range(0, own_images, batch_size):
+                end = min(start + batch_size, own_images)
+                calls += layer * num_images + start < last and layer * num_images + end > first
+    return calls

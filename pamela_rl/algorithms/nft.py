@@ -52,10 +52,6 @@ class NFT(Algorithm):
         require(self.old_decay_rate >= 0, f"nft's old_decay_rate is {self.old_decay_rate}; use 0 or more: 0.001.")
         require(0 <= self.old_decay_max < 1, f"nft's old_decay_max is {self.old_decay_max}; use 0 to below 1: 0.5.")
 
-    def calls_per_pair(self) -> tuple[int, int]:
-        """The old adapter is asked too."""
-        return 1, 1 + int(self.kl_weight > 0)
-
     def kept_steps(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
         """Keep no step: it learns from the finished latents."""
         return torch.zeros(len(generators), 0, dtype=torch.long)
