@@ -39,10 +39,9 @@ from pamela_rl.evaluation.compare import Arm, UserComparison, compare_user
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.tracking import read_metrics
 from pamela_rl.train import train
-from pamela_rl.world import FLOW_PIPELINE, PIPELINE, load_pipeline
+from pamela_rl.world import PIPELINES, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
 
-MODELS = {"world": PIPELINE, "flow": FLOW_PIPELINE}
 SETTINGS = Path(__file__).with_suffix(".yaml")
 MEASURED = Path(__file__).parent / "measured" / "algorithms.jsonl"
 
@@ -79,7 +78,7 @@ def measure(cell: Cell) -> dict[str, Any]:
     reward, scorers = open_scorers(
         cell.rewards / "personal", cell.rewards / "judge", WORLD, "cpu", content=WORLD, watch=[], in_world=True
     )
-    policy = policy_for(load_pipeline(MODELS[cell.model]))
+    policy = policy_for(load_pipeline(PIPELINES[cell.model]))
     seen, held_out = train_and_held_out_prompts()
     monitors = {name: scorer for name, scorer in scorers.items() if name != "reward"}
     with tempfile.TemporaryDirectory() as temporary:
@@ -132,7 +131,7 @@ def grid(given: argparse.Namespace) -> list[Cell]:
         for model in given.models
         for user in users
         for arm in given.arms or arms
-        if model in arms[arm].get("models", MODELS)
+        if model in arms[arm].get("models", PIPELINES)
     ]
     return [c for c in cells if (c.model, c.arm, c.user, c.seed, c.num_images, c.zero) not in known]
 
@@ -141,7 +140,7 @@ def arguments() -> argparse.Namespace:
     """Read the flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("outputs/quickstart"), help="a quickstart's folder")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=PIPELINES, default=list(PIPELINES))
     parser.add_argument("--arms", nargs="+", help="of benchmarks/algorithms.yaml; none means all")
     parser.add_argument("--users", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)

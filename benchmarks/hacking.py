@@ -16,7 +16,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from pamela_rl.config import DDPOConfig, TrainConfig
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import load_adapter
 from pamela_rl.diffusion.families import policy_for
@@ -35,7 +36,7 @@ from pamela_rl.world.raters import TrueRating, make_raters
 from pamela_rl.world.ratings import make_ratings
 
 USER = "rater-009"
-CONFIG = TrainConfig(num_iterations=60, ddpo=DDPOConfig(kl_weight=0.0))
+CONFIG = TrainConfig(num_iterations=60)
 
 
 def simple_features(images: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ def main(folder: Path) -> None:
     policy = policy_for(load_pipeline())
     seen, held_out = train_and_held_out_prompts()
     personalize(
-        policy, reward, PromptSource(seen, USER), CONFIG, folder, Accelerator(),
+        policy, reward, PromptSource(seen, USER), CONFIG, DDPO(kl_weight=0.0), folder, Accelerator(),
         Provenance("pamela_rl world", "linear, to be hacked"), monitors,
     )  # fmt: skip
     load_adapter(policy.pipeline, folder, USER)

@@ -9,23 +9,32 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
-from pamela_rl.algorithms.ddpo import ddpo_update
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.rewards.encoders.features import FeatureEncoder
+from pamela_rl.types import RewardOutput
 from pamela_rl.world import ENCODER, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
 
 BATCH_SIZES = (48, 24, 12, 4)
 ROUNDS = 5
+
+
+def encoder_alone(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+    """DDPO takes no reward's gradient; advantages are random."""
+    raise NotImplementedError
 
 
 def main() -> None:
@@ -53,7 +62,8 @@ def main() -> None:
             encoder.encode(trajectory.images, batch.prompts)
             clock = timed(size, "features", clock)
             advantages = torch.randn(len(batch), device=accelerator.device)
-            stats = ddpo_update(accelerator, policy, optimizer, trajectory, advantages, cut, iteration)
+            learner = Learner(accelerator, policy, optimizer, cut, encoder_alone)
+            stats = DDPO().update(learner, Experience(iteration, batch, cut.sampling, trajectory, advantages))
             timed(size, "update", clock)
             assert stats["train/ratio_max_error"] == 0.0
     print(f"{torch.get_num_threads()} threads, {accelerator.device}, {len(batch)} images an iteration")

@@ -23,7 +23,8 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pamela_rl.config import DDPOConfig, LookSettings, SamplingConfig, TrainConfig
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.config import LookSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.train import train
@@ -37,7 +38,6 @@ CONFIG = TrainConfig(
     batch_size=8,
     checkpoint_every=1,
     sampling=SamplingConfig(num_inference_steps=4, train_steps=2),
-    ddpo=DDPOConfig(num_updates=1),
     looks=LookSettings(every=2, num_images=4),
 )
 
@@ -66,7 +66,9 @@ def _work(folder: Path, die_at_rename: int | None) -> None:
         os.dup2(nothing.fileno(), 2)
         policy = policy_for(load_pipeline(), 32, 32)
         prompts = PromptSource(["a boat", "a tree"], "ada")
-        train(policy, darkness, prompts, CONFIG, folder, Accelerator(cpu=True), {"judge": darkness})
+        train(
+            policy, darkness, prompts, CONFIG, DDPO(num_updates=1), folder, Accelerator(cpu=True), {"judge": darkness}
+        )
     os._exit(0)
 
 

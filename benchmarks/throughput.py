@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,16 +33,18 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.utils import logging
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from pamela_rl.algorithms.ddpo import ddpo_update
-from pamela_rl.config import DDPOConfig, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.algorithms.learner import Experience, Learner
+from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
 from pamela_rl.diffusion.rollout import rollout
-from pamela_rl.types import Conditioning
+from pamela_rl.types import Conditioning, RewardOutput
 
 PROMPTS = ["a boat", "a tree"]
 
@@ -66,6 +68,11 @@ class Model:
     guidance_scale: float
     build: Callable[[bool], Any]
     embeds: dict[str, tuple[int, ...]]
+
+
+def unused(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+    """The algorithm timed takes no reward's gradient; advantages are random."""
+    raise NotImplementedError
 
 
 def autoencoder(small: bool, channels: int) -> AutoencoderKL:
@@ -196,10 +203,11 @@ def measure(model: Model, arguments: argparse.Namespace, accelerator: Accelerato
         sampling=SamplingConfig(
             num_inference_steps=steps, train_steps=max(1, steps // 2), eta=0.7, guidance_scale=model.guidance_scale
         ),
-        ddpo=DDPOConfig(num_updates=1, kl_weight=0.0),
         lora=LoraSettings(rank=16, alpha=16),
     )
     optimizer = torch.optim.AdamW(add_adapter(policy, "benchmark", config.lora, 0), lr=1e-6)
+    algorithm = DDPO(num_updates=1, kl_weight=0.0)
+    learner = Learner(accelerator, policy, optimizer, config, unused)
     forward, both, decode = flops(policy, model)
     batch = PromptSource(PROMPTS, "nobody").draw(0, 2, config.group_size, 0)
     if device.type == "cuda":
@@ -209,7 +217,8 @@ def measure(model: Model, arguments: argparse.Namespace, accelerator: Accelerato
         decoding = Stopwatch(policy, device)
         drawn = rollout(policy, batch, config.sampling, 0, iteration, config.batch_size)
         sampled = clock(device)
-        ddpo_update(accelerator, policy, optimizer, drawn, torch.randn(len(batch), device=device), config, iteration)
+        advantages = torch.randn(len(batch), device=device)
+        algorithm.update(learner, Experience(iteration, batch, config.sampling, drawn, advantages))
         done = clock(device)
         decoding.stop()
     branches = 1 if policy.embeds_guidance or model.guidance_scale <= 1 else 2

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from run_source import WORLD, open_pipeline, open_scorers
+from run_source import open_pipeline, open_scorers
 
 from pamela_rl.data.phrases import PHOTOGRAPHIC, Phrasebook
 from pamela_rl.data.prompts import PromptSource
@@ -22,6 +22,7 @@ from pamela_rl.steering.ledger import Budget
 from pamela_rl.steering.remote import RemoteGenerator
 from pamela_rl.steering.services import GeminiImages, ImageService, OpenAIImages
 from pamela_rl.types import Scorer
+from pamela_rl.world import PIPELINES
 from pamela_rl.world.captions import PHRASEBOOK, train_and_held_out_prompts
 
 _VENDORS = {
@@ -123,7 +124,7 @@ def open_source(
 
     Args:
         run: A folder with ``rewards/personal``, perhaps ``rewards/judge``, and ``adapters/``.
-        base_model: "world", a hub id or a folder.
+        base_model: "world", "flow", a hub id or a folder.
         encoder: Of the rewards: "world", "pixels", or what open_clip knows.
         users: Whom to compare; none means everybody with an adapter.
         prompts: A text file, one held-out prompt a line; None takes the world's.
@@ -139,7 +140,7 @@ def open_source(
         ConfigError: A part is missing or does not fit.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    in_world = base_model == WORLD and remote is None
+    in_world = base_model in PIPELINES and remote is None
     seen, chosen = _prompts(prompts, None if in_world else base_model if remote is None else remote.service.name)
     adapters = list_adapters(run) if remote is None else {}
     people = list(users) or _in_order(run, adapters)

@@ -40,6 +40,7 @@ from pamela_rl.steering.noise_search import NoiseSearchConfig
 from pamela_rl.steering.prompt_search import PromptSearchConfig
 from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.tracking import read_metrics
+from pamela_rl.world import PIPELINES
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class EvaluateConfig:
         reward: Folder of the personal reward it was trained with; None is ``rewards/personal`` in the run.
         judge: Folder of another one, only watched; None is ``rewards/judge`` in the run where that is.
         output_dir: Where the report goes; None is ``evaluation/`` in the run.
-        base_model: "world", a hub id or a folder of a pipeline.
+        base_model: "world", "flow", a hub id or a folder of a pipeline.
         dtype: Of the base model's weights.
         encoder: Of the run's rewards: "world", "pixels", an open_clip name or a folder.
         users: Whom to compare; none means everybody with an adapter.
@@ -132,7 +133,7 @@ def evaluate(config: EvaluateConfig) -> None:
     started = time.monotonic()
     folder = ensure_writable(config.output_dir or config.run / "evaluation")
     remote = config.service.open(folder / "service")
-    content = config.content or ("world" if config.base_model == "world" and remote is None else "none")
+    content = config.content or ("world" if config.base_model in PIPELINES and remote is None else "none")
     source = open_source(
         config.run, config.base_model, config.encoder, config.users, config.prompts, config.num_prompts, content,
         config.watch, remote, config.reward, config.judge, config.dtype,

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import indent
+from typing import Literal
 
 from accelerate import Accelerator
 from algorithm_source import AlgorithmChoice, open_algorithm
@@ -38,7 +39,7 @@ from pamela_rl.storage import ensure_writable, folder_name, write_text
 from pamela_rl.trackers import Tracker
 from pamela_rl.tracking import read_metrics
 from pamela_rl.types import Scorer
-from pamela_rl.world import ENCODER, load_judge, load_pipeline
+from pamela_rl.world import ENCODER, PIPELINES, load_judge, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.learned import distinct_users, fit_judge, fit_reward, measure, rerate_correlation
@@ -56,6 +57,7 @@ class QuickstartConfig:
         held_out_prompts: Prompts to compare on, at most 16.
         seeds_per_prompt: Pictures of each prompt and arm.
         num_inference_steps: Denoising steps of the pictures compared.
+        model: Of the world's two: a Stable Diffusion pipeline, or its flow-matching twin, a Stable Diffusion 3 pipeline.
         trackers: Where to show the run besides its own record: tensorboard, wandb, trackio.
         algorithm: How adapters learn: a name, or a mapping with a name and settings.
         train: Of each adapter.
@@ -66,6 +68,7 @@ class QuickstartConfig:
     held_out_prompts: int = 16
     seeds_per_prompt: int = 2
     num_inference_steps: int = 20
+    model: Literal["world", "flow"] = "world"
     trackers: list[Tracker] = field(default_factory=list)
     algorithm: AlgorithmChoice = "ddpo"
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -139,7 +142,7 @@ def _chosen_users(folder: Path) -> list[str]:
 def train_adapters(config: QuickstartConfig, world: World, policy: Policy, accelerator: Accelerator) -> None:
     """Train and publish one adapter a person."""
     prompts, _ = train_and_held_out_prompts()
-    provenance = Provenance("pamela_rl world", f"taste basis on encoder {world.reward.encoder.fingerprint}")
+    provenance = Provenance(f"pamela_rl {config.model}", f"taste basis on encoder {world.reward.encoder.fingerprint}")
     monitors = {name: scorer for name, scorer in world.scorers.items() if name != "reward"}
     for user in world.users:
         source = PromptSource(prompts, user)
@@ -173,7 +176,7 @@ def quickstart(config: QuickstartConfig) -> None:
     started = time.monotonic()
     accelerator = new_accelerator(config.output_dir, config.trackers)
     world = prepare(config, accelerator)
-    policy = policy_for(load_pipeline())
+    policy = policy_for(load_pipeline(PIPELINES[config.model]))
     policy.pipeline.to(accelerator.device)
     algorithm = open_algorithm(config.algorithm)
     accelerator.print(f"\n3. {algorithm.name} trains an adapter for each of {len(world.users)} people:")

@@ -14,7 +14,7 @@ from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.population import load_population_reward
 from pamela_rl.types import Scorer
-from pamela_rl.world import ENCODER, load_judge
+from pamela_rl.world import ENCODER, PIPELINES, load_judge
 from pamela_rl.world import load_pipeline as load_world
 from pamela_rl.world.judge import Faithfulness
 from pamela_rl.world.raters import TrueRating, make_raters
@@ -29,7 +29,9 @@ def open_pipeline(settings: ModelSettings) -> Any:
         ConfigError: There is no such model.
     """
     dtype = DTYPES[settings.dtype]
-    return load_world(dtype=dtype) if settings.name == WORLD else load_pipeline(settings.name, dtype=dtype)
+    if settings.name in PIPELINES:
+        return load_world(PIPELINES[settings.name], dtype)
+    return load_pipeline(settings.name, dtype=dtype)
 
 
 def open_encoder(name: str, device: str) -> FeatureEncoder | PixelEncoder:

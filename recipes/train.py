@@ -22,6 +22,7 @@ from pamela_rl.errors import ConfigError
 from pamela_rl.personalize import Provenance, personalize
 from pamela_rl.plan import plan_run
 from pamela_rl.trackers import Tracker
+from pamela_rl.world import PIPELINES
 from pamela_rl.world.captions import train_and_held_out_prompts
 
 
@@ -61,7 +62,7 @@ class TrainRecipeConfig:
 
     def __post_init__(self) -> None:
         open_algorithm(self.algorithm).check(self.train)
-        if self.prompts is None and self.model.name != WORLD:
+        if self.prompts is None and self.model.name not in PIPELINES:
             raise ConfigError(
                 f"the base model is {self.model.name}, for which no prompts are known; give --prompts FILE."
             )
@@ -70,7 +71,7 @@ class TrainRecipeConfig:
 def train_people(config: TrainRecipeConfig) -> None:
     """Train and publish one adapter a person."""
     accelerator = new_accelerator(config.output_dir, config.trackers)
-    device, in_world = accelerator.device, config.model.name == WORLD
+    device, in_world = accelerator.device, config.model.name in PIPELINES
     reward, scorers = open_scorers(
         config.reward, config.judge, config.encoder, str(device), config.content, config.watch, in_world
     )

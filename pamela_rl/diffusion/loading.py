@@ -20,7 +20,7 @@ class ModelSettings:
     """The base model and how it sits in memory. Its adapter is always fp32.
 
     Attributes:
-        name: "world", a hub id or a folder.
+        name: "world", "flow" (its flow-matching twin), a hub id or a folder.
         dtype: Of the base model's weights.
         height: Of the pictures, in pixels; None takes the model's own size.
         width: Of the pictures, in pixels; None takes the model's own size.

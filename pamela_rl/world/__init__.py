@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).parent / "assets"
 PIPELINE = ASSETS / "pipeline"
 FLOW_PIPELINE = ASSETS / "flow_pipeline"
+PIPELINES = {"world": PIPELINE, "flow": FLOW_PIPELINE}  # by the names that recipes give them
 ENCODER = ASSETS / "open_clip"
 JUDGE = ASSETS / "judge.safetensors"
 
