@@ -1,6 +1,6 @@
 """Every algorithm on the embedded world: the same people, reward, prompts and pictures; what each gained, and in what time.
 
-python benchmarks/algorithms.py --run outputs/quickstart --num_images 960 --workers 2
+python benchmarks/algorithms.py --run outputs/quickstart --num_images 720 --workers 2
 python benchmarks/algorithms.py --run outputs/quickstart --draw docs/algorithms.png
 
 ``--run`` names the folder of a quickstart, whose rewards and people are used. Each run is one row of
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
@@ -41,6 +42,7 @@ from pamela_rl.tracking import read_metrics
 from pamela_rl.train import train
 from pamela_rl.world import PIPELINES, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.tuned import TUNED
 
 SETTINGS = Path(__file__).with_suffix(".yaml")
 MEASURED = Path(__file__).parent / "measured" / "algorithms.jsonl"
@@ -74,7 +76,7 @@ def measure(cell: Cell) -> dict[str, Any]:
     torch.set_num_threads(1)
     settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     arm = settings["arms"][cell.arm]
-    config, algorithm = train_config(arm, settings["common"], cell), open_algorithm(arm["algorithm"])
+    config, algorithm = train_config(arm, settings["common"], cell), open_algorithm(arm["algorithm"], TUNED)
     reward, scorers = open_scorers(
         cell.rewards / "personal", cell.rewards / "judge", WORLD, "cpu", content=WORLD, watch=[], in_world=True
     )
@@ -100,7 +102,7 @@ def measure(cell: Cell) -> dict[str, Any]:
 
 def _means(compared: UserComparison) -> dict[str, Any]:
     """Means over held-out pictures of every score, and how far pictures of one prompt differ, for both arms."""
-    groups = torch.unique(torch.tensor([hash(p) % 2**31 for p in compared.prompts]), return_inverse=True)[1].numpy()
+    groups = np.unique(compared.prompts, return_inverse=True)[1]
     return {
         arm: {name: round(float(values.mean()), 4) for name, values in compared.scores[arm].items()}
         | {"diversity": round(diversity(compared.images[arm], groups), 4)}
@@ -144,7 +146,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", help="of benchmarks/algorithms.yaml; none means all")
     parser.add_argument("--users", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--num_images", type=int, default=960, help="to learn from, a run")
+    parser.add_argument("--num_images", type=int, default=720, help="to learn from, a run")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--zero", action="store_true", help="the control: no advantages, no gradient of the reward")
     parser.add_argument(

@@ -35,8 +35,8 @@ class SamplingConfig:
 
     Attributes:
         num_inference_steps: Denoising steps a picture.
-        eta: Noise of each stochastic step, 0 for none: DDIM's eta; for flow models Flow-GRPO's a (.7), CPS's a (.8) or
-            DanceGRPO's eta (.3).
+        eta: Noise of each stochastic step: DDIM's eta (1 is DDPO's), or for flow models Flow-GRPO's a (.7), CPS's a (.8) or
+            DanceGRPO's eta (.3). None is the one named for algorithms that need noise, and 0, no noise, for the others.
         flow_noise: How flow models add noise: "flow_sde", "cps" or "dance"; diffusion models pass over it.
         window_start: First stochastic step, counted from 0.
         window_size: Stochastic steps; the others are deterministic. None is all from the first on.
@@ -47,7 +47,7 @@ class SamplingConfig:
     """
 
     num_inference_steps: int = 10
-    eta: float = 1.0
+    eta: float | None = None
     flow_noise: FlowNoise = "flow_sde"
     window_start: int = 0
     window_size: int | None = None
@@ -57,7 +57,7 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         _at_least("sampling.num_inference_steps", self.num_inference_steps, 2, "e.g. 10 for the world, 50 for SD 1.5")
-        _require(0 <= self.eta <= 1, f"sampling.eta is {self.eta}; use 0 to 1, e.g. 1.0.")
+        _require(self.eta is None or 0 <= self.eta <= 1, f"sampling.eta is {self.eta}; use 0 to 1, e.g. 1.0.")
         _at_least("sampling.guidance_scale", self.guidance_scale, 1.0, "1 means no guidance")
         _require(
             self.flow_noise in FLOW_NOISES,

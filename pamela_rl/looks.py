@@ -76,7 +76,7 @@ class Looks:
         self._config, self._best = config, folder / "best"
         # drawn as the adapter's user will draw, without noise; but the KL of a step is measured as if there were some
         self._quiet = replace(config.sampling, eta=0.0, window_start=0, window_size=None)
-        self._yardstick = replace(self._quiet, eta=config.sampling.eta or 1.0)
+        self._yardstick = replace(self._quiet, eta=config.sampling.eta or None)
         self._batch = _fixed_pictures(prompts, config.looks.num_images)
         self._log = RunLog(folder / "looks.jsonl", done + 1, accelerator.is_main_process, partial(track, accelerator))
         self._sheets = folder / "looks"

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+from collections.abc import Mapping
 from dataclasses import fields
 from inspect import isabstract
 from pathlib import Path
@@ -21,12 +22,13 @@ from pamela_rl.errors import ConfigError
 AlgorithmChoice = str | dict[str, Any]
 
 
-def open_algorithm(choice: AlgorithmChoice) -> Algorithm:
+def open_algorithm(choice: AlgorithmChoice, tuned: Mapping[str, Mapping[str, Any]] | None = None) -> Algorithm:
     """Make an algorithm of its name, or of a mapping with a ``name`` and settings of its own.
 
     Args:
         choice: e.g. ``"nft"``, ``"my/reinforce.py"`` or ``{"name": "nft", "beta": 0.1}``. Settings that are not given are
             the algorithm's own defaults.
+        tuned: By name, what an algorithm's settings are unless the choice says otherwise.
 
     Raises:
         ConfigError: There is no such algorithm, or it has no such setting, or the setting has another type.
@@ -38,6 +40,7 @@ def open_algorithm(choice: AlgorithmChoice) -> Algorithm:
             f"algorithm is {choice!r}; give a name, or a mapping with a name and settings, e.g. {{name: ddpo}}."
         )
     kind = _algorithm_of(_module(name), name)
+    settings = {**(tuned or {}).get(name, {}), **settings}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind)
     try:

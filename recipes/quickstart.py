@@ -45,6 +45,7 @@ from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.learned import distinct_users, fit_judge, fit_reward, measure, rerate_correlation
 from pamela_rl.world.raters import Raters, make_raters
 from pamela_rl.world.ratings import make_ratings
+from pamela_rl.world.tuned import TUNED
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class QuickstartConfig:
         num_inference_steps: Denoising steps of the pictures compared.
         model: Of the world's two: a Stable Diffusion pipeline, or its flow-matching twin, a Stable Diffusion 3 pipeline.
         trackers: Where to show the run besides its own record: tensorboard, wandb, trackio.
-        algorithm: How adapters learn: a name, or a mapping with a name and settings.
+        algorithm: How adapters learn: a name, or a mapping with a name and settings; what is not given is as tuned for the
+            world.
         train: Of each adapter.
     """
 
@@ -74,7 +76,7 @@ class QuickstartConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        open_algorithm(self.algorithm).check(self.train)
+        open_algorithm(self.algorithm, TUNED).check(self.train)
         if not 2 <= self.num_users <= 20:
             raise ConfigError(f"num_users is {self.num_users}; use 2 to 20, since everyone is compared with another.")
         if not 1 <= self.held_out_prompts <= 16:
@@ -147,7 +149,7 @@ def train_adapters(config: QuickstartConfig, world: World, policy: Policy, accel
     for user in world.users:
         source = PromptSource(prompts, user)
         personalize(
-            policy, world.reward, source, config.train, open_algorithm(config.algorithm), config.output_dir, accelerator,
+            policy, world.reward, source, config.train, open_algorithm(config.algorithm, TUNED), config.output_dir, accelerator,
             provenance, monitors, config.num_inference_steps,
         )  # fmt: skip
 
@@ -178,7 +180,7 @@ def quickstart(config: QuickstartConfig) -> None:
     world = prepare(config, accelerator)
     policy = policy_for(load_pipeline(PIPELINES[config.model]))
     policy.pipeline.to(accelerator.device)
-    algorithm = open_algorithm(config.algorithm)
+    algorithm = open_algorithm(config.algorithm, TUNED)
     accelerator.print(f"\n3. {algorithm.name} trains an adapter for each of {len(world.users)} people:")
     for user in world.users:
         accelerator.print(f"   {user} likes {world.raters.describe(user)}")

@@ -15,6 +15,7 @@ from algorithm_source import AlgorithmChoice, open_algorithm
 from command_line import new_accelerator, run
 from run_source import WORLD, open_pipeline, open_scorers
 
+from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
@@ -24,6 +25,7 @@ from pamela_rl.plan import plan_run
 from pamela_rl.trackers import Tracker
 from pamela_rl.world import PIPELINES
 from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.tuned import TUNED
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,15 @@ class TrainRecipeConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        open_algorithm(self.algorithm).check(self.train)
+        self.opened().check(self.train)
         if self.prompts is None and self.model.name not in PIPELINES:
             raise ConfigError(
                 f"the base model is {self.model.name}, for which no prompts are known; give --prompts FILE."
             )
+
+    def opened(self) -> Algorithm:
+        """Make the algorithm; on the world's models, with settings tuned for them where none are given."""
+        return open_algorithm(self.algorithm, TUNED if self.model.name in PIPELINES else None)
 
 
 def train_people(config: TrainRecipeConfig) -> None:
@@ -81,7 +87,7 @@ def train_people(config: TrainRecipeConfig) -> None:
     model = replace(config.model, shard=config.model.shard or accelerator.distributed_type == DistributedType.FSDP)
     policy = prepare_policy(open_pipeline(model), model, device)
     users = config.users or list(reward.model.user_ids)
-    algorithm = open_algorithm(config.algorithm)
+    algorithm = config.opened()
     plan = plan_run(policy, config.train, algorithm, accelerator.num_processes)
     accelerator.print(f"For {'each of ' * (len(users) > 1)}{', '.join(users)}:\n{plan.text()}\n")
     size = f"{policy.height} x {policy.width}"

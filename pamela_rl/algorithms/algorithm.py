@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -29,7 +29,7 @@ def require(holds: bool, sentence: str) -> None:
 
 @dataclass(frozen=True)
 class Algorithm(ABC):
-    """How a rollout and what was thought of it become an update of the adapter.
+    """How a rollout and what was thought of it become an update of the adapter. Defaults are the papers', for large models.
 
     Attributes:
         needs_noise: Whether it asks for the density of the steps drawn, so that they must be stochastic.
@@ -48,13 +48,13 @@ class Algorithm(ABC):
     needs_noise: ClassVar[bool] = True
     acts_with_old: ClassVar[bool] = False
 
-    learning_rate: float = 4e-3
+    learning_rate: float = 3e-4
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     num_inner_epochs: int = 1
     num_updates: int = 2
-    kl_weight: float = 0.1
+    kl_weight: float = 0.0
     kl_target: float = 0.0
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class Algorithm(ABC):
             ConfigError: Names what does not fit and what would.
         """
         require(
-            config.sampling.eta > 0 or not self.needs_noise,
+            config.sampling.eta != 0 or not self.needs_noise,
             f"sampling.eta is {config.sampling.eta}; {self.name} needs noise, since a step without it has no density: "
             "use 1.0, or for flow models 0.7.",
         )
@@ -120,8 +120,8 @@ class Algorithm(ABC):
         return 1
 
     def sampling(self, sampling: SamplingConfig, iteration: int) -> SamplingConfig:
-        """Return how the pictures of one iteration are drawn."""
-        return sampling
+        """Return how the pictures of one iteration are drawn; where the run leaves noise open, only if it is needed."""
+        return sampling if self.needs_noise or sampling.eta is not None else replace(sampling, eta=0.0)
 
     def kept_steps(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
         """Choose which steps of each picture the rollout keeps, in order, ``(b, t)``."""

@@ -18,7 +18,7 @@ class DDPO(PolicyGradient):
         clip_range: How far the ratio may leave 1; small, since log-probabilities are means over latent dimensions.
     """
 
-    clip_range: float = 1e-3
+    clip_range: float = 1e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()

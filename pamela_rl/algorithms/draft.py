@@ -38,6 +38,9 @@ class DRaFT(Algorithm):
 
     needs_noise: ClassVar[bool] = False
 
+    learning_rate: float = 4e-4
+    weight_decay: float = 0.1
+    num_updates: int = 1
     num_steps: int = 1
     random_depth: bool = False
 

@@ -33,6 +33,7 @@ class GRPO(DDPO):
             that clipping acts alike at all steps (GRPO-Guard).
     """
 
+    kl_weight: float = 0.04
     window: WindowMove = "fixed"
     window_every: int = 25
     window_stride: int = 1

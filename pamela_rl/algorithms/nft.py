@@ -39,6 +39,7 @@ class NFT(Algorithm):
     needs_noise: ClassVar[bool] = False
     acts_with_old: ClassVar[bool] = True
 
+    num_updates: int = 1
     kl_weight: float = 1e-4
     beta: float = 1.0
     old_decay_rate: float = 1e-3

@@ -67,7 +67,7 @@ class Policy(Protocol):
     def schedule(
         self,
         num_inference_steps: int,
-        eta: float,
+        eta: float | None,
         noise: FlowNoise = "flow_sde",
         window: tuple[int, int] | None = None,
     ) -> Schedule:
@@ -75,7 +75,7 @@ class Policy(Protocol):
 
         Args:
             num_inference_steps: Of the chain.
-            eta: Noise of the stochastic steps.
+            eta: Noise of the stochastic steps; None is the one that the papers take for this kind.
             noise: Which kind; diffusion families know one only and pass over it.
             window: First stochastic step and the one after the last; None is the whole chain.
         """

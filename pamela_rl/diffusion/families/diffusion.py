@@ -34,7 +34,11 @@ class DiffusionPolicy(PipelinePolicy):
         return {"guidance_scale": guidance_scale, "negative_prompt": negative if any(negative) else None}
 
     def schedule(
-        self, num_inference_steps: int, eta: float, noise: FlowNoise = "flow_sde", window: tuple[int, int] | None = None
+        self,
+        num_inference_steps: int,
+        eta: float | None,
+        noise: FlowNoise = "flow_sde",
+        window: tuple[int, int] | None = None,
     ) -> DDIMSchedule:
         """Return the pipeline's own noise levels for so many steps; DDIM's noise is of one kind."""
         scheduler = self._scheduler
@@ -44,7 +48,7 @@ class DiffusionPolicy(PipelinePolicy):
         cumulative = scheduler.alphas_cumprod.float()
         last = torch.as_tensor(scheduler.final_alpha_cumprod, dtype=torch.float32)
         after = torch.where(following >= 0, cumulative[following.clamp(min=0)], last)
-        at, device = noise_of_steps(num_inference_steps, eta, window), self.device
+        at, device = noise_of_steps(num_inference_steps, 1.0 if eta is None else eta, window), self.device
         times, now, after, at = (tensor.to(device) for tensor in (timesteps, cumulative[timesteps], after, at))
         return DDIMSchedule(times, now, after, at, scheduler.config.prediction_type == "v_prediction")
 

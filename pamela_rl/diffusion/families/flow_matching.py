@@ -17,6 +17,8 @@ from pamela_rl.diffusion.flow import FlowSchedule
 from pamela_rl.diffusion.transitions import noise_of_steps
 from pamela_rl.errors import ConfigError
 
+OWN_NOISE: dict[FlowNoise, float] = {"flow_sde": 0.7, "cps": 0.8, "dance": 0.3}  # of the papers
+
 
 class FlowPolicy(PipelinePolicy):
     """A pipeline whose transformer predicts a velocity, seen as a policy over noisy Euler steps.
@@ -37,12 +39,20 @@ class FlowPolicy(PipelinePolicy):
         return {"guidance_scale": guidance_scale, "negative_prompt": negative}
 
     def schedule(
-        self, num_inference_steps: int, eta: float, noise: FlowNoise = "flow_sde", window: tuple[int, int] | None = None
+        self,
+        num_inference_steps: int,
+        eta: float | None,
+        noise: FlowNoise = "flow_sde",
+        window: tuple[int, int] | None = None,
     ) -> FlowSchedule:
         """Return the pipeline's own noise levels for so many steps at the policy's size."""
         sigmas = torch.linspace(1.0, 1 / num_inference_steps, num_inference_steps, dtype=torch.float64).numpy()
         self._set_timesteps(num_inference_steps, sigmas)
-        levels = self._scheduler.timesteps, self._scheduler.sigmas, noise_of_steps(num_inference_steps, eta, window)
+        levels = (
+            self._scheduler.timesteps,
+            self._scheduler.sigmas,
+            noise_of_steps(num_inference_steps, OWN_NOISE[noise] if eta is None else eta, window),
+        )
         timesteps, falling, at = (tensor.float().to(self.device) for tensor in levels)
         return FlowSchedule(timesteps, falling, at, noise)
 

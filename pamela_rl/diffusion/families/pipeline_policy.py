@@ -62,7 +62,11 @@ class PipelinePolicy(ABC):
 
     @abstractmethod
     def schedule(
-        self, num_inference_steps: int, eta: float, noise: FlowNoise = "flow_sde", window: tuple[int, int] | None = None
+        self,
+        num_inference_steps: int,
+        eta: float | None,
+        noise: FlowNoise = "flow_sde",
+        window: tuple[int, int] | None = None,
     ) -> Schedule:
         """Return the chain of noise levels, on the policy's device; arguments as ``Policy.schedule``."""
 
