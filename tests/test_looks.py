@@ -30,7 +30,7 @@ CONFIG = TrainConfig(
     lora=LoraSettings(rank=2, alpha=2),
     looks=LookSettings(every=2, num_images=4),
 )
-ALGORITHM = DDPO(learning_rate=3e-3)
+ALGORITHM = DDPO(learning_rate=3e-3, clip_range=1e-3, kl_weight=0.1)
 PROMPTS = PromptSource(["a boat", "a tree", "a house"], "ada")
 
 

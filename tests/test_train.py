@@ -31,7 +31,7 @@ SHORT = TrainConfig(
     lora=LoraSettings(rank=4, alpha=4),
     looks=LookSettings(every=0),
 )
-ALGORITHM = DDPO(learning_rate=3e-3, num_updates=2)
+ALGORITHM = DDPO(learning_rate=3e-3, num_updates=2, clip_range=1e-3, kl_weight=0.1)
 PROMPTS = PromptSource(["a boat", "a tree", "a house"], "ada")
 
 

@@ -11,6 +11,7 @@ from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.algorithms.grpo import GRPO
 from pamela_rl.algorithms.nft import NFT
 from pamela_rl.errors import ConfigError
+from pamela_rl.world.tuned import TUNED
 
 
 def test_every_algorithm_is_known_by_its_files_name() -> None:
@@ -24,6 +25,14 @@ def test_a_word_takes_the_algorithms_own_defaults_and_a_mapping_its_settings() -
         window="sliding", kl_weight=0.25
     )
     assert open_algorithm({"name": "nft", "learning_rate": "4e-3"}) == NFT(learning_rate=0.004)
+
+
+def test_on_the_world_settings_that_are_not_given_are_those_tuned_for_it() -> None:
+    tuned = {"nft": {"learning_rate": 0.5, "beta": 0.25}}
+    assert open_algorithm({"name": "nft", "beta": 1.0}, tuned) == NFT(learning_rate=0.5)
+    assert open_algorithm("ddpo", tuned) == DDPO()
+    assert all(open_algorithm(name, TUNED) != open_algorithm(name) for name in known_algorithms())
+    assert TUNED.keys() == set(known_algorithms())
 
 
 def test_another_word_forgets_the_settings_of_the_first(tmp_path: Path) -> None:
