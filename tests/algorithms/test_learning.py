@@ -57,7 +57,9 @@ def test_it_learns_and_not_without_the_signal(
     assert all(value.abs().max() == 0 for key, value in state.items() if "lora_B" in key)
 
 
-@pytest.mark.parametrize("algorithm", [NFT(), DDPO(learning_rate=4e-3, kl_weight=0.1, kl_target=1e-6)], ids=["nft", "ddpo with a target"])
+@pytest.mark.parametrize(
+    "algorithm", [NFT(), DDPO(learning_rate=4e-3, kl_weight=0.1, kl_target=1e-6)], ids=["nft", "ddpo with a target"]
+)
 def test_copies_and_weights_that_adapt_survive_an_interruption_bit_for_bit(
     algorithm: Algorithm, small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
@@ -86,7 +88,13 @@ def test_what_is_published_is_the_average(
         folder = tmp_path / str(decay)
         for length in (1, 2):
             name = train(
-                small_policy, darkness, PROMPTS, replace(averaged, num_iterations=length), DDPO(learning_rate=4e-3), folder, accelerator
+                small_policy,
+                darkness,
+                PROMPTS,
+                replace(averaged, num_iterations=length),
+                DDPO(learning_rate=4e-3),
+                folder,
+                accelerator,
             )
             states[decay, length] = adapter_state(small_policy, name)
             remove_adapter(small_policy, name)

@@ -16,7 +16,7 @@ from tiny_pipelines import BUILDERS, CALL_OPTIONS, aligned, flux, reloaded, save
 from torch import Tensor
 
 from pamela_rl.algorithms.ddpo import DDPO
-from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import FlowNoise, LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.diffusion.adapters import add_adapter, save_adapter
 from pamela_rl.diffusion.batching import predict
 from pamela_rl.diffusion.families import FAMILIES, policy_for
@@ -305,3 +305,10 @@ def test_a_size_that_does_not_divide_is_refused_with_the_nearest_that_do(
     below, above = 32, 32 + multiple
     with pytest.raises(ConfigError, match=f"height is 33; .* multiples of {multiple} pixels: use {below} or {above}"):
         policy_for(reloaded(folders[family]), 33, WIDTH)
+
+
+@pytest.mark.parametrize(("noise", "own"), [("flow_sde", 0.7), ("cps", 0.8), ("dance", 0.3)])
+def test_where_noise_is_left_open_the_papers_own_is_taken(load: Loader, noise: FlowNoise, own: float) -> None:
+    policy = load("StableDiffusion3Pipeline")
+    assert policy.schedule(4, None, noise).eta.tolist() == pytest.approx([own] * 4)
+    assert policy.schedule(4, 0.1, noise).eta.tolist() == pytest.approx([0.1] * 4)

@@ -124,3 +124,14 @@ def test_outside_the_window_steps_are_deterministic(noise: FlowNoise) -> None:
     inside = (steps == 3) | (steps == 4)
     assert torch.equal(ours.mean[inside], noisy.transition(prediction, latents, steps).mean[inside])
     assert torch.equal(ours.mean[~inside], still.transition(prediction, latents, steps).mean[~inside])
+
+
+def test_the_forward_process_is_diffusers_own_and_its_velocity_leads_back() -> None:
+    schedule = chain("flow_sde", 0.7)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(10)
+    clean, noise, steps = torch.randn(10, 8, 4, 4), torch.randn(10, 8, 4, 4), torch.arange(10)
+    noisy = schedule.noised(clean, noise, steps)
+    torch.testing.assert_close(noisy, scheduler.scale_noise(clean, scheduler.timesteps, noise), atol=1e-6, rtol=0)
+    torch.testing.assert_close(schedule.clean(noise - clean, noisy, steps), clean, atol=1e-5, rtol=0)
+    assert schedule.span.sum().item() == pytest.approx(1.0)

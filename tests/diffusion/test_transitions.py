@@ -93,3 +93,26 @@ def test_density_and_divergence_are_those_of_torch() -> None:
     divergence = torch.distributions.kl_divergence(theirs[0], theirs[1]).mean((1, 2, 3))
     torch.testing.assert_close(first.kl(second), divergence)
     assert math.isclose(first.kl(first).sum().item(), 0.0)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_the_forward_process_is_diffusers_own_and_its_noise_leads_back(
+    policy: StableDiffusionPolicy, prediction_type: str
+) -> None:
+    scheduler = DDIMScheduler(clip_sample=False, prediction_type=prediction_type, steps_offset=1)
+    policy.pipeline.register_modules(scheduler=scheduler)
+    schedule = StableDiffusionPolicy(policy.pipeline).schedule(6, 0.0)
+    clean, noise, steps = torch.randn(6, 8, 4, 4), torch.randn(6, 8, 4, 4), torch.arange(6)
+    noisy = schedule.noised(clean, noise, steps)
+    times = schedule.timesteps.long()
+    torch.testing.assert_close(noisy, scheduler.add_noise(clean, noise, times), atol=1e-6, rtol=1e-5)
+    told = noise if prediction_type == "epsilon" else scheduler.get_velocity(clean, noise, times)
+    torch.testing.assert_close(schedule.clean(told, noisy, steps), clean, atol=2e-4, rtol=1e-3)
+    assert schedule.span.sum().item() == pytest.approx(
+        float(schedule.alpha_bar_next[-1] - schedule.alpha_bar[0]), abs=1e-6
+    )
+    assert (schedule.span > 0).all()
+
+
+def test_where_noise_is_left_open_ddpos_own_is_taken(policy: StableDiffusionPolicy) -> None:
+    assert torch.equal(policy.schedule(5, None).eta, policy.schedule(5, 1.0).eta)
