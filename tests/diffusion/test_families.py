@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -15,7 +16,12 @@ from learning import learn
 from tiny_pipelines import BUILDERS, CALL_OPTIONS, aligned, flux, reloaded, saved
 from torch import Tensor
 
+from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.algorithms.draft import DRaFT
+from pamela_rl.algorithms.grpo import GRPO
+from pamela_rl.algorithms.learner import AdapterCopy
+from pamela_rl.algorithms.nft import NFT
 from pamela_rl.config import FlowNoise, LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.diffusion.adapters import add_adapter, save_adapter
 from pamela_rl.diffusion.batching import predict
@@ -312,3 +318,28 @@ def test_where_noise_is_left_open_the_papers_own_is_taken(load: Loader, noise: F
     policy = load("StableDiffusion3Pipeline")
     assert policy.schedule(4, None, noise).eta.tolist() == pytest.approx([own] * 4)
     assert policy.schedule(4, 0.1, noise).eta.tolist() == pytest.approx([0.1] * 4)
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [GRPO(guard=True), NFT(kl_weight=0.1), DRaFT(num_steps=2, kl_weight=0.1)],
+    ids=lambda algorithm: algorithm.name,
+)
+@pytest.mark.parametrize("family", ["StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "FluxPipeline"])
+def test_every_algorithm_learns_from_latents_of_every_shape(load: Loader, family: str, algorithm: Algorithm) -> None:
+    policy = load(family)
+    weights = trained(policy)
+    before = [weight.detach().clone() for weight in weights]
+    settings = config(batch_size=3, guidance_scale=3.0)
+    asked = batch(["a boat", "a tree", "a house by the sea", "a boat"])
+    sampling = algorithm.sampling(settings.sampling, 0)
+    drawn = rollout(policy, asked, sampling, 0, 0, 3, algorithm.kept_steps, algorithm.keeps_means)
+    optimizer = torch.optim.SGD(weights, lr=1e-2)
+    stats = learn(
+        algorithm, Accelerator(cpu=True), policy, optimizer, drawn, torch.tensor([1.0, -1, 1, -1]), settings,
+        AdapterCopy(weights),
+    )  # fmt: skip
+    assert stats["train/grad_norm"] > 0
+    assert stats["train/skipped_updates"] == 0
+    assert all(np.isfinite(value) for value in stats.values())
+    assert any(not torch.equal(a, b) for a, b in zip(before, weights, strict=True))
