@@ -1,10 +1,11 @@
-"""Train the embedded world's models from nothing: autoencoder, content judge, open_clip encoder, text encoder and UNet.
+"""Train the embedded world's models from nothing: autoencoder, content judge, open_clip encoder, and two text-to-image models on
+the same drawings, a UNet and its flow-matching twin.
 
 python recipes/train_world.py --output_dir outputs/world
 
-Under two hours on two CPU cores by the time of a step (not yet timed as a whole); started again with the same command it goes on where it stopped. Each part leaves a
-log of its losses, ``<part>/<part>.jsonl``. ``contact_sheet.png`` shows what came of it, ``measurements.json`` how good
-it is. To ship the models, copy ``assets/`` over ``pamela_rl/world/assets/``.
+About three hours on two CPU cores by the time of a step (not timed as a whole); started again with the same command it goes on
+where it stopped. Each part leaves a log of its losses, ``<part>/<part>.jsonl``. ``contact_sheet_<model>.png`` shows what came of
+it, ``measurements.json`` how good it is. To ship the models, copy ``assets/`` over ``pamela_rl/world/assets/``.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from diffusers import AutoencoderKL
 from pamela_rl.contact_sheets import save_contact_sheet
 from pamela_rl.errors import ConfigError
 from pamela_rl.storage import ensure_writable
-from pamela_rl.world import load_pipeline
+from pamela_rl.world import FLOW_PIPELINE, PIPELINE, PIPELINES, load_pipeline
 from pamela_rl.world.autoencoder import encode, train_autoencoder
 from pamela_rl.world.denoiser import train_pipeline
 from pamela_rl.world.encoder import train_encoder
 from pamela_rl.world.fitting import FitSettings
+from pamela_rl.world.flow_denoiser import train_flow_pipeline
 from pamela_rl.world.judge import ContentJudge, train_judge
 from pamela_rl.world.measure import measure_world, sample_subjects
 from pamela_rl.world.scenes import draw_scenes, random_scenes
@@ -46,6 +48,7 @@ class WorldTrainingConfig:
         judge: Of the content judge, batches of 128.
         encoder: Of the open_clip model, batches of 128.
         denoiser: Of text encoder and UNet, batches of 96.
+        flow_denoiser: Of the twin's text encoders and transformer, batches of 96.
     """
 
     output_dir: Path = Path("outputs/world")
@@ -55,6 +58,7 @@ class WorldTrainingConfig:
     judge: FitSettings = field(default_factory=lambda: _fit(700, 2e-3, 0.995))
     encoder: FitSettings = field(default_factory=lambda: _fit(900, 1.5e-3, 0.997))
     denoiser: FitSettings = field(default_factory=lambda: _fit(4000, 1.5e-3, 0.999))
+    flow_denoiser: FitSettings = field(default_factory=lambda: _fit(4500, 1.2e-3, 0.999))
 
     def __post_init__(self) -> None:
         if self.num_scenes < 1000:
@@ -76,14 +80,19 @@ def train_world(config: WorldTrainingConfig) -> None:
     judge.save(assets / "judge.safetensors")
     torch.manual_seed(config.seed + 2)
     train_encoder(pictures, scenes, config.encoder, 128, work / "encoder", assets / "open_clip")
+    latents = encode(vae, pictures)
     torch.manual_seed(config.seed + 3)
-    pipeline = train_pipeline(vae, encode(vae, pictures), scenes, config.denoiser, 96, work / "denoiser")
-    pipeline.to(torch.float16).save_pretrained(assets / "pipeline", safe_serialization=True)
+    pipeline = train_pipeline(vae, latents, scenes, config.denoiser, 96, work / "denoiser")
+    pipeline.to(torch.float16).save_pretrained(assets / PIPELINE.name, safe_serialization=True)
+    torch.manual_seed(config.seed + 4)
+    twin = train_flow_pipeline(vae, latents, scenes, config.flow_denoiser, 96, work / "flow_denoiser")
+    twin.to(torch.float16).save_pretrained(assets / FLOW_PIPELINE.name, safe_serialization=True)
 
-    shipped = load_pipeline(assets / "pipeline")
-    judge = ContentJudge.load(assets / "judge.safetensors")
-    save_contact_sheet(sample_subjects(shipped, 96), work / "contact_sheet.png", columns=16)
-    figures = measure_world(shipped, judge)
+    judge, figures = ContentJudge.load(assets / "judge.safetensors"), {}
+    for name, path in PIPELINES.items():
+        shipped = load_pipeline(assets / path.name)
+        save_contact_sheet(sample_subjects(shipped, 96), work / f"contact_sheet_{name}.png", columns=16)
+        figures[name] = measure_world(shipped, judge)
     (work / "measurements.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
 

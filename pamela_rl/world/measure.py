@@ -23,6 +23,8 @@ def draw_prompts(
 ) -> Tensor:
     """Draw one picture a prompt with the pipeline's own sampler, seeds 0, 1, 2, …; ``(n, 3, 64, 64)`` in [0, 1]."""
     pictures = []
+    transformer = getattr(pipeline, "transformer", None)  # the flow twin is drawn without tokens in T5's place
+    options = {} if transformer is None else {"max_sequence_length": transformer.config["_max_sequence_length"]}
     for first in tqdm(range(0, len(prompts), 50), desc="drawing", leave=False):
         part = prompts[first : first + 50]
         generators = [torch.Generator().manual_seed(first + row) for row in range(len(part))]
@@ -33,6 +35,7 @@ def draw_prompts(
                 guidance_scale=guidance_scale,
                 generator=generators,
                 output_type="pt",
+                **options,
             ).images
         )
     return torch.cat(pictures).float().cpu()
