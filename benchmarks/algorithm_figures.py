@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from pamela_rl.evaluation.statistics import Interval, bootstrap_mean
 
 Row = Mapping[str, Any]
 SCORES = {
+    "reward": ("eval/reward_mean", "reward, gain"),
     "true_rating": ("eval/true_rating_mean", "true rating, gain"),
     "judge": ("eval/judge_mean", "judge, gain"),
     "faithfulness": ("eval/faithfulness_mean", "faithful, share"),
     "diversity": ("eval/diversity", "diversity, RMS"),
 }
-GAINS = ("true_rating", "judge")
+GAINS = ("reward", "true_rating", "judge")
 
 
 def interval(rows: Sequence[Row], values: Sequence[float]) -> Interval:
@@ -35,59 +37,76 @@ def gains(rows: Sequence[Row], score: str) -> list[float]:
     return [row["own"][score] - row["base"][score] for row in rows]
 
 
-def table(rows: Sequence[Row], titles: Mapping[str, str]) -> str:
-    """One Markdown table a model: gains on held-out prompts, seconds, and gain a minute."""
+def table(rows: Sequence[Row], titles: Mapping[str, str], rival: str | None = None) -> str:
+    """One Markdown table a model: gains on held-out prompts, seconds, gain a minute, and the gain over a rival arm's."""
     parts = []
     for model in dict.fromkeys(row["model"] for row in rows):
-        lines = [
-            f"| {model} | true rating gained | judge gained | faithful | diversity | seconds a run | gained a minute |",
-            "|---|---|---|---|---|---|---|",
+        heads = [
+            model,
+            "true rating gained",
+            "reward",
+            "judge",
+            "faithful",
+            "diversity",
+            "seconds a run",
+            "gained a minute",
         ]
+        heads += [f"over {titles[rival]}"] if rival else []
+        lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for arm, title in titles.items():
             runs = [r for r in rows if r["model"] == model and r["arm"] == arm and not r["zero"]]
             if runs:
-                lines.append(_line(title, runs))
+                others = [r for r in rows if r["model"] == model and r["arm"] == rival and not r["zero"]]
+                lines.append(_line(title, runs, others))
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
-def _line(title: str, runs: Sequence[Row]) -> str:
-    rating, judge = (interval(runs, gains(runs, score)) for score in GAINS)
+def _line(title: str, runs: Sequence[Row], others: Sequence[Row]) -> str:
+    rating, reward, judge = (interval(runs, gains(runs, score)) for score in ("true_rating", "reward", "judge"))
     minutes = np.mean([row["seconds"] for row in runs]) / 60
     share = np.mean([row["own"]["faithfulness"] for row in runs]) / np.mean([r["base"]["faithfulness"] for r in runs])
     spread = np.mean([row["own"]["diversity"] for row in runs])
     cells = [
         title,
-        f"{rating.estimate:+.2f} [{rating.low:+.2f}, {rating.high:+.2f}]",
+        _signed(rating),
+        f"{reward.estimate:+.2f}",
         f"{judge.estimate:+.2f}",
         f"{share:.0%}",
         f"{spread:.2f}",
         f"{60 * minutes:.0f}",
         f"{rating.estimate / minutes:+.2f}",
     ]
+    if others:
+        theirs = {(row["user"], row["seed"]): row["own"]["true_rating"] for row in others}
+        paired = [row for row in runs if (row["user"], row["seed"]) in theirs]
+        over = [row["own"]["true_rating"] - theirs[row["user"], row["seed"]] for row in paired]
+        cells.append(_signed(interval(paired, over)) if any(over) else "")
     return "| " + " | ".join(cells) + " |"
 
 
-def draw_figure(rows: Sequence[Row], titles: Mapping[str, str], path: Path) -> None:
-    """Draw every score against pictures and against seconds, one pair of columns a model."""
+def _signed(value: Interval) -> str:
+    return f"{value.estimate:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"
+
+
+def draw_figure(rows: Sequence[Row], titles: Mapping[str, str], against: Mapping[str, str], path: Path) -> None:
+    """Draw every score against each of some places, e.g. pictures and seconds; one group of columns a model."""
     models = list(dict.fromkeys(row["model"] for row in rows))
-    figure = Figure(figsize=(4.2 * 2 * len(models), 11), layout="constrained")
-    panels = figure.subplots(len(SCORES), 2 * len(models), squeeze=False)
+    figure = Figure(figsize=(4.2 * len(against) * len(models), 13), layout="constrained")
+    panels = figure.subplots(len(SCORES), len(against) * len(models), squeeze=False)
     colours = dict(zip(titles, matplotlib.colormaps["tab10"].colors, strict=False))
-    for column, model in enumerate(models):
+    for column, (model, (place, where)) in enumerate(product(models, against.items())):
         for arm, title in titles.items():
             runs = [r for r in rows if r["model"] == model and r["arm"] == arm and not r["zero"]]
-            if not runs:
-                continue
-            for line, (score, (key, label)) in enumerate(SCORES.items()):
-                for side, place in enumerate(("images", "seconds")):
-                    axes = panels[line][2 * column + side]
+            for axes, (score, (key, label)) in zip(panels[:, column], SCORES.items(), strict=True):
+                axes.set_xlabel(where)
+                axes.set_ylabel(label if column % len(against) == 0 else "")
+                axes.grid(alpha=0.3)
+                if runs:
                     _curve(axes, runs, key, place, score in GAINS, title, colours[arm])
-                    axes.set_ylabel(label if side == 0 else "")
-                    axes.set_xlabel("pictures" if place == "images" else "seconds on one core")
-        panels[0][2 * column].set_title(f"{model}: at equal pictures")
-        panels[0][2 * column + 1].set_title(f"{model}: at equal seconds")
-    panels[0][0].legend(fontsize=8, frameon=False)
+        panels[0][column].set_title(model)
+    handles, labels = max((axes.get_legend_handles_labels() for axes in panels[0]), key=lambda pair: len(pair[0]))
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
     figure.savefig(path, dpi=110)
 
 
@@ -103,4 +122,3 @@ def _curve(axes: Axes, runs: Sequence[Row], key: str, place: str, relative: bool
     error = means.std(axis=0, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.zeros(count)
     axes.plot(places, means.mean(axis=0), "o-", markersize=3, label=title, color=colour)
     axes.fill_between(places, means.mean(axis=0) - error, means.mean(axis=0) + error, color=colour, alpha=0.12)
-    axes.grid(alpha=0.3)

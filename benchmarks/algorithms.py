@@ -1,10 +1,12 @@
 """Every algorithm on the embedded world: the same people, reward, prompts and pictures; what each gained, and in what time.
 
-python benchmarks/algorithms.py --run outputs/quickstart --num_images 720 --workers 2
-python benchmarks/algorithms.py --run outputs/quickstart --draw docs/algorithms.png
+python benchmarks/algorithms.py --run outputs/eight --num_images 720 --workers 2
+python benchmarks/algorithms.py --draw docs/algorithms.png
+python benchmarks/algorithms.py --run outputs/eight --settings benchmarks/over_optimization.yaml --num_images 2160
+python benchmarks/algorithms.py --settings benchmarks/over_optimization.yaml --num_images 2160 --draw docs/over_optimization.png
 
 ``--run`` names the folder of a quickstart, whose rewards and people are used. Each run is one row of
-``benchmarks/measured/algorithms.jsonl``; what is there is not run again, so the grid can be filled in parts. Every worker
+``benchmarks/measured/<settings>.jsonl``; what is there is not run again, so the grid can be filled in parts. Every worker
 has one thread, so seconds compare between algorithms on the same machine, and with nothing else.
 """
 
@@ -44,8 +46,7 @@ from pamela_rl.world import PIPELINES, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
 from pamela_rl.world.tuned import TUNED
 
-SETTINGS = Path(__file__).with_suffix(".yaml")
-MEASURED = Path(__file__).parent / "measured" / "algorithms.jsonl"
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Cell:
     num_images: int
     zero: bool
     rewards: Path
+    settings: Path
 
 
 def train_config(arm: dict[str, Any], common: dict[str, Any], cell: Cell) -> TrainConfig:
@@ -74,7 +76,7 @@ def train_config(arm: dict[str, Any], common: dict[str, Any], cell: Cell) -> Tra
 def measure(cell: Cell) -> dict[str, Any]:
     """Train one adapter and draw held-out prompts with it and with the base model."""
     torch.set_num_threads(1)
-    settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
+    settings = read_settings(cell.settings)
     arm = settings["arms"][cell.arm]
     config, algorithm = train_config(arm, settings["common"], cell), open_algorithm(arm["algorithm"], TUNED)
     reward, scorers = open_scorers(
@@ -110,40 +112,48 @@ def _means(compared: UserComparison) -> dict[str, Any]:
     }
 
 
-def done_cells() -> set[tuple[Any, ...]]:
-    """What was measured already."""
-    return {(r["model"], r["arm"], r["user"], r["seed"], r["num_images"], r["zero"]) for r in read_rows()}
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read what the arms are."""
+    settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return settings
 
 
-def read_rows() -> list[dict[str, Any]]:
+def measured(settings: Path) -> Path:
+    """Say where the rows of some settings are."""
+    return HERE / "measured" / f"{settings.stem}.jsonl"
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read all measured rows."""
-    text = MEASURED.read_text(encoding="utf-8") if MEASURED.exists() else ""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [json.loads(line) for line in text.splitlines()]
 
 
 def grid(given: argparse.Namespace) -> list[Cell]:
     """List the runs that were asked for and not measured, seeds outermost, so that a part of the grid is balanced."""
-    arms = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))["arms"]
+    arms = read_settings(given.settings)["arms"]
     rewards = given.run / "rewards"
     users = json.loads((rewards / "rewards.json").read_text(encoding="utf-8"))["users"][: given.users]
-    known = done_cells()
+    keys = ("model", "arm", "user", "seed", "num_images", "zero")
+    known = {tuple(row[key] for key in keys) for row in read_rows(measured(given.settings))}
     cells = [
-        Cell(model, arm, user, seed, given.num_images, given.zero, rewards)
+        Cell(model, arm, user, seed, given.num_images, given.zero, rewards, given.settings)
         for seed in range(given.seeds)
         for model in given.models
         for user in users
         for arm in given.arms or arms
         if model in arms[arm].get("models", PIPELINES)
     ]
-    return [c for c in cells if (c.model, c.arm, c.user, c.seed, c.num_images, c.zero) not in known]
+    return [cell for cell in cells if tuple(getattr(cell, key) for key in keys) not in known]
 
 
 def arguments() -> argparse.Namespace:
     """Read the flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("outputs/quickstart"), help="a quickstart's folder")
+    parser.add_argument("--settings", type=Path, default=HERE / "algorithms.yaml", help="what the arms are")
     parser.add_argument("--models", nargs="+", choices=PIPELINES, default=list(PIPELINES))
-    parser.add_argument("--arms", nargs="+", help="of benchmarks/algorithms.yaml; none means all")
+    parser.add_argument("--arms", nargs="+", help="of the settings; none means all")
     parser.add_argument("--users", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--num_images", type=int, default=720, help="to learn from, a run")
@@ -157,20 +167,22 @@ def arguments() -> argparse.Namespace:
 
 def main(given: argparse.Namespace) -> None:
     """Fill the grid, or draw what is there."""
+    file = measured(given.settings)
     if given.draw:
-        titles = {n: a["title"] for n, a in yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))["arms"].items()}
-        rows = [r for r in read_rows() if r["num_images"] == given.num_images]
-        draw_figure(rows, titles, given.draw)
-        print(table(rows, titles))
+        settings = read_settings(given.settings)
+        titles = {name: arm["title"] for name, arm in settings["arms"].items()}
+        rows = [row for row in read_rows(file) if row["num_images"] == given.num_images]
+        draw_figure(rows, titles, settings["against"], given.draw)
+        print(table(rows, titles, settings.get("rival")))
         return
     cells = grid(given)
-    MEASURED.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(exist_ok=True)
     print(f"{len(cells)} runs are to be made.")
     with ProcessPoolExecutor(given.workers, mp_context=torch.multiprocessing.get_context("spawn")) as pool:
         for number, finished in enumerate(as_completed([pool.submit(measure, cell) for cell in cells]), 1):
             row = finished.result()
-            with MEASURED.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            with file.open("a", encoding="utf-8") as rows_file:
+                rows_file.write(json.dumps(row) + "\n")
             gain = row["own"]["true_rating"] - row["base"]["true_rating"]
             what = f"{row['model']:6s} {row['arm']:14s} {row['user']} seed {row['seed']}"
             print(f"{number:4d}/{len(cells)}  {what}: true rating {gain:+.2f}, {row['seconds']:.0f} s", flush=True)
