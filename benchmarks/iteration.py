@@ -63,7 +63,9 @@ def main() -> None:
             clock = timed(size, "features", clock)
             advantages = torch.randn(len(batch), device=accelerator.device)
             learner = Learner(accelerator, policy, optimizer, cut, encoder_alone)
-            stats = DDPO().update(learner, Experience(iteration, batch, cut.sampling, trajectory, advantages))
+            stats = DDPO().update(
+                learner, Experience(iteration, batch, cut.sampling, trajectory, advantages, torch.ones(len(batch)))
+            )
             timed(size, "update", clock)
             assert stats["train/ratio_max_error"] == 0.0
     print(f"{torch.get_num_threads()} threads, {accelerator.device}, {len(batch)} images an iteration")

@@ -218,7 +218,9 @@ def measure(model: Model, arguments: argparse.Namespace, accelerator: Accelerato
         drawn = rollout(policy, batch, config.sampling, 0, iteration, config.batch_size)
         sampled = clock(device)
         advantages = torch.randn(len(batch), device=device)
-        algorithm.update(learner, Experience(iteration, batch, config.sampling, drawn, advantages))
+        algorithm.update(
+            learner, Experience(iteration, batch, config.sampling, drawn, advantages, torch.ones_like(advantages))
+        )
         done = clock(device)
         decoding.stop()
     branches = 1 if policy.embeds_guidance or model.guidance_scale <= 1 else 2

@@ -119,7 +119,7 @@ class EMASettings:
     Attributes:
         decay: Share of the average that stays at each step; 0 takes no average. It starts low and grows as
             ``(1 + n) / (10 + n)`` up to this after ``n`` steps.
-        every: Iterations between two steps.
+        every: Iterations between two steps; those after the last step are not in it.
     """
 
     decay: float = 0.0
@@ -226,6 +226,14 @@ class TrainConfig:
         _check_division("images_per_iteration", self.images_per_iteration, "group_size", self.group_size)
         _at_least("checkpoint_every", self.checkpoint_every, 1, "1 saves after every iteration")
         _at_least("batch_size", self.batch_size, 1, "as many pictures as memory holds")
+
+        if self.ema.decay:
+            for name, least in (("num_iterations", self.num_iterations), ("looks.every", self.looks.every)):
+                _require(
+                    self.ema.every <= least or (name == "looks.every" and not self.looks.patience),
+                    f"ema.every is {self.ema.every} but {name} is {least}, so the average would not have moved by then; "
+                    f"use 1 to {least}.",
+                )
 
     def saves_after(self, iterations: int) -> bool:
         """Tell whether a checkpoint is due after so many iterations."""

@@ -88,11 +88,11 @@ class Looks:
             return
         row, images = self._scores()
         better = JUDGE in self._scorers and row[f"eval/{JUDGE}_mean"] > self._best_score()
-        self._log.log(iteration, row)
         self._keep_pictures(images, iteration)
         if better and self._accelerator.is_main_process:
             weights = adapter_state(self._policy, self._name)
             save_checkpoint(self._best, Checkpoint(iteration, weights, {}, {}, {}, {}))
+        self._log.log(iteration, row)  # last: a look that is on record is not taken again
 
     def exhausted(self) -> bool:
         """Tell whether the judge has liked nothing better for as many looks as the run has patience."""
@@ -137,7 +137,9 @@ class Looks:
         if self._accelerator.is_main_process:
             with writing("the pictures of a look", self._sheets):
                 path = ensure_writable(self._sheets) / f"{iteration:06d}.png"
-                save_contact_sheet(sheet, path, len(images) // PICTURES_A_PROMPT, scale=1)
+                partial = path.with_suffix(".partial")
+                save_contact_sheet(sheet, partial, len(images) // PICTURES_A_PROMPT, scale=1)
+                partial.replace(path)
         track_pictures(self._accelerator, "eval/pictures", images, iteration)
 
 

@@ -18,7 +18,7 @@ from pamela_rl.diffusion.adapters import remove_adapter, save_adapter
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.evaluation.curves import draw_curves
 from pamela_rl.steering.generators import PipelineGenerator
-from pamela_rl.storage import folder_name
+from pamela_rl.storage import folder_name, writing
 from pamela_rl.trackers import tracked
 from pamela_rl.tracking import read_metrics
 from pamela_rl.train import settings_of, train
@@ -104,9 +104,10 @@ def personalize(
     if accelerator.is_main_process:
         recipe = f"{algorithm.name}, {config.num_iterations} iterations x {config.images_per_iteration} images"
         spent = str(num_images_spent(read_metrics(folder / "metrics.jsonl"), config))
-        draw_curves(folder)
         info = {**facts, "recipe": recipe, "seed": str(config.seed), "images_spent": spent, **versions()}
         save_adapter(policy, name, user, run, info, {"samples.png": to_png(contact_sheet(drawn, NUM_SAMPLES // 2))})
+        with writing("the run's curves", folder):
+            draw_curves(folder)
     accelerator.wait_for_everyone()
     remove_adapter(policy, name)
     return run / "adapters" / folder_name(user)

@@ -13,9 +13,8 @@ from torch.distributed.tensor import DTensor
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.minibatches import count_calls
 from pamela_rl.config import TrainConfig
-from pamela_rl.diffusion.memory import activation_bytes
+from pamela_rl.diffusion.memory import activation_bytes, decoder_bytes
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.diffusion.rollout import schedule_of
 
 _MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of optimizer state a weight
 
@@ -27,8 +26,9 @@ class Memory:
     Attributes:
         base: Frozen weights: this process's share of the denoiser, and text encoders and VAE unless they wait elsewhere.
         adapter: The adapter's weights, gradients, their fp64 sums, and the optimizer's moments.
-        trajectory: What a rollout keeps of the steps that will be trained.
-        activations: What one micro-batch keeps for its backward pass; None where it could not be told.
+        trajectory: Latents that are kept to learn from: the finished ones, and those of the steps that will be trained.
+        activations: What one micro-batch keeps for its backward pass, a reward's own left out; None where it could not be
+            told.
     """
 
     base: int
@@ -111,15 +111,14 @@ def plan_run(policy: Policy, config: TrainConfig, algorithm: Algorithm, num_proc
     parts = [policy.denoiser] if policy.offload else loaded
     latents = policy.initial_latents([torch.Generator()])[0].numel()
     weights = adapter_size(policy, config.lora.rank)
-    schedule = schedule_of(policy, sampling)
-    kept = algorithm.kept_steps(schedule, sampling.train_steps, [torch.Generator()]).shape[1]
     copies = int(algorithm.acts_with_old) + int(config.ema.decay > 0)
     one_call = activation_bytes(policy, replace(config, batch_size=rows))
+    decoded = decoder_bytes(policy, rows) if algorithm.decodes else 0
     memory = Memory(
         base=sum(_bytes(part) for part in parts),
         adapter=weights * (4 + 4 + 8 + 4 * copies + _MOMENTS[algorithm.optimizer]),
-        trajectory=mine * kept * latents * (2 + algorithm.keeps_means) * 4,
-        activations=None if one_call is None else one_call * steps,
+        trajectory=mine * (1 + algorithm.latents_kept(config)) * latents * 4,
+        activations=None if one_call is None or decoded is None else one_call * steps + decoded,
     )
     return Plan(
         config=config,

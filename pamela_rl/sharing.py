@@ -55,17 +55,18 @@ def check_run(policy: Policy, config: TrainConfig, algorithm: Algorithm) -> None
     algorithm.check(config)
     if not algorithm.needs_noise:
         return
-    asked = config.sampling.train_steps
+    asked, seen = config.sampling.train_steps, set()
     for iteration in range(config.num_iterations):
-        sampling = algorithm.sampling(config.sampling, iteration)
+        sampling = algorithm.sampling(config, iteration)
+        if sampling.window in seen:
+            continue
+        seen.add(sampling.window)
         possible = len(schedule_of(policy, sampling).trainable_steps())
         if asked > possible:
             raise ConfigError(
                 f"sampling.train_steps is {asked} but only {possible} of the {sampling.num_inference_steps} steps have "
-                f"noise (the last one may have none): use 1 to {possible}."
+                f"noise to speak of (the last one may have none): use 1 to {possible}."
             )
-        if sampling is config.sampling:
-            return  # the same in every iteration
 
 
 def own_share(whole: PromptBatch, accelerator: Accelerator) -> PromptBatch:
@@ -107,6 +108,7 @@ def own_advantages(
         advantages = separate_advantages(parts, output.weights, groups, scale=credit.scale)
     else:
         advantages = group_advantages(rewards, groups, scale=credit.scale)
+    advantages = torch.where(rewards.isfinite(), advantages, 0.0)  # a part may be a number where the sum is none
     mine = advantages[batch.image_ids.to(advantages.device)].clamp(-credit.clip, credit.clip)
     return rewards, torch.zeros_like(mine) if credit.zero else mine
 

@@ -41,24 +41,35 @@ def tracked(accelerator: Accelerator, project: str, run: str, settings: Mapping[
         project: What the runs of a folder are filed under.
         run: The person.
         settings: What the run was made with; nested values are written as text.
+
+    Raises:
+        ConfigError: A tracker cannot be opened.
     """
     folders = accelerator.project_configuration
     together = folders.logging_dir
-    if accelerator.log_with:
-        plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in settings.items()}
-        kinds = {str(getattr(kind, "value", kind)) for kind in accelerator.log_with}
-        named = {kind: {"name": run} for kind in kinds & {"wandb", "trackio"}}
-        if together is not None:
-            folders.logging_dir = str(
-                Path(together) / folder_name(run)
-            )  # tensorboard tells runs apart by their folders
-        accelerator.init_trackers(project, config=plain, init_kwargs=named)
     try:
+        if accelerator.log_with:
+            if together is not None:
+                folders.logging_dir = str(Path(together) / folder_name(run))  # tensorboard tells runs apart by folders
+            _open(accelerator, project, run, settings)
         yield
     finally:
         for tracker in accelerator.trackers:
             tracker.finish()
         accelerator.trackers, folders.logging_dir = [], together
+
+
+def _open(accelerator: Accelerator, project: str, run: str, settings: Mapping[str, Any]) -> None:
+    plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in settings.items()}
+    kinds = {str(getattr(kind, "value", kind)) for kind in accelerator.log_with}
+    named = {kind: {"name": run} for kind in kinds & {"wandb", "trackio"}}
+    try:
+        accelerator.init_trackers(project, config=plain, init_kwargs=named)
+    except Exception as error:  # each tracker has errors of its own: no login, no network, a folder that is read only
+        raise ConfigError(
+            f"the trackers {', '.join(sorted(kinds))} cannot be opened ({' '.join(str(error).split())}); log in, choose an "
+            "offline mode (WANDB_MODE=offline), or leave --trackers out: the run keeps its own record."
+        ) from error
 
 
 def track(accelerator: Accelerator, metrics: Mapping[str, float], iteration: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -70,8 +72,8 @@ def train(
     check_run(policy, config, algorithm)
     user, main, scorers = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
-        known = {"user_id": user, "prompts": prompts.fingerprint, **settings_of(algorithm), **(facts or {})}
-        claim(ensure_writable(folder), config, known)
+        claimed = {"user_id": user, "prompts": prompts.fingerprint, **settings_of(algorithm), **(facts or {})}
+        claim(ensure_writable(folder), config, claimed)
     accelerator.wait_for_everyone()
     state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / "checkpoint")
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.numbers, state.copies.get(OLD))
@@ -89,11 +91,14 @@ def train(
                     break
                 whole = prompts.draw(iteration, config.prompts_per_iteration, config.group_size, config.seed)
                 batch = own_share(whole, accelerator)
-                sampling = algorithm.sampling(config.sampling, iteration)
+                sampling = algorithm.sampling(config, iteration)
                 drawn = _draw(learner, state, batch, sampling, iteration)  # act
                 output = trainable(_score(reward, drawn, batch))  # judge
                 rewards, advantages = own_advantages(accelerator, output, whole, batch, config)  # credit
-                stats = algorithm.update(learner, Experience(iteration, batch, sampling, drawn, advantages))  # learn
+                known = output.cautious(config.reward.std_weight).isfinite().float()
+                stats = algorithm.update(
+                    learner, Experience(iteration, batch, sampling, drawn, advantages, known)
+                )  # learn
                 metrics = summary(rewards) | stats | means(accelerator, _watched(output, scorers, drawn, batch))
                 run.log(iteration, metrics, len(rewards))  # record
                 check_health(metrics, config.reward.max_bad_share, tolerance)
@@ -140,5 +145,10 @@ def _watched(
 
 
 def settings_of(algorithm: Algorithm) -> dict[str, Any]:
-    """The algorithm's name and settings, for the record."""
-    return {"algorithm": algorithm.name} | {f"algorithm.{k}": v for k, v in dataclasses.asdict(algorithm).items()}
+    """The algorithm's name and settings, for the record, and which text it is where it is not the package's own."""
+    kind = type(algorithm)
+    settings = {"algorithm": algorithm.name}
+    if not kind.__module__.startswith("pamela_rl."):
+        source = Path(inspect.getfile(kind))
+        settings["algorithm.source"] = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    return settings | {f"algorithm.{name}": value for name, value in dataclasses.asdict(algorithm).items()}

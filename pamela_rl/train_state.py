@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.algorithms.learner import AdapterCopy
+from pamela_rl.algorithms.learner import AdapterCopy, weights_of
 from pamela_rl.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
 from pamela_rl.config import EMASettings, TrainConfig
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter, load_adapter_state
@@ -66,6 +66,7 @@ class TrainState:
             check_fits(folder, adapter_state(policy, name), saved.adapter)
             load_adapter_state(policy, name, saved.adapter)
             restore_optimizer(state.optimizer, saved.optimizer)
+            check_fits(folder, state.copied(), saved.copies)
             for copy, tensors in state.copies.items():
                 tensors.tensors = [saved.copies[f"{copy}.{row}"].to(w.device) for row, w in enumerate(weights)]
             state.iteration, state.numbers = saved.iteration, dict(saved.numbers)
@@ -75,7 +76,7 @@ class TrainState:
     @property
     def weights(self) -> list[torch.nn.Parameter]:
         """The adapter's."""
-        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        return weights_of(self.optimizer)
 
     def acting(self) -> AbstractContextManager[None]:
         """Have the adapter draw as the algorithm asks inside the block: with the old weights or the trained ones."""
@@ -95,7 +96,8 @@ class TrainState:
         self.iteration += 1
         self.counters = {name: total + int(metrics[name]) for name, total in self.counters.items()}
         if OLD in self.copies:
-            self.copies[OLD].follow(self.weights, self.algorithm.old_decay(self.counters["train/updates"]))
+            taken = self.counters["train/updates"] - self.counters["train/skipped_updates"]
+            self.copies[OLD].follow(self.weights, self.algorithm.old_decay(taken))
         if EMA in self.copies and self.iteration % self.ema.every == 0:
             steps = self.iteration // self.ema.every
             self.copies[EMA].follow(self.weights, min(self.ema.decay, (1 + steps) / (10 + steps)))
@@ -104,12 +106,15 @@ class TrainState:
     def checkpoint(self) -> Checkpoint:
         """Copy everything, on the CPU."""
         weights, moments = adapter_state(self.policy, self.name), optimizer_tensors(self.optimizer)
-        copies = {
+        return Checkpoint(self.iteration, weights, moments, self.copied(), dict(self.counters), dict(self.numbers))
+
+    def copied(self) -> dict[str, Tensor]:
+        """The copies' weights as a checkpoint holds them."""
+        return {
             f"{copy}.{row}": tensor.detach().cpu().clone()
             for copy, tensors in self.copies.items()
             for row, tensor in enumerate(tensors.tensors)
         }
-        return Checkpoint(self.iteration, weights, moments, copies, dict(self.counters), dict(self.numbers))
 
     def _worn(self, copy: str) -> AbstractContextManager[None]:
         return self.copies[copy].worn(self.weights) if copy in self.copies else nullcontext()

@@ -6,8 +6,10 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from inspect import isabstract
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +18,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 import pamela_rl.algorithms
-from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.algorithms.algorithm import OWN, Algorithm
 from pamela_rl.errors import ConfigError
 
 AlgorithmChoice = str | dict[str, Any]
@@ -68,15 +70,25 @@ def _module(name: str) -> ModuleType:
     )
 
 
+@cache
 def _module_of_file(path: Path) -> ModuleType:
+    """Run a file once; its module's name is its own, so that a file called random.py stands in nobody's way."""
     if not path.is_file():
         raise ConfigError(f"algorithm is {str(path)!r}, but there is no such file.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"{OWN}{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their own module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        line = error.lineno if isinstance(error, SyntaxError) else where.lineno
+        raise ConfigError(
+            f"the algorithm in {path} cannot be read: line {line}: {type(error).__name__}: {error}"
+        ) from error
     return module
 
 

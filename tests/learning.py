@@ -32,4 +32,5 @@ def learn(
     learner = Learner(accelerator, policy, optimizer, config, darkness, old=old)
     count = len(drawn.image_ids)
     batch = PromptBatch(("a boat",) * count, ("ada",) * count, torch.zeros(count, dtype=torch.long), drawn.image_ids)
-    return algorithm.update(learner, Experience(0, batch, config.sampling, drawn, advantages))
+    experience = Experience(0, batch, config.sampling, drawn, advantages, torch.ones(count))
+    return algorithm.update(learner, experience)

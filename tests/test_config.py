@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from pamela_rl.config import CreditSettings, EMASettings, LoraSettings, RewardSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import (
+    CreditSettings,
+    EMASettings,
+    LookSettings,
+    LoraSettings,
+    RewardSettings,
+    SamplingConfig,
+    TrainConfig,
+)
 from pamela_rl.errors import ConfigError
 
 
@@ -26,6 +34,16 @@ from pamela_rl.errors import ConfigError
         (CreditSettings, {"clip": 0.0}, "credit.clip is 0.0"),
         (EMASettings, {"decay": 1.0}, "ema.decay is 1.0; use 0, .* to below 1"),
         (EMASettings, {"every": 0}, "ema.every is 0"),
+        (
+            TrainConfig,
+            {"num_iterations": 3, "ema": EMASettings(0.9, 4)},
+            "ema.every is 4 but num_iterations is 3, .*use 1 to 3",
+        ),
+        (
+            TrainConfig,
+            {"ema": EMASettings(0.9, 8), "looks": LookSettings(every=5, patience=2)},
+            "ema.every is 8 but looks.every is 5",
+        ),
         (LoraSettings, {"rank": 0}, "rank is 0"),
         (RewardSettings, {"max_bad_share": 2.0}, "0 to 1"),
     ],

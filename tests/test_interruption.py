@@ -16,10 +16,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from test_train import PROMPTS, SHORT, darkness
+from test_train import ALGORITHM, PROMPTS, SHORT, darkness
 from torch import Tensor
 
+from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.algorithms.nft import NFT
 from pamela_rl.checkpoint import load_checkpoint
+from pamela_rl.config import EMASettings
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
@@ -67,11 +70,14 @@ def test_in_another_thread_nothing_is_heard_and_nothing_breaks() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "ema"), [(ALGORITHM, EMASettings()), (NFT(learning_rate=3e-3), EMASettings(decay=0.5))]
+)
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_same_adapter(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path, algorithm: Algorithm, ema: EMASettings
 ) -> None:
-    config = replace(SHORT, checkpoint_every=100)
-    train(small_policy, darkness, PROMPTS, config, tmp_path / "whole", accelerator)
+    config = replace(SHORT, checkpoint_every=100, ema=ema)
+    train(small_policy, darkness, PROMPTS, config, algorithm, tmp_path / "whole", accelerator)
     whole = adapter_state(small_policy, "ada")
     remove_adapter(small_policy, "ada")
     calls = []
@@ -85,12 +91,12 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_same_adapter(
     with pytest.raises(
         Interrupted, match=r"stopped by SIGTERM; 2 iterations are saved in .*, and the same command goes on"
     ):
-        train(small_policy, stopping, PROMPTS, config, tmp_path / "stopped", accelerator)
+        train(small_policy, stopping, PROMPTS, config, algorithm, tmp_path / "stopped", accelerator)
     remove_adapter(small_policy, "ada")
     saved = load_checkpoint(tmp_path / "stopped" / "checkpoint")
     assert saved is not None
     assert saved.iteration == 2
-    train(small_policy, darkness, PROMPTS, config, tmp_path / "stopped", accelerator)
+    train(small_policy, darkness, PROMPTS, config, algorithm, tmp_path / "stopped", accelerator)
     resumed = adapter_state(small_policy, "ada")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
@@ -134,7 +140,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_a_sentence(
         return darkness(images, prompts, user_ids)
 
     with pytest.raises(StorageError, match=r"the checkpoint after 2 iterations cannot be written to .*free some space"):
-        train(small_policy, filling, PROMPTS, SHORT, tmp_path, accelerator)
+        train(small_policy, filling, PROMPTS, SHORT, ALGORITHM, tmp_path, accelerator)
     saved = load_checkpoint(tmp_path / "checkpoint")
     assert saved is not None
     assert saved.iteration == 1
@@ -153,26 +159,26 @@ def test_a_folder_that_is_gone_is_a_sentence(
         return darkness(images, prompts, user_ids)
 
     with pytest.raises(StorageError, match=r"the record cannot be written to .*metrics.jsonl.*What was saved before"):
-        train(small_policy, removing, PROMPTS, SHORT, folder, accelerator)
+        train(small_policy, removing, PROMPTS, SHORT, ALGORITHM, folder, accelerator)
 
 
 def test_a_checkpoint_of_another_adapter_is_refused_with_what_differs(
     small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     once = replace(SHORT, num_iterations=1)
-    train(small_policy, darkness, PROMPTS, once, tmp_path, accelerator)
+    train(small_policy, darkness, PROMPTS, once, ALGORITHM, tmp_path, accelerator)
     remove_adapter(small_policy, "ada")
     (tmp_path / "run.json").unlink()
     before = load_file(str(tmp_path / "checkpoint" / "adapter.safetensors"))
     wider = replace(once, lora=replace(once.lora, rank=6))
     with pytest.raises(CheckpointError, match=r"is of another adapter \(.* is \(4, \d+\) there, \(6, \d+\) here\)"):
-        train(small_policy, darkness, PROMPTS, wider, tmp_path, accelerator)
+        train(small_policy, darkness, PROMPTS, wider, ALGORITHM, tmp_path, accelerator)
     remove_adapter(small_policy, "ada")
     (tmp_path / "run.json").unlink()
     other = policy_for(small_policy.pipeline)
     fewer = type("Fewer", (type(other),), {"lora_target_modules": ("to_q",)})(small_policy.pipeline)
     with pytest.raises(CheckpointError, match=r"\d+ are not this model's, e.g. "):
-        train(fewer, darkness, PROMPTS, once, tmp_path, accelerator)
+        train(fewer, darkness, PROMPTS, once, ALGORITHM, tmp_path, accelerator)
     after = load_file(str(tmp_path / "checkpoint" / "adapter.safetensors"))
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -181,12 +187,12 @@ def test_a_checkpoint_of_another_release_is_refused(
     small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     once = replace(SHORT, num_iterations=1)
-    train(small_policy, darkness, PROMPTS, once, tmp_path, accelerator)
+    train(small_policy, darkness, PROMPTS, once, ALGORITHM, tmp_path, accelerator)
     remove_adapter(small_policy, "ada")
     path = tmp_path / "checkpoint" / "state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 0}))
-    with pytest.raises(CheckpointError, match=r"its format is 0, this release writes 1"):
-        train(small_policy, darkness, PROMPTS, once, tmp_path, accelerator)
+    with pytest.raises(CheckpointError, match=r"its format is 0, this release writes 2"):
+        train(small_policy, darkness, PROMPTS, once, ALGORITHM, tmp_path, accelerator)
 
 
 def test_runs_that_are_killed_end_with_the_same_adapter() -> None:

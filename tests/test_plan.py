@@ -60,7 +60,6 @@ def test_the_denoiser_is_called_as_often_as_planned(
     assert sum(learning for learning, _ in calls) == plan.training_calls
     assert len(calls) - plan.sampling_calls - plan.training_calls == plan.reference_calls
     assert {rows for _, rows in calls} == {plan.rows_a_call} == {16}
-    assert plan.memory.trajectory == 12 * drawn.latents.shape[1] * 8 * 8 * 8 * 2 * 4
 
 
 def test_memory_and_disk_are_what_the_parts_weigh(policy: StableDiffusionPolicy) -> None:
@@ -69,7 +68,10 @@ def test_memory_and_disk_are_what_the_parts_weigh(policy: StableDiffusionPolicy)
     weights = sum(tensor.numel() for tensor in adapter_state(policy, "ada").values())
     assert plan.memory.adapter == weights * 24  # weight, gradient, its fp64 sum, two moments
     assert plan.checkpoint_bytes == weights * 12
-    assert plan.memory.trajectory == 6 * 3 * 8 * 8 * 8 * 2 * 4  # pictures x steps x latents x before and after x bytes
+    assert plan.memory.trajectory == 6 * (3 * 2 + 1) * 8 * 8 * 8 * 4  # pictures x (before and after, finished) x bytes
+    noise = plan_run(policy, CONFIG, NFT(num_updates=3), num_processes=2).memory
+    assert noise.trajectory == 6 * (3 + 1 + 1) * 8 * 8 * 8 * 4
+    assert noise.adapter == weights * 28
     assert plan.memory.activations is not None
     assert plan.memory.total > plan.memory.base > 10e6
 
@@ -81,3 +83,24 @@ def test_the_plan_reads_as_a_person_would_say_it(policy: StableDiffusionPolicy) 
     assert "looks: 5 of 6 pictures; 2 without gain stop the run" in text
     assert "checkpoints: every 5 iterations, " in text
     assert "memory: about " in text
+
+
+def test_a_gradient_through_the_decoder_keeps_what_autograd_does(policy: StableDiffusionPolicy) -> None:
+    plan = plan_run(policy, CONFIG, DRaFT(num_updates=1), num_processes=1)
+    without = plan_run(policy, CONFIG, DDPO(), num_processes=1)
+    assert plan.memory.activations is not None
+    assert without.memory.activations is not None
+    kept: dict[int, int] = {}
+    own = {weight.untyped_storage().data_ptr() for weight in policy.pipeline.vae.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    latents = torch.randn(8, 8, 8, 8, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        pictures = policy.decode(latents)
+    pictures.sum().backward()
+    assert plan.memory.activations - without.memory.activations == pytest.approx(sum(kept.values()), rel=0.02)

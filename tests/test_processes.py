@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "processes" / "train_once.py"
 TWO_PROCESSES = ROOT / "recipes" / "configs" / "accelerate" / "two_cpu_processes.yaml"
 
+ALL = ["ddpo", "nft", "draft"]
+
 
 def launch(processes: int, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     accelerate = ["-m", "accelerate.commands.launch", "--config_file", str(TWO_PROCESSES)] if processes > 1 else []
@@ -25,14 +27,14 @@ def launch(processes: int, folder: Path, *options: str) -> subprocess.CompletedP
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
-    result = launch(1, folder, "--algorithms", "ddpo", "nft", "draft")
+    result = launch(1, folder, "--algorithms", *ALL)
     assert result.returncode == 0, result.stderr
     return folder
 
 
 @pytest.mark.parametrize(
     ("algorithms", "options", "tolerance"),
-    [(["ddpo", "nft", "draft"], ["--late", "1"], 0.0), (["ddpo"], ["--shard"], 2e-6)],
+    [(ALL, ["--late", "1"], 0.0), (ALL, ["--shard"], 2e-6)],
     ids=["one late", "sharded"],
 )  # gathered weights lie elsewhere in memory, and kernels round by that
 def test_two_processes_make_the_same_pictures_and_the_same_adapter_as_one(
@@ -48,7 +50,7 @@ def compare(alone: Path, shared: Path, tolerance: float) -> None:
     weights = [load_file(str(run / "adapters" / "ada" / "pytorch_lora_weights.safetensors")) for run in (alone, shared)]
     assert weights[0].keys() == weights[1].keys()
     difference = max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0])
-    assert difference <= max(tolerance, 1e-6)
+    assert difference <= max(tolerance, 1e-6)  # sums of a gradient round by how many processes add them up
     shares = [load_file(str(shared / f"pictures-{process}.safetensors"))["images"] for process in (0, 1)]
     whole = load_file(str(alone / "pictures-0.safetensors"))["images"]
     # a scorer sees its pictures as reward and as monitor, in every iteration

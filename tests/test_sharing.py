@@ -52,3 +52,10 @@ def test_parts_are_asked_for_only_where_there_are_some_and_nothing_else_would_be
     doubting = replace(apart, reward=RewardSettings(std_weight=0.5))
     with pytest.raises(ConfigError, match=r"reward.std_weight is 0.5, which is subtracted from their sum; set .* to 0"):
         own_advantages(accelerator, replace(MIXED, std=torch.ones(4)), BATCH, BATCH, doubting)
+
+
+def test_a_picture_whose_sum_is_no_number_teaches_nothing_by_its_other_parts(accelerator: Accelerator) -> None:
+    apart = replace(CONFIG, credit=CreditSettings(separate_parts=True))
+    spoilt = {"loud": PARTS["loud"], "quiet": PARTS["quiet"].index_fill(0, torch.tensor(3), torch.nan)}
+    output = RewardOutput(spoilt["loud"] + spoilt["quiet"], None, spoilt, {"loud": 1.0, "quiet": 1.0})
+    assert own_advantages(accelerator, output, BATCH, BATCH, apart)[1][3] == 0

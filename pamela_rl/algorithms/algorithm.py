@@ -16,6 +16,8 @@ from pamela_rl.diffusion.rollout import choose_steps
 from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.errors import ConfigError
 
+OWN = "own_algorithm_"  # begins the module's name of an algorithm from a file of one's own, so that random.py is no danger
+
 
 def require(holds: bool, sentence: str) -> None:
     """Refuse settings that cannot work.
@@ -76,8 +78,13 @@ class Algorithm(ABC):
 
     @property
     def name(self) -> str:
-        """What it is called in configs and records: its module's name."""
-        return type(self).__module__.rpartition(".")[2]
+        """What it is called in configs and records: its file's name."""
+        return type(self).__module__.rpartition(".")[2].removeprefix(OWN)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether gradients go back through the picture's decoder."""
+        return False
 
     @property
     def keeps_means(self) -> bool:
@@ -102,6 +109,11 @@ class Algorithm(ABC):
         )
         slots = self.num_slots(config)
         pairs, updates = config.images_per_iteration * slots, self.num_updates
+        require(
+            updates <= pairs,
+            f"{self.name}'s num_updates is {updates} but an iteration has {pairs} pairs of a picture and what it is "
+            f"learned from; use 1 to {pairs}.",
+        )
         if pairs % updates:
             fewer = next(n for n in range(updates, 0, -1) if pairs % n == 0)
             more = next(n for n in range(updates, pairs + 1) if pairs % n == 0)
@@ -109,6 +121,10 @@ class Algorithm(ABC):
                 f"{self.name}'s num_updates is {updates} but an iteration has {config.images_per_iteration} images x "
                 f"{slots} trained steps = {pairs} pairs, which do not divide; use {fewer} or {more}."
             )
+
+    def latents_kept(self, config: TrainConfig) -> int:
+        """Count the latents of a picture that are kept in fp32 while it is learned from: before and after each step."""
+        return config.sampling.train_steps * (2 + self.keeps_means)
 
     def num_slots(self, config: TrainConfig) -> int:
         """Count the (picture, step) pairs that one picture gives."""
@@ -119,8 +135,9 @@ class Algorithm(ABC):
         """Denoising steps that gradients go back through in one pair, each a call of its own."""
         return 1
 
-    def sampling(self, sampling: SamplingConfig, iteration: int) -> SamplingConfig:
+    def sampling(self, config: TrainConfig, iteration: int) -> SamplingConfig:
         """Return how the pictures of one iteration are drawn; where the run leaves noise open, only if it is needed."""
+        sampling = config.sampling
         return sampling if self.needs_noise or sampling.eta is not None else replace(sampling, eta=0.0)
 
     def kept_steps(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:

@@ -65,6 +65,15 @@ class DRaFT(Algorithm):
         """A picture is learned from as a whole."""
         return 1
 
+    def latents_kept(self, config: TrainConfig) -> int:
+        """Count the latents of a picture that are kept: before and after each of the last steps."""
+        return 2 * self.num_steps
+
+    @property
+    def decodes(self) -> bool:
+        """Gradients go back through the picture's decoder."""
+        return True
+
     @property
     def steps_a_pair(self) -> int:
         """Denoising steps that gradients go back through in one pair, each a call of its own."""
@@ -89,13 +98,16 @@ class DRaFT(Algorithm):
             watched = watches_reference(self, learner, first)
             latents, distances = self._walk(learner, experience, schedule, batch, first_step, watched)
             rewards = self._reward(learner, experience, latents, batch.image)[batch.counted]
-            losses = -signal * rewards
+            known = rewards.isfinite()
+            losses = -signal * torch.where(known, rewards, 0.0)
             to_reference = distances[batch.counted] if watched else losses.new_zeros(0)
             if self.kl_weight:
                 losses = losses + kl_weight(self, learner) * to_reference
-            return losses, {"reward": rewards.detach(), "reference_mse": to_reference.detach()}
+            return losses, {"reward": rewards.detach()[known], "reference_mse": to_reference.detach()}
 
-        return take_updates(self, learner, experience, loss, _METRICS, "reference_mse")
+        stats = take_updates(self, learner, experience, loss, _METRICS, "reference_mse")
+        learner.policy.rest()
+        return stats
 
     def _walk(
         self,
@@ -122,17 +134,20 @@ class DRaFT(Algorithm):
         return latents, distances / (self.num_steps - first_step)
 
     def _reward(self, learner: Learner, experience: Experience, latents: Tensor, image: Tensor) -> Tensor:
+        """Score the pictures; those with no number for a reward get no gradient, whatever the reward would give."""
         rows = image.tolist()
         prompts, users = experience.batch.prompts, experience.batch.user_ids
-        output = learner.reward(
-            learner.policy.decode(latents), [prompts[row] for row in rows], [users[row] for row in rows]
-        )
+        with learner.accelerator.autocast():  # as when they were drawn
+            pictures = learner.policy.decode(latents)
+        output = learner.reward(pictures, [prompts[row] for row in rows], [users[row] for row in rows])
         rewards = output.cautious(learner.config.reward.std_weight)
         if not rewards.requires_grad:
             raise ConfigError(
                 "the reward gives no gradient in its pictures, which draft learns from; use a differentiable reward, or "
                 "an algorithm that needs none: ddpo, grpo, nft."
             )
+        known = rewards.detach().isfinite().view(-1, 1, 1, 1)
+        pictures.register_hook(lambda gradient: torch.where(known, gradient, 0.0))
         return rewards
 
     def _depth(self, learner: Learner, iteration: int) -> int:

@@ -25,8 +25,8 @@ class GRPO(DDPO):
     """Flow-GRPO. Its group statistics are the run's ``credit``, its noise the run's ``sampling``, its EMA the run's ``ema``.
 
     Attributes:
-        window: Where the window of stochastic steps lies: where ``sampling.window_start`` puts it, at a random place in
-            the first half of the chain in every iteration (Flow-GRPO-Fast), or sliding along it (MixGRPO).
+        window: Where the window of stochastic steps lies: where ``sampling.window_start`` puts it, at a random place
+            within the first half of the chain in every iteration (Flow-GRPO-Fast), or sliding along it (MixGRPO).
         window_every: Iterations that a sliding window stays.
         window_stride: Steps that it then moves on.
         guard: Centre the log-ratio and scale it by the step's noise, and divide the loss by the span of the step, so
@@ -62,21 +62,26 @@ class GRPO(DDPO):
             self.window == "fixed" or config.sampling.window_size is not None,
             f"{self.name}'s window is {self.window!r} but sampling.window_size is not set; set it, e.g. to 3.",
         )
+        require(
+            self.window == "fixed" or config.sampling.window_start == 0,
+            f"{self.name}'s window is {self.window!r} but sampling.window_start is {config.sampling.window_start}, which only "
+            "a fixed window heeds; leave it 0.",
+        )
 
-    def sampling(self, sampling: SamplingConfig, iteration: int) -> SamplingConfig:
+    def sampling(self, config: TrainConfig, iteration: int) -> SamplingConfig:
         """Return how the pictures of one iteration are drawn: the window where it is by then.
 
-        The last step, which has next to no noise, is left out of windows that move.
+        A sliding window leaves the last step out, which has next to no noise.
         """
+        sampling = config.sampling
         if self.window == "fixed":
             return sampling
         size, steps = sampling.window_size or 1, sampling.num_inference_steps
-        places = max(1, steps - size)
         if self.window == "sliding":
-            start = self.window_stride * (iteration // self.window_every) % places
+            start = self.window_stride * (iteration // self.window_every) % max(1, steps - size)
         else:
-            half = max(1, min(places, steps // 2))
-            start = int(torch.randint(half, (), generator=generator_for(_WINDOW, iteration)))
+            places = max(1, steps // 2 - size + 1)
+            start = int(torch.randint(places, (), generator=generator_for(_WINDOW, config.seed, iteration)))
         return replace(sampling, window_start=start)
 
     def objective(self, pairs: Pairs) -> tuple[Tensor, Tensor]:

@@ -49,6 +49,11 @@ class AdapterCopy:
             trained.put_on(weights)
 
 
+def weights_of(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    """List what an optimizer trains, in its own order."""
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
 @dataclass
 class Learner:
     """What an algorithm may use in one run.
@@ -74,7 +79,7 @@ class Learner:
     @property
     def weights(self) -> list[torch.nn.Parameter]:
         """The adapter's."""
-        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        return weights_of(self.optimizer)
 
     def ask(
         self, experience: Experience, schedule: Schedule, latents: Tensor, step_index: Tensor, image: Tensor
@@ -109,6 +114,7 @@ class Experience:
         sampling: How it was drawn.
         trajectory: What was drawn.
         advantages: How much better each picture is than the others of its group, unitless, ``(b,)``.
+        known: Whether its reward is a number at all, 1 or 0, ``(b,)``; a picture without one teaches nothing.
     """
 
     iteration: int
@@ -116,3 +122,4 @@ class Experience:
     sampling: SamplingConfig
     trajectory: Trajectory
     advantages: Tensor
+    known: Tensor

@@ -13,6 +13,7 @@ from pamela_rl.algorithms.algorithm import Algorithm, require
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.algorithms.minibatches import MicroBatch
 from pamela_rl.algorithms.updates import kl_weight, take_updates, watches_reference
+from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.policy import adapter_off
 from pamela_rl.diffusion.randomness import generator_for
 from pamela_rl.diffusion.rollout import schedule_of
@@ -57,6 +58,10 @@ class NFT(Algorithm):
         """Keep no step: it learns from the finished latents."""
         return torch.zeros(len(generators), 0, dtype=torch.long)
 
+    def latents_kept(self, config: TrainConfig) -> int:
+        """Count the latents of a picture that are kept: its noise at each level, and the finished ones."""
+        return config.sampling.train_steps + 1
+
     def old_decay(self, update_steps: int) -> float:
         """Return how much of the old copy stays after an iteration."""
         return min(self.old_decay_rate * update_steps, self.old_decay_max)
@@ -82,8 +87,8 @@ class NFT(Algorithm):
             towards = self.beta * (now - before)  # so written, both sides are equal to the bit where nothing moved
             better = _clean_error(schedule.clean(before + towards, noisy, step), clean)
             worse = _clean_error(schedule.clean(before - towards, noisy, step), clean)
-            share = good[image]
-            losses = (share * better + (1 - share) * worse)[counted] * self.advantage_scale / self.beta
+            share, known = good[image], experience.known[image]
+            losses = (known * (share * better + (1 - share) * worse))[counted] * self.advantage_scale / self.beta
             to_reference = losses.new_zeros(0)
             if watches_reference(self, learner, first):
                 with torch.no_grad(), adapter_off(learner.policy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -30,8 +31,9 @@ def take_updates(
     """Turn one iteration's pairs into optimizer steps on the adapter.
 
     An update whose gradient is not finite is skipped and counted. With a ``kl_target`` the weight of the distance to
-    the reference is halved or doubled after an iteration that ends below or above 1.5 times the target (PPO,
-    arXiv:1707.06347, section 4).
+    the reference is doubled after an iteration whose mean distance is above 1.5 times the target, and halved where it is
+    below the target by as much (PPO, arXiv:1707.06347, section 4), but stays within a hundredth and a hundredfold of
+    ``kl_weight``.
 
     Args:
         algorithm: Its settings.
@@ -79,9 +81,8 @@ def take_updates(
     stats = {k: v if k == "train/ratio_max_error" else v / updates for k, v in totals.items()}
     if algorithm.kl_target:
         stats[f"train/{KL_WEIGHT}"] = kl_weight(algorithm, learner)
-        learner.numbers[KL_WEIGHT] = stats[f"train/{KL_WEIGHT}"] * _correction(
-            stats[f"train/{distance}"], algorithm.kl_target
-        )
+        if skipped < updates:
+            learner.numbers[KL_WEIGHT] = _adapted(algorithm, stats[f"train/{KL_WEIGHT}"], stats[f"train/{distance}"])
     return stats | {"train/updates": float(updates), "train/skipped_updates": float(skipped)}
 
 
@@ -95,10 +96,12 @@ def watches_reference(algorithm: Algorithm, learner: Learner, first: bool) -> bo
     return algorithm.kl_weight > 0 or learner.policy.sharded or first
 
 
-def _correction(distance: float, target: float) -> float:
-    if distance > 1.5 * target:
-        return 2.0
-    return 0.5 if distance < target / 1.5 else 1.0
+def _adapted(algorithm: Algorithm, weight: float, distance: float) -> float:
+    """Double or halve the weight where the distance is far from the target, within a hundredth and a hundredfold."""
+    if distance > 1.5 * algorithm.kl_target:
+        return min(2 * weight, 100 * algorithm.kl_weight)
+    near = distance == 0 or distance >= algorithm.kl_target / 1.5  # 0 is a fresh adapter's, and says nothing
+    return weight if near or math.isnan(distance) else max(weight / 2, algorithm.kl_weight / 100)
 
 
 def _accumulate(

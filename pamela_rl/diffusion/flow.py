@@ -11,6 +11,8 @@ from torch import Tensor
 from pamela_rl.config import FlowNoise
 from pamela_rl.diffusion.transitions import Normal, per_sample
 
+_LEAST_NOISE = 0.02  # of the noisiest step's
+
 
 @dataclass(frozen=True)
 class FlowSchedule:
@@ -67,8 +69,13 @@ class FlowSchedule:
         return self.sigmas[:-1] - self.sigmas[1:]
 
     def trainable_steps(self) -> Tensor:
-        """List the steps that have a density, ``(n,)``."""
-        return torch.nonzero(self._std() > 1e-6).flatten()
+        """List the steps that have a density worth the name, ``(n,)``.
+
+        The last step may have a hundredth of the others' noise, where log-probabilities would drown theirs (Flow-GRPO's own
+        code never trains it).
+        """
+        std = self._std()
+        return torch.nonzero(std > (_LEAST_NOISE * std.max()).clamp(min=1e-6)).flatten()
 
     def _std(self) -> Tensor:
         """Standard deviation that each step adds, ``(steps,)``."""

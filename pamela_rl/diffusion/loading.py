@@ -80,6 +80,8 @@ def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device 
         pipeline.to(device)
     if settings.gradient_checkpointing:
         policy.denoiser.enable_gradient_checkpointing()
+        if pipeline.vae._supports_gradient_checkpointing:  # gradients go through it where a reward's own are taken
+            pipeline.vae.enable_gradient_checkpointing()
     if settings.vae_slicing:
         pipeline.vae.enable_slicing()
     if settings.compile_blocks:

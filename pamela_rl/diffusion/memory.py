@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -30,7 +32,32 @@ def activation_bytes(policy: Policy, config: TrainConfig) -> int | None:
     told = policy.encode(["a picture"])
     negative = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale)
     latents = policy.initial_latents([torch.Generator()])
-    own = {weight.untyped_storage()._cdata for weight in policy.denoiser.parameters()}
+
+    def ask(fake: FakeTensorMode) -> None:
+        many = Conditioning({n: _repeat(fake.from_tensor(t), count) for n, t in told.tensors.items()})
+        less = None if negative is None else Conditioning({n: fake.from_tensor(t) for n, t in negative.tensors.items()})
+        start = _repeat(fake.from_tensor(latents), count).requires_grad_()
+        time = torch.full((count,), 500.0, device=latents.device)
+        policy.predict(start, time, many, less, sampling.guidance_scale)
+
+    return _kept_bytes(policy.denoiser, ask)
+
+
+def decoder_bytes(policy: Policy, count: int) -> int | None:
+    """Bytes that decoding ``count`` pictures keeps for a backward pass, or None where tensors without data cannot tell."""
+    if policy.offload:
+        return None  # parts that move would take tensors without data along
+    latents = policy.initial_latents([torch.Generator()])
+
+    def decode(fake: FakeTensorMode) -> None:
+        policy.decode(_repeat(fake.from_tensor(latents), count).requires_grad_())
+
+    return _kept_bytes(policy.pipeline.vae, decode)
+
+
+def _kept_bytes(module: nn.Module, run: Callable[[FakeTensorMode], None]) -> int | None:
+    """Run something on tensors that have shapes but no data, and count what autograd keeps beside the module's weights."""
+    own = {weight.untyped_storage()._cdata for weight in module.parameters()}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -40,17 +67,12 @@ def activation_bytes(policy: Policy, config: TrainConfig) -> int | None:
         return tensor
 
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True) as fake:
-            many = Conditioning({n: _repeat(fake.from_tensor(t), count) for n, t in told.tensors.items()})
-            less = (
-                None
-                if negative is None
-                else Conditioning({n: fake.from_tensor(t) for n, t in negative.tensors.items()})
-            )
-            start = _repeat(fake.from_tensor(latents), count).requires_grad_()
-            time = torch.full((count,), 500.0, device=latents.device)
-            with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                policy.predict(start, time, many, less, sampling.guidance_scale)
+        with (
+            FakeTensorMode(allow_non_fake_inputs=True) as fake,
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        ):
+            run(fake)
     except _LOOKS_AT_DATA:
         return None
     return sum(kept.values())

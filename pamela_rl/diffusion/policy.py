@@ -107,6 +107,10 @@ class Policy(Protocol):
         """Turn final latents into pictures in [0, 1], ``(b, 3, height, width)``; gradients reach the latents."""
         ...
 
+    def rest(self) -> None:
+        """Send parts with nothing to do to the CPU, after a backward pass that needed them."""
+        ...
+
     def assembled(self) -> AbstractContextManager[None]:
         """Bring every part to the denoiser's device inside the block, so that the pipeline's own call works."""
         ...

@@ -20,7 +20,6 @@ _SCORES = {
 }
 _SHARES = {"faithfulness_mean": ("faithful", "#6b4e9b"), "diversity": ("diversity", "#8a8880")}
 _DOTS = 130  # per inch
-_STRIP_COLUMNS = 8
 _STRIP_SIDE = 128  # pixels that a picture has at least
 
 
@@ -48,9 +47,10 @@ def draw_curves(folder: Path) -> list[Path]:
                 axes.legend(fontsize=8, frameon=False)
         figure.savefig(folder / CURVES, dpi=_DOTS)
         drawn.append(folder / CURVES)
-    sheets = sorted((folder / "looks").glob("*.png"))
+    sheets = [folder / "looks" / f"{row['iteration']:06d}.png" for row in looks]
+    sheets = [sheet for sheet in sheets if sheet.exists()]
     if len(sheets) > 1:
-        _strip(sheets, len(looks)).save(folder / STRIP)
+        _strip(sheets).save(folder / STRIP)
         drawn.append(folder / STRIP)
     return drawn
 
@@ -78,16 +78,15 @@ def _curve(
         axes.plot(*zip(*points), style, color=colour, label=label, **options)
 
 
-def _strip(sheets: Sequence[Path], count: int) -> Image.Image:
-    """The first row of each look's sheet, one below the other: the same prompts and noise as training goes on."""
-    pictures = []
-    for sheet in sheets[:count]:
+def _strip(sheets: Sequence[Path]) -> Image.Image:
+    """The left half of the first of each look's two rows, one below the other: the same prompts and noise all along."""
+    rows = []
+    for sheet in sheets:
         with Image.open(sheet) as file:
-            pictures.append(file.convert("RGB"))
-    side = pictures[0].height // 2
-    width = min(pictures[0].width, _STRIP_COLUMNS * side)
-    strip = Image.new("RGB", (width, side * len(pictures)), "white")
-    for row, picture in enumerate(pictures):
-        strip.paste(picture.crop((0, 0, width, side)), (0, row * side))
-    larger = max(1, _STRIP_SIDE // side)
+            rows.append(file.convert("RGB").crop((0, 0, file.width // 2, file.height // 2)))
+    width, height = rows[0].size
+    strip = Image.new("RGB", (width, height * len(rows)), "white")
+    for place, row in enumerate(rows):
+        strip.paste(row, (0, place * height))
+    larger = max(1, _STRIP_SIDE // height)
     return strip.resize((strip.width * larger, strip.height * larger), Image.Resampling.NEAREST)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -84,7 +84,7 @@ def test_noisy_steps_are_gone_down_again_with_the_noise_that_was_drawn(
     batch = replace(batch, prompts=("a boat", "a boat", "a tree", "a tree"))
     trajectory = rollout(small_policy, batch, noisy.sampling, 0, 0, 4, algorithm.kept_steps)
     learner = Learner(accelerator, small_policy, torch.optim.SGD(weights, lr=0.0), noisy, watching)
-    algorithm.update(learner, Experience(0, batch, noisy.sampling, trajectory, NOTHING))
+    algorithm.update(learner, Experience(0, batch, noisy.sampling, trajectory, NOTHING, NOTHING + 1))
     torch.testing.assert_close(shown[0], trajectory.images, atol=1e-5, rtol=0)
 
 
@@ -97,13 +97,38 @@ def test_without_the_rewards_gradient_nothing_moves(small_policy: PipelinePolicy
     assert all(torch.equal(a, b) for a, b in zip(weights, start, strict=True))
 
 
+@pytest.mark.parametrize("spoil", [lambda x: x * float("nan"), lambda x: x + float("nan")], ids=["times", "plus"])
+def test_a_picture_without_a_reward_teaches_nothing_and_spoils_nothing(
+    small_policy: PipelinePolicy, accelerator: Accelerator, spoil: Callable[[Tensor], Tensor]
+) -> None:
+    def patchy(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+        scores = darkness(images, prompts, user_ids).mean
+        return RewardOutput(torch.cat([spoil(scores[:1]), scores[1:]]))
+
+    def others(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+        scores = darkness(images, prompts, user_ids).mean
+        return RewardOutput(torch.cat([0 * scores[:1], scores[1:]]))
+
+    weights, batch = adapter(small_policy), PromptSource(["a boat", "a tree"], "ada").draw(0, 2, 2, 0)
+    gradients, algorithm = [], DRaFT(kl_weight=0.0)
+    experience = Experience(0, batch, QUIET, drawn(small_policy, algorithm), NOTHING, NOTHING + 1)
+    for reward in (patchy, others):
+        optimizer = torch.optim.SGD(weights, lr=0.0)
+        optimizer.register_step_pre_hook(lambda *_: gradients.append(torch.cat([w.grad.flatten() for w in weights])))
+        stats = algorithm.update(Learner(accelerator, small_policy, optimizer, CONFIG, reward), experience)
+        assert stats["train/skipped_updates"] == 0
+        assert stats["train/loss"] == pytest.approx(float(experience.trajectory.images[1:].mean()) * 0.75, abs=1e-3)
+    assert torch.equal(gradients[0], gradients[1])
+    assert gradients[0].abs().max() > 0
+
+
 def test_a_reward_without_a_gradient_is_refused(small_policy: PipelinePolicy, accelerator: Accelerator) -> None:
     def blind(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
         return RewardOutput(images.detach().mean(dim=(1, 2, 3)))
 
     weights, batch = adapter(small_policy), PromptSource(["a boat", "a tree"], "ada").draw(0, 2, 2, 0)
     learner = Learner(accelerator, small_policy, torch.optim.SGD(weights, lr=0.0), CONFIG, blind)
-    experience = Experience(0, batch, QUIET, drawn(small_policy, DRaFT()), NOTHING)
+    experience = Experience(0, batch, QUIET, drawn(small_policy, DRaFT()), NOTHING, NOTHING + 1)
     with pytest.raises(
         ConfigError, match=r"the reward gives no gradient .* an algorithm that needs none: ddpo, grpo, nft"
     ):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from accelerate import Accelerator
-from learning import learn
+from learning import darkness, learn
 
-from pamela_rl.algorithms.learner import AdapterCopy
+from pamela_rl.algorithms.learner import AdapterCopy, Experience, Learner
 from pamela_rl.algorithms.nft import NFT, levels_and_noise
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
@@ -105,3 +107,20 @@ def test_the_old_copy_follows_more_slowly_as_time_goes() -> None:
 def test_what_cannot_work_is_refused_with_the_remedy(settings: dict[str, float], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         NFT(**settings)  # type: ignore[arg-type]
+
+
+def test_a_picture_without_a_reward_is_left_out(small_policy: PipelinePolicy, accelerator: Accelerator) -> None:
+    weights, old = moved(small_policy)
+    trajectory, seen = drawn(small_policy), []
+    optimizer = torch.optim.SGD(weights, lr=0.0)
+    optimizer.register_step_pre_hook(lambda *_: seen.append(torch.cat([w.grad.flatten() for w in weights])))
+    for change in (0.0, 1.0):  # what the picture without a reward looks like makes no difference
+        known = torch.tensor([0.0, 1.0, 1.0, 1.0])
+        latents = trajectory.final_latents.clone()
+        latents[0] += change
+        learner = Learner(accelerator, small_policy, optimizer, CONFIG, darkness, old=old)
+        batch = PromptSource(["a boat", "a tree"], "ada").draw(0, 2, 2, 0)
+        shown = replace(trajectory, final_latents=latents)
+        replace(ONE, kl_weight=0.0).update(learner, Experience(0, batch, CONFIG.sampling, shown, ADVANTAGES, known))
+    assert torch.equal(seen[0], seen[1])
+    assert seen[0].abs().max() > 0

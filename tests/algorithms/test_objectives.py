@@ -65,25 +65,33 @@ def test_the_guard_sees_no_bias_where_the_mean_moved_and_the_step_was_drawn_from
 
 
 SAMPLING = SamplingConfig(num_inference_steps=10, window_size=3, train_steps=2)
+RUN = TrainConfig(sampling=SAMPLING)
 
 
 def test_a_sliding_window_goes_along_the_chain_and_begins_again() -> None:
     algorithm = GRPO(window="sliding", window_every=2, window_stride=2)
-    starts = [algorithm.sampling(SAMPLING, iteration).window_start for iteration in range(10)]
+    starts = [algorithm.sampling(RUN, iteration).window_start for iteration in range(10)]
     assert starts == [0, 0, 2, 2, 4, 4, 6, 6, 1, 1]
-    assert algorithm.sampling(SAMPLING, 6).window == (6, 9)  # the last step has next to no noise
+    assert algorithm.sampling(RUN, 6).window == (6, 9)  # the last step has next to no noise
 
 
 def test_a_random_window_lies_in_the_first_half_and_is_the_same_when_a_run_goes_on() -> None:
     algorithm = GRPO(window="random")
-    starts = [algorithm.sampling(SAMPLING, iteration).window_start for iteration in range(200)]
-    assert set(starts) == {0, 1, 2, 3, 4}
-    assert starts == [algorithm.sampling(SAMPLING, iteration).window_start for iteration in range(200)]
+    starts = [algorithm.sampling(RUN, iteration).window_start for iteration in range(200)]
+    assert set(starts) == {0, 1, 2}  # windows of three within the first five
+    other = [algorithm.sampling(replace(RUN, seed=1), iteration).window_start for iteration in range(200)]
+    assert other != starts
+    assert starts == [algorithm.sampling(RUN, iteration).window_start for iteration in range(200)]
 
 
 def test_a_fixed_window_stays_where_it_is_put() -> None:
     placed = replace(SAMPLING, window_start=4)
-    assert GRPO().sampling(placed, 7) == placed
+    assert GRPO().sampling(replace(RUN, sampling=placed), 7) == placed
+
+
+def test_a_window_that_moves_is_not_placed_by_hand() -> None:
+    with pytest.raises(ConfigError, match=r"window is 'random' but sampling.window_start is 4, .* leave it 0"):
+        GRPO(window="random").check(TrainConfig(sampling=replace(SAMPLING, window_start=4)))
 
 
 def test_a_window_that_moves_needs_a_size() -> None:
@@ -112,5 +120,7 @@ def test_what_cannot_work_is_refused_with_the_remedy(settings: dict[str, float],
 def test_updates_that_do_not_divide_and_steps_without_noise_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"192 pairs, which do not divide; use 6 or 8"):
         DDPO(num_updates=7).check(TrainConfig())
+    with pytest.raises(ConfigError, match=r"num_updates is 200 but an iteration has 192 pairs .*; use 1 to 192"):
+        DDPO(num_updates=200).check(TrainConfig())
     with pytest.raises(ConfigError, match=r"eta is 0.0; ddpo needs noise.*use 1.0"):
         DDPO().check(TrainConfig(sampling=SamplingConfig(eta=0.0)))

@@ -332,7 +332,7 @@ def test_every_algorithm_learns_from_latents_of_every_shape(load: Loader, family
     before = [weight.detach().clone() for weight in weights]
     settings = config(batch_size=3, guidance_scale=3.0)
     asked = batch(["a boat", "a tree", "a house by the sea", "a boat"])
-    sampling = algorithm.sampling(settings.sampling, 0)
+    sampling = algorithm.sampling(settings, 0)
     drawn = rollout(policy, asked, sampling, 0, 0, 3, algorithm.kept_steps, algorithm.keeps_means)
     optimizer = torch.optim.SGD(weights, lr=1e-2)
     stats = learn(

@@ -70,11 +70,11 @@ def test_without_noise_a_step_is_diffusers_own_to_the_bit(noise: FlowNoise) -> N
         latents = theirs
 
 
-@pytest.mark.parametrize(("noise", "trained"), [("flow_sde", 10), ("cps", 9), ("dance", 10)])
+@pytest.mark.parametrize(("noise", "trained"), [("flow_sde", 9), ("cps", 8), ("dance", 10)])
 def test_trained_steps_have_a_finite_density_at_the_first_and_the_last(noise: FlowNoise, trained: int) -> None:
     schedule = chain(noise, 0.7)
     steps = schedule.trainable_steps()
-    assert steps.tolist() == list(range(trained))  # CPS adds no noise to the last step
+    assert steps.tolist() == list(range(trained))  # the last of the others add next to no noise
     latents = torch.randn(len(steps), 4, 4, 4, requires_grad=True)
     transition = schedule.transition(latents * 0.5, latents, steps)
     density = transition.log_prob(transition.sample(torch.randn(len(steps), 4, 4, 4)).detach())

@@ -27,7 +27,7 @@ def test_a_run_draws_its_curves_and_one_row_of_pictures_a_look(tmp_path: Path) -
         save_contact_sheet(torch.full((8, 3, 16, 16), shade), tmp_path / "looks" / f"{iteration:06d}.png", 4, scale=1)
     assert [path.name for path in draw_curves(tmp_path)] == ["curves.png", "taste.png"]
     with Image.open(tmp_path / "taste.png") as strip:
-        assert strip.size == (4 * 128, 3 * 128)
+        assert strip.size == (2 * 128, 3 * 128)
         assert [strip.getpixel((5, y))[0] for y in (5, 200, 300)] == [0, 128, 255]  # type: ignore[index]
     with Image.open(tmp_path / "curves.png") as curves:
         assert curves.size[0] > 800

@@ -11,6 +11,7 @@ from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.algorithms.grpo import GRPO
 from pamela_rl.algorithms.nft import NFT
 from pamela_rl.errors import ConfigError
+from pamela_rl.train import settings_of
 from pamela_rl.world.tuned import TUNED
 
 
@@ -79,3 +80,41 @@ def test_a_file_without_an_algorithm_of_its_own_is_refused(tmp_path: Path, text:
     file.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="defines 0 algorithms; it must define one"):
         open_algorithm(str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("x = (\n", r"cannot be read: line 1: SyntaxError"),
+        ("import os\nimport nothing_at_all\n", "line 2: ModuleNotFoundError"),
+    ],
+)
+def test_a_file_with_a_mistake_is_a_sentence_with_its_line(tmp_path: Path, text: str, sentence: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=sentence):
+        open_algorithm(str(file))
+
+
+def test_a_file_named_like_a_module_of_python_stands_in_nobodys_way_and_is_run_once(tmp_path: Path) -> None:
+    file = tmp_path / "random.py"
+    text = "from dataclasses import dataclass\nfrom pamela_rl.algorithms.ddpo import DDPO\n@dataclass(frozen=True)\n"
+    file.write_text(text + "class Mine(DDPO):\n    pass\n", encoding="utf-8")
+    first, second = open_algorithm(str(file)), open_algorithm({"name": str(file), "clip_range": 0.5})
+    assert type(first) is type(second)
+    assert first.name == "random"
+    import random
+
+    assert random.random() < 1
+
+
+def test_a_run_does_not_go_on_with_another_text_under_the_same_name(tmp_path: Path) -> None:
+    text = "from dataclasses import dataclass\nfrom pamela_rl.algorithms.ddpo import DDPO\n@dataclass(frozen=True)\n"
+    records = []
+    for folder, more in (("a", ""), ("b", "# changed\n")):
+        file = tmp_path / folder / "mine.py"
+        file.parent.mkdir()
+        file.write_text(text + "class Mine(DDPO):\n    pass\n" + more, encoding="utf-8")
+        records.append(settings_of(open_algorithm(str(file))))
+    assert records[0]["algorithm.source"] != records[1]["algorithm.source"]
+    assert "algorithm.source" not in settings_of(NFT())

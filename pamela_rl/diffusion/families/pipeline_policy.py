@@ -148,6 +148,11 @@ class PipelinePolicy(ABC):
             pictures = self._decode(latents.to(vae.dtype)).float()
         return (pictures * 0.5 + 0.5).clamp(0, 1)
 
+    def rest(self) -> None:
+        """Send parts with nothing to do to the CPU where they are kept there, after a backward pass that needed them."""
+        if self.offload:
+            self.pipeline.vae.to("cpu")
+
     def assembled(self) -> AbstractContextManager[None]:
         """Bring every part to the denoiser's device inside the block, so that the pipeline's own call works."""
         parts = (part for part in self.pipeline.components.values() if isinstance(part, nn.Module))
