@@ -94,7 +94,7 @@ def draw_figure(rows: Sequence[Row], titles: Mapping[str, str], against: Mapping
     models = list(dict.fromkeys(row["model"] for row in rows))
     figure = Figure(figsize=(4.2 * len(against) * len(models), 13), layout="constrained")
     panels = figure.subplots(len(SCORES), len(against) * len(models), squeeze=False)
-    colours = dict(zip(titles, matplotlib.colormaps["tab10"].colors, strict=False))
+    colours = dict(zip(titles, matplotlib.colormaps["tab20"].colors, strict=False))
     for column, (model, (place, where)) in enumerate(product(models, against.items())):
         for arm, title in titles.items():
             runs = [r for r in rows if r["model"] == model and r["arm"] == arm and not r["zero"]]
@@ -112,9 +112,10 @@ def draw_figure(rows: Sequence[Row], titles: Mapping[str, str], against: Mapping
 
 def _curve(axes: Axes, runs: Sequence[Row], key: str, place: str, relative: bool, title: str, colour: Any) -> None:
     """The mean over runs, and the spread of its mean over people, as a band."""
-    count = min(len(row["looks"]) for row in runs)
-    values = np.array([[look[key] for look in row["looks"][:count]] for row in runs])
-    places = np.array([[look[place] for look in row["looks"][:count]] for row in runs]).mean(axis=0)
+    count = max(len(row["looks"]) for row in runs)  # a run that was stopped stays where it was
+    held = [[*row["looks"], *[row["looks"][-1]] * (count - len(row["looks"]))] for row in runs]
+    values = np.array([[look[key] for look in looks] for looks in held])
+    places = np.array([[look[place] for look in looks] for looks in held]).mean(axis=0)
     if relative:
         values = values - values[:, :1]
     people = np.unique([row["user"] for row in runs], return_inverse=True)[1]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import sys
 import tempfile
@@ -30,7 +31,7 @@ from jsonargparse import ArgumentParser
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 from algorithm_figures import draw_figure, table
-from algorithm_source import open_algorithm
+from algorithm_source import AlgorithmChoice, open_algorithm
 from run_source import WORLD, open_scorers
 
 from pamela_rl.config import CreditSettings, TrainConfig
@@ -38,15 +39,17 @@ from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.distances import diversity
+from pamela_rl.errors import PamelaError
 from pamela_rl.evaluation.compare import Arm, UserComparison, compare_user
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.tracking import read_metrics
-from pamela_rl.train import train
+from pamela_rl.train import settings_of, train
 from pamela_rl.world import PIPELINES, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
 from pamela_rl.world.tuned import TUNED
 
 HERE = Path(__file__).parent
+KEYS = ("model", "arm", "user", "seed", "num_images", "zero", "settings")
 
 
 @dataclass(frozen=True)
@@ -60,25 +63,29 @@ class Cell:
     num_images: int
     zero: bool
     rewards: Path
-    settings: Path
+    algorithm: AlgorithmChoice
+    train: dict[str, Any]
 
+    def config(self) -> TrainConfig:
+        """Put together the settings of the run."""
+        settings = {**self.train, "seed": self.seed}
+        settings["num_iterations"] = self.num_images // settings["images_per_iteration"]
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(TrainConfig)
+        config = TrainConfig(**vars(parser.instantiate(parser.parse_object(settings))))
+        return dataclasses.replace(config, credit=CreditSettings(zero=True)) if self.zero else config
 
-def train_config(arm: dict[str, Any], common: dict[str, Any], cell: Cell) -> TrainConfig:
-    """Put together the settings of a run."""
-    settings = {**common, **arm.get("train", {}), "seed": cell.seed}
-    settings["num_iterations"] = cell.num_images // settings["images_per_iteration"]
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(TrainConfig)
-    config = TrainConfig(**vars(parser.instantiate(parser.parse_object(settings))))
-    return dataclasses.replace(config, credit=CreditSettings(zero=True)) if cell.zero else config
+    def key(self) -> tuple[Any, ...]:
+        """Tell runs apart: by what they are, and by a hash of all their settings."""
+        settings = [settings_of(open_algorithm(self.algorithm, TUNED)), dataclasses.asdict(self.config())]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+        return self.model, self.arm, self.user, self.seed, self.num_images, self.zero, digest
 
 
 def measure(cell: Cell) -> dict[str, Any]:
     """Train one adapter and draw held-out prompts with it and with the base model."""
     torch.set_num_threads(1)
-    settings = read_settings(cell.settings)
-    arm = settings["arms"][cell.arm]
-    config, algorithm = train_config(arm, settings["common"], cell), open_algorithm(arm["algorithm"], TUNED)
+    config, algorithm = cell.config(), open_algorithm(cell.algorithm, TUNED)
     reward, scorers = open_scorers(
         cell.rewards / "personal", cell.rewards / "judge", WORLD, "cpu", content=WORLD, watch=[], in_world=True
     )
@@ -98,8 +105,8 @@ def measure(cell: Cell) -> dict[str, Any]:
     for look in looks:
         look["seconds"] = round(sum(seconds[: look["iteration"]]), 2)
         look["images"] = look["iteration"] * config.images_per_iteration
-    facts = {"model": cell.model, "arm": cell.arm, "user": cell.user, "seed": cell.seed, "num_images": cell.num_images}
-    return facts | {"zero": cell.zero, "seconds": round(sum(seconds), 1), **_means(compared), "looks": looks}
+    facts = dict(zip(KEYS, cell.key(), strict=True))
+    return facts | {"seconds": round(sum(seconds), 1), **_means(compared), "looks": looks}
 
 
 def _means(compared: UserComparison) -> dict[str, Any]:
@@ -131,20 +138,30 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def grid(given: argparse.Namespace) -> list[Cell]:
     """List the runs that were asked for and not measured, seeds outermost, so that a part of the grid is balanced."""
-    arms = read_settings(given.settings)["arms"]
+    settings = read_settings(given.settings)
+    arms, common = settings["arms"], settings["common"]
     rewards = given.run / "rewards"
     users = json.loads((rewards / "rewards.json").read_text(encoding="utf-8"))["users"][: given.users]
-    keys = ("model", "arm", "user", "seed", "num_images", "zero")
-    known = {tuple(row[key] for key in keys) for row in read_rows(measured(given.settings))}
+    known = {tuple(row.get(key) for key in KEYS) for row in read_rows(measured(given.settings))}
     cells = [
-        Cell(model, arm, user, seed, given.num_images, given.zero, rewards, given.settings)
+        Cell(
+            model,
+            arm,
+            user,
+            seed,
+            given.num_images,
+            given.zero,
+            rewards,
+            arms[arm]["algorithm"],
+            {**common, **arms[arm].get("train", {})},
+        )
         for seed in range(given.seeds)
         for model in given.models
         for user in users
         for arm in given.arms or arms
         if model in arms[arm].get("models", PIPELINES)
     ]
-    return [cell for cell in cells if tuple(getattr(cell, key) for key in keys) not in known]
+    return [cell for cell in cells if cell.key() not in known]
 
 
 def arguments() -> argparse.Namespace:
@@ -180,7 +197,11 @@ def main(given: argparse.Namespace) -> None:
     print(f"{len(cells)} runs are to be made.")
     with ProcessPoolExecutor(given.workers, mp_context=torch.multiprocessing.get_context("spawn")) as pool:
         for number, finished in enumerate(as_completed([pool.submit(measure, cell) for cell in cells]), 1):
-            row = finished.result()
+            try:
+                row = finished.result()
+            except PamelaError as error:
+                print(f"{number:4d}/{len(cells)}  failed: {error}", flush=True)
+                continue
             with file.open("a", encoding="utf-8") as rows_file:
                 rows_file.write(json.dumps(row) + "\n")
             gain = row["own"]["true_rating"] - row["base"]["true_rating"]
