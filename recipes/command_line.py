@@ -57,7 +57,7 @@ def new_accelerator(folder: Path, trackers: Sequence[str] = ()) -> Accelerator:
     check_trackers(trackers)
     return Accelerator(
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],
-        log_with=list(trackers),
+        log_with=list(trackers) or None,
         project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),
     )
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,9 +47,10 @@ def test_wandb_writes_a_run_without_a_network(tmp_path: Path, monkeypatch: pytes
     assert len(list(run.glob("files/media/images/eval/pictures_*.png"))) == 2
 
 
-def test_trackio_keeps_a_run_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    show("trackio", tmp_path)
+def test_trackio_keeps_a_run_on_this_machine(tmp_path: Path) -> None:
+    own = os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio"), "PYTHONPATH": str(Path(__file__).parent)}
+    script = f"from test_trackers import *; show('trackio', Path({str(tmp_path)!r}))"
+    subprocess.run([sys.executable, "-c", script], check=True, env=own, capture_output=True, timeout=120)
     assert list((tmp_path / "trackio").rglob("*.db"))
 
 
