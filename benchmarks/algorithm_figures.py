@@ -94,7 +94,9 @@ def draw_figure(rows: Sequence[Row], titles: Mapping[str, str], against: Mapping
     models = list(dict.fromkeys(row["model"] for row in rows))
     figure = Figure(figsize=(4.2 * len(against) * len(models), 13), layout="constrained")
     panels = figure.subplots(len(SCORES), len(against) * len(models), squeeze=False)
-    colours = dict(zip(titles, matplotlib.colormaps["tab20"].colors, strict=False))
+    colours = dict(
+        zip(titles, [*matplotlib.colormaps["tab10"].colors, *matplotlib.colormaps["Dark2"].colors], strict=False)
+    )
     for column, (model, (place, where)) in enumerate(product(models, against.items())):
         for arm, title in titles.items():
             runs = [r for r in rows if r["model"] == model and r["arm"] == arm and not r["zero"]]
