@@ -34,6 +34,7 @@ from algorithm_figures import draw_figure, table
 from algorithm_source import AlgorithmChoice, open_algorithm
 from run_source import WORLD, open_scorers
 
+from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import CreditSettings, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter
@@ -75,9 +76,13 @@ class Cell:
         config = TrainConfig(**vars(parser.instantiate(parser.parse_object(settings))))
         return dataclasses.replace(config, credit=CreditSettings(zero=True)) if self.zero else config
 
+    def opened(self) -> Algorithm:
+        """Make the algorithm."""
+        return open_algorithm(self.algorithm, TUNED[self.model])
+
     def key(self) -> tuple[Any, ...]:
         """Tell runs apart: by what they are, and by a hash of all their settings."""
-        settings = [settings_of(open_algorithm(self.algorithm, TUNED)), dataclasses.asdict(self.config())]
+        settings = [settings_of(self.opened()), dataclasses.asdict(self.config())]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         return self.model, self.arm, self.user, self.seed, self.num_images, self.zero, digest
 
@@ -85,7 +90,7 @@ class Cell:
 def measure(cell: Cell) -> dict[str, Any]:
     """Train one adapter and draw held-out prompts with it and with the base model."""
     torch.set_num_threads(1)
-    config, algorithm = cell.config(), open_algorithm(cell.algorithm, TUNED)
+    config, algorithm = cell.config(), cell.opened()
     reward, scorers = open_scorers(
         cell.rewards / "personal", cell.rewards / "judge", WORLD, "cpu", content=WORLD, watch=[], in_world=True
     )

@@ -20,6 +20,7 @@ from command_line import new_accelerator, run
 from run_source import WORLD, open_scorers
 from tqdm.auto import tqdm
 
+from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import load_adapter
@@ -76,7 +77,7 @@ class QuickstartConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        open_algorithm(self.algorithm, TUNED).check(self.train)
+        self.opened().check(self.train)
         if not 2 <= self.num_users <= 20:
             raise ConfigError(f"num_users is {self.num_users}; use 2 to 20, since everyone is compared with another.")
         if not 1 <= self.held_out_prompts <= 16:
@@ -85,6 +86,10 @@ class QuickstartConfig:
             raise ConfigError(f"seeds_per_prompt is {self.seeds_per_prompt}; use 1 or more.")
         if self.num_inference_steps < 1:
             raise ConfigError(f"num_inference_steps is {self.num_inference_steps}; use 1 or more, e.g. 20.")
+
+    def opened(self) -> Algorithm:
+        """Make the algorithm, with settings tuned for the model where none are given."""
+        return open_algorithm(self.algorithm, TUNED[self.model])
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ def train_adapters(config: QuickstartConfig, world: World, policy: Policy, accel
     for user in world.users:
         source = PromptSource(prompts, user)
         personalize(
-            policy, world.reward, source, config.train, open_algorithm(config.algorithm, TUNED), config.output_dir, accelerator,
+            policy, world.reward, source, config.train, config.opened(), config.output_dir, accelerator,
             provenance, monitors, config.num_inference_steps,
         )  # fmt: skip
 
@@ -180,7 +185,7 @@ def quickstart(config: QuickstartConfig) -> None:
     world = prepare(config, accelerator)
     policy = policy_for(load_pipeline(PIPELINES[config.model]))
     policy.pipeline.to(accelerator.device)
-    algorithm = open_algorithm(config.algorithm, TUNED)
+    algorithm = config.opened()
     accelerator.print(f"\n3. {algorithm.name} trains an adapter for each of {len(world.users)} people:")
     for user in world.users:
         accelerator.print(f"   {user} likes {world.raters.describe(user)}")

@@ -71,7 +71,7 @@ class TrainRecipeConfig:
 
     def opened(self) -> Algorithm:
         """Make the algorithm; on the world's models, with settings tuned for them where none are given."""
-        return open_algorithm(self.algorithm, TUNED if self.model.name in PIPELINES else None)
+        return open_algorithm(self.algorithm, TUNED.get(self.model.name))
 
 
 def train_people(config: TrainRecipeConfig) -> None:

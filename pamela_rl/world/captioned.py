@@ -17,7 +17,7 @@ from pamela_rl.world.scenes import Scene, plain_scenes
 
 CONTEXT_LENGTH = 32
 UNCONDITIONAL_SHARE = 0.1  # of captions left empty, so that guidance has something to lean on
-FIRST_LESSON = 400  # steps on plain scenes and strong noise
+FIRST_LESSON = range(400)  # steps on plain scenes and strong noise, in which left and right are learned
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Lesson:
         texts: What they are called; some are empty.
         noise: Standard normal, as ``clean``.
         generator: For whatever else the step draws.
-        strong: Whether the step is of the first lesson, which has strong noise only.
+        strong: Whether the step is one of the lessons on plain scenes, which have strong noise only.
     """
 
     clean: Tensor
@@ -45,15 +45,16 @@ class CaptionedLatents:
     Args:
         latents: Scaled latents of each scene's drawing, ``(n, c, 8, 8)``.
         scenes: What each drawing shows; captions are drawn afresh at every step.
+        lessons: Steps on plain scenes.
     """
 
-    def __init__(self, latents: Tensor, scenes: Sequence[Scene]):
-        self._latents, self._scenes = latents, scenes
+    def __init__(self, latents: Tensor, scenes: Sequence[Scene], lessons: Sequence[range] = (FIRST_LESSON,)):
+        self._latents, self._scenes, self._lessons = latents, scenes, lessons
         self._plain = torch.tensor(plain_scenes(scenes))
 
     def lesson(self, step: int, batch_size: int, generator: torch.Generator) -> Lesson:
         """Return the latents and captions of one step."""
-        strong = step < FIRST_LESSON
+        strong = any(step in lesson for lesson in self._lessons)
         rows = torch.randint(len(self._latents), (batch_size,), generator=generator)
         if strong:
             rows = self._plain[rows % len(self._plain)]

@@ -10,13 +10,14 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transfo
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from pamela_rl.world.captioned import CaptionedLatents, corpus_of, new_tokenizer, text_config, tokens_of
+from pamela_rl.world.captioned import FIRST_LESSON, CaptionedLatents, corpus_of, new_tokenizer, text_config, tokens_of
 from pamela_rl.world.fitting import FitSettings, fit
 from pamela_rl.world.scenes import Scene
 
 # Without a T5 the pipeline fills its place with 256 empty tokens by default. The twin is made to be drawn with none of
 # them (four times faster), and sees them at every tenth step, so that the default call draws too.
 EMPTY_TOKENS, EMPTY_EVERY, EMPTY_SHARE = 256, 10, 4
+LESSONS = (FIRST_LESSON, range(4500, 4750))  # the first alone taught it everything but left and right
 TEXT_LAYERS = 3  # the pipeline takes the last but one
 
 
@@ -118,7 +119,7 @@ def train_flow_pipeline(
     tokenizer = new_tokenizer(corpus_of(scenes))
     encoders = [CLIPTextModelWithProjection(text_config(tokenizer, TEXT_LAYERS)).to(device) for _ in range(2)]
     transformer = new_transformer(vae.config.latent_channels).to(device)
-    captioned = CaptionedLatents(latents * vae.config.scaling_factor, scenes)
+    captioned = CaptionedLatents(latents * vae.config.scaling_factor, scenes, LESSONS)
     _train(transformer, encoders, tokenizer, captioned, settings, batch_size, folder)
     vae.register_to_config(shift_factor=0.0)
     return StableDiffusion3Pipeline(

@@ -12,6 +12,7 @@ from pamela_rl.algorithms.grpo import GRPO
 from pamela_rl.algorithms.nft import NFT
 from pamela_rl.errors import ConfigError
 from pamela_rl.train import settings_of
+from pamela_rl.world import PIPELINES
 from pamela_rl.world.tuned import TUNED
 
 
@@ -32,8 +33,10 @@ def test_on_the_world_settings_that_are_not_given_are_those_tuned_for_it() -> No
     tuned = {"nft": {"learning_rate": 0.5, "beta": 0.25}}
     assert open_algorithm({"name": "nft", "beta": 1.0}, tuned) == NFT(learning_rate=0.5)
     assert open_algorithm("ddpo", tuned) == DDPO()
-    assert all(open_algorithm(name, TUNED) != open_algorithm(name) for name in known_algorithms())
-    assert TUNED.keys() == set(known_algorithms())
+    for of_model in TUNED.values():
+        assert all(open_algorithm(name, of_model) != open_algorithm(name) for name in known_algorithms())
+        assert of_model.keys() == set(known_algorithms())
+    assert TUNED.keys() == PIPELINES.keys()
 
 
 def test_another_word_forgets_the_settings_of_the_first(tmp_path: Path) -> None:
