@@ -2,8 +2,8 @@
 
 python benchmarks/algorithms.py --run outputs/eight --num_images 720 --workers 2
 python benchmarks/algorithms.py --draw docs/algorithms.png
-python benchmarks/algorithms.py --run outputs/eight --settings benchmarks/over_optimization.yaml --num_images 2160
-python benchmarks/algorithms.py --settings benchmarks/over_optimization.yaml --num_images 2160 --draw docs/over_optimization.png
+python benchmarks/algorithms.py --run outputs/eight --settings benchmarks/over_optimization.yaml --num_images 1080
+python benchmarks/algorithms.py --settings benchmarks/over_optimization.yaml --num_images 1080 --draw docs/over_optimization.png
 
 ``--run`` names the folder of a quickstart, whose rewards and people are used. Each run is one row of
 ``benchmarks/measured/<settings>.jsonl``; what is there is not run again, so the grid can be filled in parts. Every worker

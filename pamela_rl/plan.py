@@ -86,7 +86,7 @@ class Plan:
             f"an iteration: {updates} update{'s' * (updates > 1)} of {pairs} (picture, step) pairs; denoiser calls of "
             f"{self.rows_a_call} rows: {self.sampling_calls} to sample, {self.training_calls} to train, "
             f"{self.reference_calls} to compare",
-            f"memory: about {_size(memory.total)}{unknown} ({split})",
+            f"memory: about {_size(memory.total)}{unknown} ({split}){', and what the reward keeps for its gradient' * algorithm.decodes}",
             f"checkpoints: every {c.checkpoint_every} iterations, {_size(self.checkpoint_bytes)}, the last one is kept",
         ]
         if c.looks.every:

@@ -58,7 +58,7 @@ class WorldTrainingConfig:
     judge: FitSettings = field(default_factory=lambda: _fit(700, 2e-3, 0.995))
     encoder: FitSettings = field(default_factory=lambda: _fit(900, 1.5e-3, 0.997))
     denoiser: FitSettings = field(default_factory=lambda: _fit(4000, 1.5e-3, 0.999))
-    flow_denoiser: FitSettings = field(default_factory=lambda: _fit(4500, 1.2e-3, 0.999))
+    flow_denoiser: FitSettings = field(default_factory=lambda: _fit(7500, 1.2e-3, 0.999))
 
     def __post_init__(self) -> None:
         if self.num_scenes < 1000:

@@ -103,4 +103,6 @@ def test_a_gradient_through_the_decoder_keeps_what_autograd_does(policy: StableD
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         pictures = policy.decode(latents)
     pictures.sum().backward()
+    assert "what the reward keeps for its gradient" in plan.text()
+    assert "what the reward keeps" not in without.text()
     assert plan.memory.activations - without.memory.activations == pytest.approx(sum(kept.values()), rel=0.02)
