@@ -167,6 +167,9 @@ class RewardSettings:
         _require(0 <= share <= 1, f"reward.max_bad_share is {share}; it is a share: use 0 to 1, e.g. 0.5.")
 
 
+PICTURES_A_PROMPT = 2  # of a look, so that one sees how far they differ
+
+
 @dataclass(frozen=True)
 class LookSettings:
     """How often the same pictures are drawn again while training, and whether the judge may stop the run.
@@ -185,7 +188,7 @@ class LookSettings:
     def __post_init__(self) -> None:
         _at_least("looks.every", self.every, 0, "0 never looks, 5 is every fifth iteration")
         _at_least("looks.num_images", self.num_images, 2, "24 is two pictures of twelve prompts")
-        _check_division("looks.num_images", self.num_images, "the number of pictures a prompt", 2)
+        _check_division("looks.num_images", self.num_images, "the number of pictures a prompt", PICTURES_A_PROMPT)
         _at_least("looks.patience", self.patience, 0, "0 runs to the end, 3 stops after three looks without gain")
         _require(
             not self.patience or self.every > 0,

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pamela_rl.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from pamela_rl.config import TrainConfig
+from pamela_rl.config import PICTURES_A_PROMPT, TrainConfig
 from pamela_rl.contact_sheets import save_contact_sheet
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, load_adapter_state
@@ -30,7 +30,6 @@ from pamela_rl.tracking import RunLog
 from pamela_rl.types import PromptBatch, Scorer
 
 JUDGE = "judge"
-PICTURES_A_PROMPT = 2
 STEPS_MEASURED = 2  # of each picture, for its distance to the base model
 _SHEET_SIDE = 256  # pixels of a picture's longer side on a sheet
 _NOISE = 1 << 40  # in place of an iteration in the noise's key: the same at every look, unlike any iteration's
@@ -74,7 +73,7 @@ class Looks:
             )
         self._policy, self._name, self._scorers, self._accelerator = policy, name, scorers, accelerator
         self._config, self._best = config, folder / "best"
-        # drawn as the adapter's user will draw, without noise; but the KL of a step is measured as if there were some
+        # with training's steps but without added noise, as the adapter's user will draw; but the KL of a step is measured as if there were some
         self._quiet = replace(config.sampling, eta=0.0, window_start=0, window_size=None)
         self._yardstick = replace(self._quiet, eta=config.sampling.eta or None)
         self._batch = _fixed_pictures(prompts, config.looks.num_images)

@@ -11,7 +11,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.config import TrainConfig
+from pamela_rl.config import PICTURES_A_PROMPT, TrainConfig
 from pamela_rl.contact_sheets import contact_sheet, to_png
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter, save_adapter
@@ -102,12 +102,13 @@ def personalize(
         with policy.assembled():
             drawn = draw(shown, range(NUM_SAMPLES))
     if accelerator.is_main_process:
-        recipe = f"{algorithm.name}, {config.num_iterations} iterations x {config.images_per_iteration} images"
-        spent = str(num_images_spent(read_metrics(folder / "metrics.jsonl"), config))
+        rows = read_metrics(folder / "metrics.jsonl")
+        recipe = f"{algorithm.name}, {len(rows)} iterations x {config.images_per_iteration} images"
+        spent = str(num_images_spent(rows, config))
         info = {**facts, "recipe": recipe, "seed": str(config.seed), "images_spent": spent, **versions()}
         save_adapter(policy, name, user, run, info, {"samples.png": to_png(contact_sheet(drawn, NUM_SAMPLES // 2))})
         with writing("the run's curves", folder):
-            draw_curves(folder)
+            draw_curves(folder, config.looks.num_images // PICTURES_A_PROMPT)
     accelerator.wait_for_everyone()
     remove_adapter(policy, name)
     return run / "adapters" / folder_name(user)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from pamela_rl.algorithms.advantages import group_advantages, separate_advantages
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.config import TrainConfig
+from pamela_rl.config import PICTURES_A_PROMPT, TrainConfig
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import schedule_of
 from pamela_rl.errors import ConfigError
@@ -27,14 +28,15 @@ def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
     if accelerator.mixed_precision not in PRECISIONS:
         raise ConfigError(f"mixed_precision is {accelerator.mixed_precision!r}; use one of {', '.join(PRECISIONS)}.")
     count = accelerator.num_processes
-    shared = {"images_per_iteration": config.images_per_iteration}
+    shared = {"images_per_iteration": (config.images_per_iteration, config.group_size)}
     if config.looks.every:
-        shared["looks.num_images"] = config.looks.num_images
-    for name, images in shared.items():
+        shared["looks.num_images"] = (config.looks.num_images, PICTURES_A_PROMPT)
+    for name, (images, group) in shared.items():
         if images % count:
+            unit = math.lcm(count, group)
             raise ConfigError(
-                f"{name} is {images} but there are {count} processes; use a multiple of {count}, "
-                f"e.g. {images // count * count or count} or {-(-images // count) * count}."
+                f"{name} is {images} but there are {count} processes; use a multiple of {unit}, "
+                f"e.g. {images // unit * unit or unit} or {-(-images // unit) * unit}."
             )
 
 

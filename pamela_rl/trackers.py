@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -66,6 +66,10 @@ def _open(accelerator: Accelerator, project: str, run: str, settings: Mapping[st
     try:
         accelerator.init_trackers(project, config=plain, init_kwargs=named)
     except Exception as error:  # each tracker has errors of its own: no login, no network, a folder that is read only
+        for tracker in accelerator.trackers:
+            with suppress(AttributeError):  # of those that did not start, which have nothing to finish
+                tracker.finish()
+        accelerator.trackers = []
         raise ConfigError(
             f"the trackers {', '.join(sorted(kinds))} cannot be opened ({' '.join(str(error).split())}); log in, choose an "
             "offline mode (WANDB_MODE=offline), or leave --trackers out: the run keeps its own record."

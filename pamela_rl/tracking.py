@@ -64,7 +64,7 @@ class RunLog:
             seconds = time.monotonic() - self._started
             metrics = {**metrics, "time/seconds": seconds, "time/images_per_second": num_images / seconds}
         row: dict[str, Any] = {"iteration": iteration}
-        row |= {k: round(v, 8) if math.isfinite(v) else None for k, v in metrics.items()}
+        row |= {k: float(f"{v:.8g}") if math.isfinite(v) else None for k, v in metrics.items()}
         self.rows.append(row)
         if self._enabled:
             with writing("the record", self._path), self._path.open("a", encoding="utf-8") as file:

@@ -84,12 +84,18 @@ def _module_of_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[spec.name]
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        line = error.lineno if isinstance(error, SyntaxError) else where.lineno
         raise ConfigError(
-            f"the algorithm in {path} cannot be read: line {line}: {type(error).__name__}: {error}"
+            f"the algorithm in {path} cannot be read: {_line(error, path)}{type(error).__name__}: {error}"
         ) from error
     return module
+
+
+def _line(error: Exception, path: Path) -> str:
+    """Where in the file it went wrong, however deep in other files the error arose."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"line {error.lineno}: "
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"line {lines[-1]}: " if lines else ""
 
 
 def _found_in(module: ModuleType) -> list[type[Algorithm]]:

@@ -12,7 +12,7 @@ from comparison_source import Source
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pamela_rl.diffusion.adapters import list_adapters, load_adapter
+from pamela_rl.diffusion.adapters import images_spent, list_adapters, load_adapter
 from pamela_rl.diffusion.families import FAMILIES, policy_for
 from pamela_rl.errors import ConfigError
 from pamela_rl.evaluation.compare import BASE, OTHER, OWN, Arm
@@ -134,7 +134,7 @@ class ArmMaker:
         return [self._make(name, user, num_pictures) for name in names]
 
     def _make(self, name: str, user: str, num_pictures: int) -> Arm:
-        trained = images_of_training(self._run, user) if self._source.adapted else 0
+        trained = images_spent(self._run, user) if self._source.adapted else 0
         each = max(1, self._budget // num_pictures + 1)
         spent, images_each = 0, 1
         draw: ImageGenerator = self._draw(None)
@@ -143,7 +143,7 @@ class ArmMaker:
         elif name == OTHER:
             draw, spent = self._draw(self._adapters[self._next(user)]), trained
         elif name in self._further:
-            draw, spent = self._draw(self._further[name][user]), images_of_training(self._others[name], user)
+            draw, spent = self._draw(self._further[name][user]), images_spent(self._others[name], user)
         elif name == "prompt_search":
             draw, spent = self._prompted(user, user, None, self._search)
         elif name == "other_prompt_search":
@@ -223,12 +223,6 @@ class ArmMaker:
             loaded[user] = f"{folder_name(user)}-{folder_name(arm)}"
             load_adapter(self._source.pipeline, run, user, loaded[user])
         return loaded
-
-
-def images_of_training(run: Path, user: str) -> int:
-    """Pictures an adapter was trained on, as it says itself."""
-    facts = json.loads((list_adapters(run)[user] / "adapter.json").read_text(encoding="utf-8"))
-    return int(facts.get("images_spent", 0))
 
 
 def _images_of_rewriter(folder: Path) -> int:

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from arms import ArmMaker, Drawing, images_of_training
+from arms import ArmMaker, Drawing
 from command_line import run
 from comparison_source import ServiceSettings, Source, open_source
 from tqdm.auto import tqdm
 
+from pamela_rl.diffusion.adapters import images_spent
 from pamela_rl.errors import ConfigError
 from pamela_rl.evaluation.compare import (
     BASE,
@@ -195,7 +196,7 @@ def compare_person(
 
 def _trained(config: EvaluateConfig, source: Source) -> int:
     """What the adapters took on average; a thousand where they do not say."""
-    spent = [images_of_training(config.run, user) for user in source.users] if source.adapted else [0]
+    spent = [images_spent(config.run, user) for user in source.users] if source.adapted else [0]
     return sum(spent) // len(spent) or 1000
 
 

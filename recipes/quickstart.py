@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
-from pamela_rl.diffusion.adapters import load_adapter
+from pamela_rl.diffusion.adapters import images_spent, load_adapter
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import ConfigError
@@ -163,16 +163,20 @@ def compare(config: QuickstartConfig, world: World, policy: Policy) -> list[User
     """Draw held-out prompts with the base, with each person's own adapter and with somebody else's."""
     _, held_out = train_and_held_out_prompts()
     prompts = held_out[: config.held_out_prompts]
-    spent = config.train.num_iterations * config.train.images_per_iteration
     for user in world.users:
         load_adapter(policy.pipeline, config.output_dir, user)
+    spent = {user: images_spent(config.output_dir, user) for user in world.users}
     comparisons = []
     for row, user in enumerate(tqdm(world.users, desc="comparing", unit="person")):
         other = world.users[(row + 1) % len(world.users)]
         arms = [
             Arm("base", PipelineGenerator(policy.pipeline, None, config.num_inference_steps)),
-            Arm("own", PipelineGenerator(policy.pipeline, folder_name(user), config.num_inference_steps), spent),
-            Arm("other", PipelineGenerator(policy.pipeline, folder_name(other), config.num_inference_steps), spent),
+            Arm("own", PipelineGenerator(policy.pipeline, folder_name(user), config.num_inference_steps), spent[user]),
+            Arm(
+                "other",
+                PipelineGenerator(policy.pipeline, folder_name(other), config.num_inference_steps),
+                spent[other],
+            ),
         ]
         comparisons.append(compare_user(user, arms, prompts, config.seeds_per_prompt, world.scorers))
     return comparisons

@@ -61,6 +61,24 @@ def test_without_trackers_nothing_is_opened_and_nothing_breaks(accelerator: Acce
         track_pictures(accelerator, "b", torch.zeros(1, 3, 8, 8), 0)
 
 
+def test_trackers_that_cannot_be_opened_are_named_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wandb.init", fail_to_log_in)
+    folder = str(tmp_path / "logs")
+    files = ProjectConfiguration(project_dir=str(tmp_path), logging_dir=folder)
+    accelerator = Accelerator(cpu=True, log_with=["tensorboard", "wandb"], project_config=files)
+    with (
+        pytest.raises(ConfigError, match=r"tensorboard, wandb cannot be opened \(no API key\); log in"),
+        tracked(accelerator, "project", "ada", {}),
+    ):
+        pass
+    assert accelerator.trackers == []
+    assert accelerator.project_configuration.logging_dir == folder
+
+
+def fail_to_log_in(**_: object) -> None:
+    raise RuntimeError("no API key")
+
+
 def test_a_tracker_that_is_not_known_or_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="trackers has 'mlflow'; use any of tensorboard, wandb, trackio"):
         check_trackers(["mlflow"])

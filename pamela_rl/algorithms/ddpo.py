@@ -35,7 +35,7 @@ class DDPO(PolicyGradient):
     @property
     def ratio_tolerance(self) -> float:
         """How far the ratio may be from 1 before the first update where kernels round differently."""
-        return self.clip_range
+        return min(self.clip_range, 1e-3)
 
     def objective(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Return the clipped loss of each pair, and its ratio."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -32,8 +31,8 @@ def take_updates(
 
     An update whose gradient is not finite is skipped and counted. With a ``kl_target`` the weight of the distance to
     the reference is doubled after an iteration whose mean distance is above 1.5 times the target, and halved where it is
-    below the target by as much (PPO, arXiv:1707.06347, section 4), but stays within a hundredth and a hundredfold of
-    ``kl_weight``.
+    below the target by as much (PPO, arXiv:1707.06347, section 4), but stays within one and a hundredfold of ``kl_weight``:
+    the distance is to the base model, so it begins at zero, and a weight that fell meanwhile would come too late.
 
     Args:
         algorithm: Its settings.
@@ -82,7 +81,9 @@ def take_updates(
     if algorithm.kl_target:
         stats[f"train/{KL_WEIGHT}"] = kl_weight(algorithm, learner)
         if skipped < updates:
-            learner.numbers[KL_WEIGHT] = _adapted(algorithm, stats[f"train/{KL_WEIGHT}"], stats[f"train/{distance}"])
+            learner.numbers[KL_WEIGHT] = adapted_weight(
+                algorithm, stats[f"train/{KL_WEIGHT}"], stats[f"train/{distance}"]
+            )
     return stats | {"train/updates": float(updates), "train/skipped_updates": float(skipped)}
 
 
@@ -96,12 +97,11 @@ def watches_reference(algorithm: Algorithm, learner: Learner, first: bool) -> bo
     return algorithm.kl_weight > 0 or learner.policy.sharded or first
 
 
-def _adapted(algorithm: Algorithm, weight: float, distance: float) -> float:
-    """Double or halve the weight where the distance is far from the target, within a hundredth and a hundredfold."""
+def adapted_weight(algorithm: Algorithm, weight: float, distance: float) -> float:
+    """Double or halve the weight where the distance is far from the target, within one and a hundredfold."""
     if distance > 1.5 * algorithm.kl_target:
         return min(2 * weight, 100 * algorithm.kl_weight)
-    near = distance == 0 or distance >= algorithm.kl_target / 1.5  # 0 is a fresh adapter's, and says nothing
-    return weight if near or math.isnan(distance) else max(weight / 2, algorithm.kl_weight / 100)
+    return max(weight / 2, algorithm.kl_weight) if distance < algorithm.kl_target / 1.5 else weight
 
 
 def _accumulate(
@@ -137,4 +137,4 @@ def _accumulate(
     sums = accelerator.reduce(sums, reduction="sum")
     means = dict(zip(("loss", *metrics), (sums[:, 0] / sums[:, 1].clamp(min=1)).tolist()))
     worst = float(accelerator.gather(error.reshape(1)).max())
-    return means | ({RATIO_ERROR: worst} if worst >= 0 else {})
+    return means if worst == -1.0 else means | {RATIO_ERROR: worst}

@@ -167,6 +167,12 @@ def list_adapters(run: str | Path) -> dict[str, Path]:
     return found
 
 
+def images_spent(run: str | Path, user_id: str) -> int:
+    """Count the pictures drawn to make a person's adapter, as it says itself; 0 where it does not say."""
+    facts = json.loads((list_adapters(run)[user_id] / INFO).read_text(encoding="utf-8"))
+    return int(facts.get("images_spent", 0))
+
+
 def load_adapter(pipe: Any, run: str | Path, user_id: str, name: str | None = None) -> Any:
     """Load a person's adapter from a run into a diffusers pipeline and make it the active one.
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pamela_rl.config import PICTURES_A_PROMPT
 from pamela_rl.tracking import read_metrics
 
 CURVES, STRIP = "curves.png", "taste.png"
@@ -18,16 +19,19 @@ _SCORES = {
     "judge_mean": ("judge", "#2f6690"),
     "true_rating_mean": ("true rating", "#3a7d44"),
 }
-_SHARES = {"faithfulness_mean": ("faithful", "#6b4e9b"), "diversity": ("diversity", "#8a8880")}
+_FAITHFUL = "faithfulness_mean"
+_SHARES = {_FAITHFUL: ("faithful", "#6b4e9b"), "diversity": ("diversity", "#8a8880")}
 _DOTS = 130  # per inch
+_STRIP_PICTURES = 8
 _STRIP_SIDE = 128  # pixels that a picture has at least
 
 
-def draw_curves(folder: Path) -> list[Path]:
+def draw_curves(folder: Path, columns: int) -> list[Path]:
     """Draw what a run's ``metrics.jsonl`` and ``looks.jsonl`` hold; nothing where there are fewer than two rows.
 
     Args:
         folder: The person's; the pictures of its looks are in ``looks/``.
+        columns: Of the sheets there, one a prompt.
 
     Returns:
         The files drawn: ``curves.png``, and ``taste.png`` where there were looks, one row each.
@@ -37,6 +41,7 @@ def draw_curves(folder: Path) -> list[Path]:
     if len(rows) > 1:
         figure = Figure(figsize=(8.4, 5.6), layout="constrained")
         scores, shares, distance, gradient = figure.subplots(2, 2).flat
+        rows, looks = (as_shares(part, looks) for part in (rows, looks))
         _lines(scores, rows, looks, _SCORES, "score")
         _lines(shares, rows, looks, _SHARES, "share, or RMS difference")
         _curve(distance, looks, "eval/kl_to_reference", "KL of a step to the base model", "#2f6690", "o-")
@@ -50,9 +55,20 @@ def draw_curves(folder: Path) -> list[Path]:
     sheets = [folder / "looks" / f"{row['iteration']:06d}.png" for row in looks]
     sheets = [sheet for sheet in sheets if sheet.exists()]
     if len(sheets) > 1:
-        _strip(sheets).save(folder / STRIP)
+        _strip(sheets, columns).save(folder / STRIP)
         drawn.append(folder / STRIP)
     return drawn
+
+
+def as_shares(rows: Sequence[Mapping[str, Any]], looks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Faithfulness by a score that is no share of pictures, such as CLIP's, as a share of the base model's."""
+    base = looks[0].get(f"eval/{_FAITHFUL}") if looks else None
+    if base is None or base <= 1:
+        return [dict(row) for row in rows]
+    return [
+        {name: value / base if value is not None and name.endswith(_FAITHFUL) else value for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def _lines(
@@ -78,12 +94,13 @@ def _curve(
         axes.plot(*zip(*points), style, color=colour, label=label, **options)
 
 
-def _strip(sheets: Sequence[Path]) -> Image.Image:
-    """The left half of the first of each look's two rows, one below the other: the same prompts and noise all along."""
+def _strip(sheets: Sequence[Path], columns: int) -> Image.Image:
+    """Some pictures of the first of each look's two rows, one below the other: the same prompts and noise all along."""
     rows = []
     for sheet in sheets:
         with Image.open(sheet) as file:
-            rows.append(file.convert("RGB").crop((0, 0, file.width // 2, file.height // 2)))
+            width = min(columns, _STRIP_PICTURES) * file.width // columns
+            rows.append(file.convert("RGB").crop((0, 0, width, file.height // PICTURES_A_PROMPT)))
     width, height = rows[0].size
     strip = Image.new("RGB", (width, height * len(rows)), "white")
     for place, row in enumerate(rows):

@@ -32,7 +32,8 @@ def arms_table_html(rows: Mapping[str, Any], decided_by: str) -> str:
 
 def _arm_cells(arm: str, row: Mapping[str, Any], scores: Sequence[str], decided_by: str) -> list[str]:
     cells = [html.escape(arm_title(arm))]
-    cells += [interval(row[name], "{:.0%}" if name == "faithfulness" else "{:.2f}") for name in scores]
+    shares = {"faithfulness"} if row.get("faithfulness", {}).get("high", 0) <= 1 else set()  # CLIP's score is none
+    cells += [interval(row[name], "{:.0%}" if name in shares else "{:.2f}") for name in scores]
     if arm == BASE:
         cells += ["", "", ""]
     else:

@@ -16,6 +16,7 @@ from pamela_rl.algorithms.ddpo_sf import DDPOSF
 from pamela_rl.algorithms.draft import DRaFT
 from pamela_rl.algorithms.grpo import GRPO
 from pamela_rl.algorithms.nft import NFT
+from pamela_rl.algorithms.updates import adapted_weight
 from pamela_rl.config import CreditSettings, EMASettings, LookSettings, LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
@@ -76,6 +77,22 @@ def test_copies_and_weights_that_adapt_survive_an_interruption_bit_for_bit(
     rows = read_metrics(tmp_path / "parts" / "metrics.jsonl")
     if algorithm.kl_target:
         assert [row["train/kl_weight"] for row in rows] == pytest.approx([0.1, 0.2, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("weight", "distance", "then"),
+    [
+        (0.1, 0.0, 0.1),  # a fresh adapter: the weight stays where it began
+        (0.1, 0.31, 0.2),
+        (0.4, 0.25, 0.4),
+        (0.4, 0.13, 0.2),
+        (0.15, 0.01, 0.1),
+        (8.0, 0.9, 10.0),
+        (0.4, float("nan"), 0.4),
+    ],
+)
+def test_the_weight_of_the_distance_holds_its_target(weight: float, distance: float, then: float) -> None:
+    assert adapted_weight(DDPO(kl_weight=0.1, kl_target=0.2), weight, distance) == pytest.approx(then)
 
 
 def test_what_is_published_is_the_average(

@@ -89,6 +89,7 @@ def test_a_file_without_an_algorithm_of_its_own_is_refused(tmp_path: Path, text:
     ("text", "sentence"),
     [
         ("x = (\n", r"cannot be read: line 1: SyntaxError"),
+        ("\nimport json\njson.loads('{')\n", r"cannot be read: line 3: JSONDecodeError"),
         ("import os\nimport nothing_at_all\n", "line 2: ModuleNotFoundError"),
     ],
 )
