@@ -1,7 +1,8 @@
 """Every algorithm on the embedded world: the same people, reward, prompts and pictures; what each gained, and in what time.
 
 python benchmarks/algorithms.py --run outputs/eight --num_images 720 --workers 2
-python benchmarks/algorithms.py --draw docs/algorithms.png
+python benchmarks/algorithms.py --models world --draw docs/algorithms.png
+python benchmarks/algorithms.py --models flow --num_images 480 --draw docs/algorithms_flow.png
 python benchmarks/algorithms.py --run outputs/eight --settings benchmarks/over_optimization.yaml --num_images 1080
 python benchmarks/algorithms.py --settings benchmarks/over_optimization.yaml --num_images 1080 --draw docs/over_optimization.png
 
@@ -45,8 +46,10 @@ from pamela_rl.evaluation.compare import Arm, UserComparison, compare_user
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.tracking import read_metrics
 from pamela_rl.train import settings_of, train
-from pamela_rl.world import PIPELINES, load_pipeline
+from pamela_rl.world import PIPELINES, load_judge, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.learned import knowing_little
+from pamela_rl.world.raters import make_raters
 from pamela_rl.world.tuned import TUNED
 
 HERE = Path(__file__).parent
@@ -66,6 +69,7 @@ class Cell:
     rewards: Path
     algorithm: AlgorithmChoice
     train: dict[str, Any]
+    ratings_shown: int | None
 
     def config(self) -> TrainConfig:
         """Put together the settings of the run."""
@@ -83,6 +87,7 @@ class Cell:
     def key(self) -> tuple[Any, ...]:
         """Tell runs apart: by what they are, and by a hash of all their settings."""
         settings = [settings_of(self.opened()), dataclasses.asdict(self.config())]
+        settings += [self.ratings_shown] if self.ratings_shown else []
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         return self.model, self.arm, self.user, self.seed, self.num_images, self.zero, digest
 
@@ -94,6 +99,10 @@ def measure(cell: Cell) -> dict[str, Any]:
     reward, scorers = open_scorers(
         cell.rewards / "personal", cell.rewards / "judge", WORLD, "cpu", content=WORLD, watch=[], in_world=True
     )
+    if cell.ratings_shown:
+        scorers["reward"] = reward = knowing_little(
+            reward, make_raters(), cell.user, load_judge(), cell.ratings_shown, cell.seed
+        )
     policy = policy_for(load_pipeline(PIPELINES[cell.model]))
     seen, held_out = train_and_held_out_prompts()
     monitors = {name: scorer for name, scorer in scorers.items() if name != "reward"}
@@ -158,7 +167,8 @@ def grid(given: argparse.Namespace) -> list[Cell]:
             given.zero,
             rewards,
             arms[arm]["algorithm"],
-            {**common, **arms[arm].get("train", {})},
+            {**common, **arms[arm].get("train", {}), **arms[arm].get("train_on", {}).get(model, {})},
+            settings.get("ratings_shown"),
         )
         for seed in range(given.seeds)
         for model in given.models
@@ -193,7 +203,9 @@ def main(given: argparse.Namespace) -> None:
     if given.draw:
         settings = read_settings(given.settings)
         titles = {name: arm["title"] for name, arm in settings["arms"].items()}
-        rows = [row for row in read_rows(file) if row["num_images"] == given.num_images]
+        rows = [
+            row for row in read_rows(file) if row["num_images"] == given.num_images and row["model"] in given.models
+        ]
         draw_figure(rows, titles, settings["against"], given.draw)
         print(table(rows, titles, settings.get("rival")))
         return

@@ -34,9 +34,10 @@ def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
     for name, (images, group) in shared.items():
         if images % count:
             unit = math.lcm(count, group)
+            fitting = sorted({max(unit, images // unit * unit), -(-images // unit) * unit})
             raise ConfigError(
                 f"{name} is {images} but there are {count} processes; use a multiple of {unit}, "
-                f"e.g. {images // unit * unit or unit} or {-(-images // unit) * unit}."
+                f"e.g. {' or '.join(map(str, fitting))}."
             )
 
 

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from accelerate import Accelerator
 
-from pamela_rl.config import CreditSettings, RewardSettings, TrainConfig
+from pamela_rl.config import CreditSettings, LookSettings, RewardSettings, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.errors import ConfigError
-from pamela_rl.sharing import own_advantages
+from pamela_rl.sharing import check_processes, own_advantages
 from pamela_rl.types import RewardOutput
 
 CONFIG = TrainConfig(images_per_iteration=4, group_size=2, reward=RewardSettings(std_weight=0.0))
@@ -59,3 +61,20 @@ def test_a_picture_whose_sum_is_no_number_teaches_nothing_by_its_other_parts(acc
     spoilt = {"loud": PARTS["loud"], "quiet": PARTS["quiet"].index_fill(0, torch.tensor(3), torch.nan)}
     output = RewardOutput(spoilt["loud"] + spoilt["quiet"], None, spoilt, {"loud": 1.0, "quiet": 1.0})
     assert own_advantages(accelerator, output, BATCH, BATCH, apart)[1][3] == 0
+
+
+@pytest.mark.parametrize(
+    ("processes", "settings", "sentence"),
+    [
+        (5, {}, r"images_per_iteration is 48 but there are 5 processes; use a multiple of 60, e\.g\. 60\.$"),
+        (5, {"images_per_iteration": 300}, r"looks\.num_images is 24 .* use a multiple of 10, e\.g\. 20 or 30\.$"),
+        (9, {"group_size": 6}, r"use a multiple of 18, e\.g\. 36 or 54\.$"),
+    ],
+)
+def test_the_numbers_suggested_for_some_processes_are_allowed(
+    processes: int, settings: dict[str, Any], sentence: str
+) -> None:
+    several = cast(Accelerator, SimpleNamespace(num_processes=processes, mixed_precision="no"))
+    with pytest.raises(ConfigError, match=sentence):
+        check_processes(several, TrainConfig(**settings))
+    check_processes(several, replace(TrainConfig(images_per_iteration=processes * 12), looks=LookSettings(every=0)))

@@ -15,7 +15,7 @@ from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.world import FLOW_PIPELINE, PIPELINE, load_pipeline
 from pamela_rl.world.judge import ContentJudge
-from pamela_rl.world.measure import sample_subjects
+from pamela_rl.world.measure import followed, sample_subjects
 from pamela_rl.world.scenes import SUBJECTS
 
 
@@ -35,6 +35,10 @@ def test_it_is_an_ordinary_pipeline_that_weighs_little(flow: Any) -> None:
 def test_most_of_its_pictures_show_the_subject_they_were_asked_for(flow: Any, content_judge: ContentJudge) -> None:
     seen = content_judge.see(sample_subjects(flow, 48))["subject"]
     assert sum(a == SUBJECTS[row % len(SUBJECTS)] for row, a in enumerate(seen)) >= 40
+
+
+def test_it_knows_left_from_right(flow: Any, content_judge: ContentJudge) -> None:
+    assert followed(flow, content_judge, "placement", count=24) > 0.7  # a third by chance
 
 
 def test_without_noise_a_rollout_is_the_pipelines_own_picture(flow: Any) -> None:
