@@ -107,7 +107,11 @@ class Looks:
             load_adapter_state(self._policy, self._name, best.adapter)
 
     def _choose(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
-        return choose_steps(schedule_of(self._policy, self._yardstick), STEPS_MEASURED, generators)
+        """Choose by copies, so that pictures do not depend on how many steps could be chosen."""
+        copies = [torch.Generator() for _ in generators]
+        for copy, generator in zip(copies, generators, strict=True):
+            copy.set_state(generator.get_state())
+        return choose_steps(schedule_of(self._policy, self._yardstick), STEPS_MEASURED, copies)
 
     def _best_score(self) -> float:
         return max(map(_judged, self._log.rows), default=float("-inf"))

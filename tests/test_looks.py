@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from tiny_pipelines import stable_diffusion_3
 from torch import Tensor
 
 from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.checkpoint import load_checkpoint
-from pamela_rl.config import CreditSettings, LookSettings, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import CreditSettings, FlowNoise, LookSettings, LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
+from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.errors import ConfigError
 from pamela_rl.tracking import read_metrics
@@ -85,6 +87,18 @@ def test_the_same_pictures_are_drawn_at_every_look_and_the_first_is_the_base(
         again,
     )
     assert torch.equal(again.seen[0], judge.seen[0])
+
+
+@pytest.mark.parametrize("noise", ["cps", "dance"])
+def test_pictures_of_looks_do_not_depend_on_the_noise_that_training_adds(
+    noise: FlowNoise, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    drawn, policy = [], policy_for(stable_diffusion_3())
+    for kind in ("flow_sde", noise):
+        judge, sampling = Script(1), replace(CONFIG.sampling, flow_noise=kind)
+        run(policy, replace(CONFIG, num_iterations=1, sampling=sampling), tmp_path / kind, accelerator, judge)
+        drawn.append(judge.seen[0])
+    assert torch.equal(*drawn)
 
 
 def test_while_nothing_is_learned_every_look_is_the_same_to_the_bit(
