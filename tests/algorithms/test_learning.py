@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.tracking import read_metrics
 from pamela_rl.train import train
+from pamela_rl.types import RewardOutput
 
 ALGORITHMS = [
     DDPO(learning_rate=1e-2),
@@ -93,6 +95,37 @@ def test_copies_and_weights_that_adapt_survive_an_interruption_bit_for_bit(
 )
 def test_the_weight_of_the_distance_holds_its_target(weight: float, distance: float, then: float) -> None:
     assert adapted_weight(DDPO(kl_weight=0.1, kl_target=0.2), weight, distance) == pytest.approx(then)
+
+
+@dataclass(frozen=True)
+class NeverFollowed(NFT):
+    """DiffusionNFT whose old adapter stays as it began."""
+
+    def old_decay(self, update_steps: int) -> float:
+        return 1.0
+
+
+def test_pictures_are_drawn_by_the_old_adapter_not_by_the_one_that_learns(
+    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    drawn: dict[str, list[torch.Tensor]] = {"learning": [], "still": []}
+    settings = {"learning": NeverFollowed(learning_rate=4e-3), "still": NFT(kl_weight=0.0)}
+    for kind, algorithm in settings.items():
+
+        def seen(
+            images: torch.Tensor, prompts: Sequence[str], user_ids: Sequence[str], kind: str = kind
+        ) -> RewardOutput:
+            drawn[kind].append(images)
+            return darkness(images, prompts, user_ids)
+
+        short = replace(
+            CONFIG, num_iterations=2, looks=LookSettings(every=0), credit=CreditSettings(zero=kind == "still")
+        )
+        name = train(small_policy, seen, PROMPTS, short, algorithm, tmp_path / kind, accelerator)
+        moved = any(w.any() for key, w in adapter_state(small_policy, name).items() if "lora_B" in key)
+        remove_adapter(small_policy, name)
+        assert moved == (kind == "learning")
+    assert all(map(torch.equal, drawn["learning"], drawn["still"]))
 
 
 def test_what_is_published_is_the_average(
