@@ -45,7 +45,7 @@ def check_health(metrics: Mapping[str, float], max_bad_share: float, tolerance: 
                 "The state before is in the checkpoint; the same command goes on from there."
             )
     error = metrics.get("train/ratio_max_error", 0.0)  # not every algorithm has a ratio
-    if not error <= tolerance:  # NaN is not either
+    if error > tolerance:  # NaN has no finite gradient either: that update was skipped, and counts above
         raise TrainingError(
             f"the ratio before the first update is off by {error:.2g} (allowed: {tolerance:.2g}): sampling and training "
             "disagree about the same step, so gradients would be wrong. Something changed the denoiser between them."
