@@ -36,6 +36,15 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "processes" / "train_slowly.py"
 
 
+@pytest.fixture
+def python_hears_interrupts() -> Iterator[None]:
+    """A shell starts what it puts in the background deaf to SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_hears_interrupts")
 def test_the_first_signal_is_heard_at_once_and_the_second_kills_as_usual() -> None:
     with StopRequests() as stop:
         with pytest.raises(StopRequested):
