@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Chosen on two people who are in no figure of docs/algorithms.md (the fifth and sixth whom a quickstart of eight takes).
+# Chosen on people who are in no figure of docs/algorithms.md: the fifth and sixth whom a quickstart of eight takes; the twin's on the fifth.
 _UNET: Mapping[str, Mapping[str, Any]] = {
     "ddpo": {"learning_rate": 1.2e-2, "clip_range": 1e-3, "kl_weight": 0.1},
     "ddpo_sf": {"learning_rate": 1.6e-2, "kl_weight": 0.1},
