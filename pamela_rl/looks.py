@@ -108,9 +108,7 @@ class Looks:
 
     def _choose(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
         """Choose by copies, so that pictures do not depend on how many steps could be chosen."""
-        copies = [torch.Generator() for _ in generators]
-        for copy, generator in zip(copies, generators, strict=True):
-            copy.set_state(generator.get_state())
+        copies = [generator.clone_state() for generator in generators]
         return choose_steps(schedule_of(self._policy, self._yardstick), STEPS_MEASURED, copies)
 
     def _best_score(self) -> float:

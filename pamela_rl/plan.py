@@ -76,6 +76,7 @@ class Plan:
         pairs = c.images_per_iteration * algorithm.num_slots(c) // algorithm.num_updates
         updates = algorithm.num_updates * algorithm.num_inner_epochs
         shared = f", {mine} on each of {self.num_processes} processes" if self.num_processes > 1 else ""
+        besides = ", and what the reward keeps for its gradient" if algorithm.decodes else ""
         unknown = "" if memory.activations is not None else " without activations, which could not be estimated"
         parts = [("base model", memory.base), ("adapter", memory.adapter), ("trajectory", memory.trajectory)]
         parts += [("activations", memory.activations)] if memory.activations is not None else []
@@ -86,7 +87,7 @@ class Plan:
             f"an iteration: {updates} update{'s' * (updates > 1)} of {pairs} (picture, step) pairs; denoiser calls of "
             f"{self.rows_a_call} rows: {self.sampling_calls} to sample, {self.training_calls} to train, "
             f"{self.reference_calls} to compare",
-            f"memory: about {_size(memory.total)}{unknown} ({split}){', and what the reward keeps for its gradient' * algorithm.decodes}",
+            f"memory: about {_size(memory.total)}{unknown} ({split}){besides}",
             f"checkpoints: every {c.checkpoint_every} iterations, {_size(self.checkpoint_bytes)}, the last one is kept",
         ]
         if c.looks.every:

@@ -44,7 +44,7 @@ class Algorithm(ABC):
         num_inner_epochs: Passes over each iteration's pictures.
         num_updates: Optimizer steps a pass.
         kl_weight: Weight of the distance to the reference (adapter off); what distance, the algorithm says.
-        kl_target: Distance that the weight is adapted to hold, starting from ``kl_weight``; 0 leaves the weight alone.
+        kl_target: Distance that the weight is adapted to hold, starting from ``kl_weight`` and never less; 0 leaves it alone.
     """
 
     needs_noise: ClassVar[bool] = True

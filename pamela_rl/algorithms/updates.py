@@ -79,11 +79,9 @@ def take_updates(
             totals["train/grad_norm"] += float(norm)
     stats = {k: v if k == "train/ratio_max_error" else v / updates for k, v in totals.items()}
     if algorithm.kl_target:
-        stats[f"train/{KL_WEIGHT}"] = kl_weight(algorithm, learner)
+        weight = stats[f"train/{KL_WEIGHT}"] = kl_weight(algorithm, learner)
         if skipped < updates:
-            learner.numbers[KL_WEIGHT] = adapted_weight(
-                algorithm, stats[f"train/{KL_WEIGHT}"], stats[f"train/{distance}"]
-            )
+            learner.numbers[KL_WEIGHT] = adapted_weight(algorithm, weight, stats[f"train/{distance}"])
     return stats | {"train/updates": float(updates), "train/skipped_updates": float(skipped)}
 
 

@@ -68,8 +68,9 @@ def knowing_little(
     reward: PersonalReward, raters: Raters, user: str, content: ContentJudge, num_ratings: int, seed: int = 0
 ) -> PersonalReward:
     """Return a reward that knows somebody by a few ratings only, of pictures of their own, and forgets what else it knew."""
-    images, prompts = rated_pictures(num_ratings, FEW_RATINGS_SEED + seed)
-    features, numbers = reward.encoder.encode(images, prompts).cpu(), np.random.default_rng(FEW_RATINGS_SEED + seed)
+    seed += FEW_RATINGS_SEED
+    images, prompts = rated_pictures(num_ratings, seed)
+    features, numbers = reward.encoder.encode(images, prompts).cpu(), np.random.default_rng(seed)
     model = _shown(reward.model, raters, user, images, prompts, features, content, numbers)
     return PersonalReward(reward.encoder, model, reward.fitted_on)
 
