@@ -114,8 +114,9 @@ def draw_figure(rows: Sequence[Row], titles: Mapping[str, str], against: Mapping
 
 def _curve(axes: Axes, runs: Sequence[Row], key: str, place: str, relative: bool, title: str, colour: Any) -> None:
     """The mean over runs, and the spread of its mean over people, as a band."""
-    count = max(len(row["looks"]) for row in runs)  # a run that was stopped stays where it was
-    held = [[*row["looks"], *[row["looks"][-1]] * (count - len(row["looks"]))] for row in runs]
+    longest = max((row["looks"] for row in runs), key=len)
+    count = len(longest)
+    held = [_went_on(row["looks"], longest) for row in runs]
     values = np.array([[look[key] for look in looks] for looks in held])
     places = np.array([[look[place] for look in looks] for looks in held]).mean(axis=0)
     if relative:
@@ -125,3 +126,12 @@ def _curve(axes: Axes, runs: Sequence[Row], key: str, place: str, relative: bool
     error = means.std(axis=0, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.zeros(count)
     axes.plot(places, means.mean(axis=0), "o-", markersize=3, label=title, color=colour)
     axes.fill_between(places, means.mean(axis=0) - error, means.mean(axis=0) + error, color=colour, alpha=0.12)
+
+
+def _went_on(looks: Sequence[Row], longest: Sequence[Row]) -> list[Row]:
+    """The looks of a run; after the judge stopped it, the look that was published."""
+    if len(looks) == len(longest):
+        return list(looks)
+    best = max(looks, key=lambda look: look["eval/judge_mean"])
+    spent = ("iteration", "images", "seconds")
+    return [*looks, *({**best, **{key: later[key] for key in spent}} for later in longest[len(looks) :])]

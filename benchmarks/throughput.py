@@ -1,21 +1,26 @@
-"""One DDPO iteration of real-size models with random weights: speed, memory, and share of what the device can do.
+"""One iteration of real-size models with random weights: speed, memory, and share of what the device can do.
 
-python benchmarks/throughput.py                       # SD 1.5, SDXL, SD3.5-medium, FLUX.1, on a GPU, in bf16
+python benchmarks/throughput.py                       # DDPO; SD 1.5, SDXL, SD3.5-medium, FLUX.1, on a GPU, in bf16
 python benchmarks/throughput.py --small               # the same classes and code, small, anywhere
 python benchmarks/throughput.py --models sd15 sdxl --images 16 --batch_size 8
+python benchmarks/throughput.py --models sd15 sd35 --algorithms ddpo ddpo_sf nft draft grpo
 
-Prompts' embeddings are random too, since text encoders run once a prompt and not once a picture. FLOPs are those of
-matrix products and convolutions, counted by torch's own counter in one forward and one forward and backward of the
-denoiser and one decoding; the device's rate is that of a large bf16 matrix product, measured in the same run.
+Prompts' embeddings are random too, since text encoders run once a prompt and not once a picture; the reward is the mean of
+a picture's values, which costs nothing. FLOPs are those of matrix products, attention and convolutions, counted by torch's
+own counter in one forward and one forward and backward of the denoiser and one decoding; an iteration's are those times the
+calls its plan counts, and beside the memory it took stands what the plan expects. The device's rate is that of a large bf16 matrix product, measured in the same run.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,17 +41,21 @@ from diffusers.utils import logging
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from pamela_rl.algorithms.ddpo import DDPO
-from pamela_rl.algorithms.learner import Experience, Learner
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+from algorithm_source import open_algorithm
+
+from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.algorithms.learner import AdapterCopy, Experience, Learner
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
 from pamela_rl.diffusion.rollout import rollout
-from pamela_rl.types import Conditioning, RewardOutput
+from pamela_rl.plan import plan_run
+from pamela_rl.types import Conditioning, PromptBatch, RewardOutput
 
-PROMPTS = ["a boat", "a tree"]
+PROMPTS = ["a picture", "a tree"]  # the first is what the plan asks about
 
 
 @dataclass(frozen=True)
@@ -70,9 +79,9 @@ class Model:
     embeds: dict[str, tuple[int, ...]]
 
 
-def unused(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
-    """The algorithm timed takes no reward's gradient; advantages are random."""
-    raise AssertionError("DDPO asked for the reward's gradient")
+def brightness(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+    """A reward of no cost, for algorithms that take its gradient."""
+    return RewardOutput(images.mean(dim=(1, 2, 3)))
 
 
 def autoencoder(small: bool, channels: int) -> AutoencoderKL:
@@ -182,7 +191,7 @@ def flops(policy: PipelinePolicy, model: Model) -> tuple[float, float, float]:
     return counts[0], counts[1], counts[2]
 
 
-def measure(model: Model, arguments: argparse.Namespace, accelerator: Accelerator, rate: float) -> str:
+def measure(model: Model, name: str, arguments: argparse.Namespace, accelerator: Accelerator, rate: float) -> str:
     """Run one iteration after a warm-up and return a row of the table."""
     device, small = accelerator.device, arguments.small
     side = model.side // 8 if small else model.side
@@ -196,47 +205,61 @@ def measure(model: Model, arguments: argparse.Namespace, accelerator: Accelerato
         told = Conditioning({n: torch.randn(1, *shape, dtype=torch.bfloat16) for n, shape in model.embeds.items()})
         policy.remember(prompt, told, negative)
     steps = 3 if small else model.steps
+    algorithm = open_algorithm({"name": name, "num_updates": 1, "kl_weight": 0.0, "learning_rate": 1e-6})
     config = TrainConfig(
         images_per_iteration=arguments.images,
         group_size=arguments.images // 2,
         batch_size=arguments.batch_size,
         sampling=SamplingConfig(
-            num_inference_steps=steps, train_steps=max(1, steps // 2), eta=0.7, guidance_scale=model.guidance_scale
+            num_inference_steps=steps, train_steps=max(1, steps // 2), guidance_scale=model.guidance_scale,
+            eta=0.7 if algorithm.needs_noise else 0.0,
         ),
         lora=LoraSettings(rank=16, alpha=16),
-    )
-    optimizer = torch.optim.AdamW(add_adapter(policy, "benchmark", config.lora, 0), lr=1e-6)
-    algorithm = DDPO(num_updates=1, kl_weight=0.0)
-    learner = Learner(accelerator, policy, optimizer, config, unused)
+    )  # fmt: skip
+    weights = add_adapter(policy, "benchmark", config.lora, 0)
+    optimizer = torch.optim.AdamW(weights, lr=algorithm.learning_rate)
+    old = AdapterCopy(weights) if algorithm.acts_with_old else None
+    learner = Learner(accelerator, policy, optimizer, config, brightness, old=old)
     forward, both, decode = flops(policy, model)
     batch = PromptSource(PROMPTS, "nobody").draw(0, 2, config.group_size, 0)
+    iterate(policy, learner, algorithm, batch, 0)  # warms up
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    for iteration in range(2):  # the first warms up
-        started = clock(device)
-        decoding = Stopwatch(policy, device)
-        drawn = rollout(policy, batch, config.sampling, 0, iteration, config.batch_size)
-        sampled = clock(device)
-        advantages = torch.randn(len(batch), device=device)
-        algorithm.update(
-            learner, Experience(iteration, batch, config.sampling, drawn, advantages, torch.ones_like(advantages))
-        )
-        done = clock(device)
-        decoding.stop()
-    branches = 1 if policy.embeds_guidance or model.guidance_scale <= 1 else 2
-    trained = config.sampling.train_steps
-    work = len(batch) * (branches * (steps * forward + trained * both) + decode)
-    seconds = done - started
+    started = clock(device)
+    sampling, decoding = iterate(policy, learner, algorithm, batch, 1)
+    seconds = clock(device) - started
+    plan = plan_run(policy, config, algorithm, 1)
+    calls = (plan.sampling_calls + plan.reference_calls) * forward + plan.training_calls * both
+    decodings = 3 if algorithm.decodes else 1  # once more to learn from, and back through it
+    work = plan.rows_a_call * calls + len(batch) * decodings * decode
     share = f"{work / seconds / rate:.0%}" if device.type == "cuda" else "-"  # CPUs seldom multiply bf16 at their best
     peak = f"{torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB" if device.type == "cuda" else "-"
     row = (
-        f"{model.title:13s} {side:5d} {len(batch):6d} {steps:3d}/{trained:<3d} {len(batch) / seconds:8.2f} "
-        f"{sampled - started - decoding.seconds:9.2f} {done - sampled:8.2f} {decoding.seconds:8.2f} {peak:>8s} "
+        f"{model.title:13s} {name:8s} {side:5d} {len(batch):6d} {steps:3d}/{algorithm.num_slots(config):<3d} "
+        f"{len(batch) / seconds:8.2f} {sampling - decoding:9.2f} {seconds - sampling:8.2f} {decoding:8.2f} {peak:>8s} {plan.memory.total / 1e9:6.1f} GB "
         f"{forward / 1e12:8.3f} {both / 1e12:8.3f} {decode / 1e12:7.3f} {share:>7s}"
     )
-    del policy, pipeline, optimizer, drawn
+    del policy, pipeline, optimizer, learner
     gc.collect()
     return row
+
+
+def iterate(
+    policy: PipelinePolicy, learner: Learner, algorithm: Algorithm, batch: PromptBatch, iteration: int
+) -> tuple[float, float]:
+    """Draw and learn; returns the seconds of drawing, and of the decoding in it."""
+    config, device = learner.config, learner.accelerator.device
+    started = clock(device)
+    with Stopwatch(policy, device) as decoding:
+        drawn = rollout(
+            policy, batch, config.sampling, 0, iteration, config.batch_size, algorithm.kept_steps, algorithm.keeps_means
+        )
+    sampled = clock(device)
+    advantages = torch.randn(len(batch), device=device)
+    algorithm.update(
+        learner, Experience(iteration, batch, config.sampling, drawn, advantages, torch.ones_like(advantages))
+    )
+    return sampled - started, decoding.seconds
 
 
 class Stopwatch:
@@ -251,10 +274,13 @@ class Stopwatch:
             self.seconds += clock(device) - started
             return pictures
 
-        policy.decode = timed  # type: ignore[method-assign]
+        self._timed = timed
 
-    def stop(self) -> None:
-        """Decode unwatched again."""
+    def __enter__(self) -> Stopwatch:
+        self._policy.decode = self._timed  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._policy.decode = self._own  # type: ignore[method-assign]
 
 
@@ -262,6 +288,7 @@ def main() -> None:
     """Print one row a model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--algorithms", nargs="*", default=["ddpo"], help="names, as recipes take them")
     parser.add_argument("--small", action="store_true", help="small models of the same classes, few steps")
     parser.add_argument("--images", type=int, default=16, help="pictures an iteration, an even number")
     parser.add_argument("--batch_size", type=int, default=4, help="pictures in one denoiser call")
@@ -274,10 +301,10 @@ def main() -> None:
     rate = matrix_rate(device, 8192 if device.type == "cuda" else 1024)
     print(f"{name}: {rate / 1e12:.3g} TFLOP/s in a bf16 matrix product; LoRA rank 16, bf16 base, fp32 adapter")
     print(
-        "model          side images  steps images/s  sample s  train s decode s     peak  forward fwd+bwd  decode  share"
+        "model         algorithm side images steps images/s  sample s  train s decode s     peak   planned  forward fwd+bwd  decode  share"
     )
-    for key in arguments.models:
-        print(measure(MODELS[key], arguments, accelerator, rate), flush=True)
+    for key, name in product(arguments.models, arguments.algorithms):
+        print(measure(MODELS[key], name, arguments, accelerator, rate), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,15 @@ class Provenance:
 
 
 def versions() -> dict[str, str]:
-    """Name the release of every package that can change a result."""
-    return {package: version(package) for package in PACKAGES}
+    """Name the release of every package that can change a result; "unknown" of one that was not installed but found."""
+    return {package: _release(package) for package in PACKAGES}
+
+
+def _release(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a checkout on the path: no reason to lose an adapter that is trained
+        return "unknown"
 
 
 def num_images_spent(rows: Sequence[Mapping[str, Any]], config: TrainConfig) -> int:
