@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from pamela_rl.evaluation.compare import UserComparison, summarize
+from pamela_rl.evaluation.page_tables import arms_table_html
 from pamela_rl.evaluation.report import Report, write_report
 
 USER = "<script>alert(1)</script>"
@@ -135,3 +136,11 @@ def test_one_seed_a_prompt_and_no_curves_still_give_a_page(by_hand: UserComparis
     assert "nan" not in re.sub(r"base64,[^\"]+", "", text).lower()
     assert "<svg" not in text
     json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize(("shown", "as_text"), [(0.95, "95%"), (24.5, "24.50")], ids=["a share", "a CLIP score"])
+def test_only_a_share_is_shown_as_one(by_hand: UserComparison, shown: float, as_text: str) -> None:
+    scores = {arm: {**values, "faithfulness": np.full(4, shown)} for arm, values in by_hand.scores.items()}
+    rows = summarize([replace(by_hand, scores=scores)])["overall"]
+    page = Page(arms_table_html(rows, "true_rating"))
+    assert any(word.strip().startswith(as_text) for word in page.words)
