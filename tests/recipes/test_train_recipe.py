@@ -7,6 +7,7 @@ import pytest
 import torch
 from command_line import read_config
 from safetensors import safe_open
+from safetensors.torch import load_file
 from tiny_pipelines import reloaded, saved
 from train import TrainRecipeConfig, train_people
 
@@ -50,6 +51,26 @@ def test_a_model_given_by_name_is_tuned_to_a_person_and_its_adapter_loads_the_pl
     assert torch.isfinite(
         torch.tensor(read_metrics(out / "users" / "rater-007" / "metrics.jsonl")[0]["train/grad_norm"])
     )
+
+
+@pytest.mark.parametrize("algorithm", ["ddpo_sf", "{name: grpo, guard: true}", "nft", "draft"])
+def test_every_algorithm_learns_with_every_means_to_save_memory(reward: Path, tmp_path: Path, algorithm: str) -> None:
+    base, prompts, out = (
+        saved("StableDiffusion3Pipeline", tmp_path / "base"),
+        tmp_path / "prompts.txt",
+        tmp_path / "out",
+    )
+    prompts.write_text("a boat\na tree\n")
+    savers = [f"--model.{name}=true" for name in ("gradient_checkpointing", "vae_slicing", "offload")]
+    flags = [f"--reward={reward}", f"--model.name={base}", f"--prompts={prompts}", f"--output_dir={out}",
+             "--users=[rater-007]", "--model.dtype=bfloat16", f"--algorithm={algorithm}", *savers, *SHORT]  # fmt: skip
+    train_people(read_config(TrainRecipeConfig, "", flags))
+    row = read_metrics(out / "users" / "rater-007" / "metrics.jsonl")[0]
+    assert row["train/grad_norm"] > 0
+    assert row["train/skipped_updates"] == 0
+    weights = load_file(out / "adapters" / "rater-007" / "pytorch_lora_weights.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert any(tensor.abs().max() > 0 for name, tensor in weights.items() if "lora_B" in name)
 
 
 def test_a_model_outside_the_world_needs_prompts(reward: Path) -> None:
