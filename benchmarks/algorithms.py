@@ -6,7 +6,8 @@ python benchmarks/algorithms.py --models flow --num_images 480 --draw docs/algor
 python benchmarks/algorithms.py --run outputs/eight --settings benchmarks/over_optimization.yaml --num_images 1080
 python benchmarks/algorithms.py --settings benchmarks/over_optimization.yaml --num_images 1080 --draw docs/over_optimization.png
 
-``--run`` names the folder of a quickstart, whose rewards and people are used. Each run is one row of
+``--run`` names the folder of a quickstart, whose rewards and people are used (a reward of another encoder that settings ask
+for is fitted once, and kept there). Each run is one row of
 ``benchmarks/measured/<settings>.jsonl``; what is there is not run again, so the grid can be filled in parts. Every worker
 has one thread, so seconds compare between algorithms on the same machine, and with nothing else.
 """
@@ -33,7 +34,7 @@ from jsonargparse import ArgumentParser
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 from algorithm_figures import draw_figure, table
 from algorithm_source import AlgorithmChoice, open_algorithm
-from run_source import WORLD, open_scorers
+from run_source import WORLD, open_encoder, open_scorers
 
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import CreditSettings, TrainConfig
@@ -43,13 +44,16 @@ from pamela_rl.diffusion.families import policy_for
 from pamela_rl.distances import diversity
 from pamela_rl.errors import PamelaError
 from pamela_rl.evaluation.compare import Arm, UserComparison, compare_user
+from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.tracking import read_metrics
 from pamela_rl.train import settings_of, train
 from pamela_rl.world import PIPELINES, load_judge, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
-from pamela_rl.world.learned import knowing_little
+from pamela_rl.world.learned import fit_reward
+from pamela_rl.world.learned import measure as how_good
 from pamela_rl.world.raters import make_raters
+from pamela_rl.world.ratings import make_ratings
 from pamela_rl.world.tuned import TUNED
 
 HERE = Path(__file__).parent
@@ -69,7 +73,7 @@ class Cell:
     rewards: Path
     algorithm: AlgorithmChoice
     train: dict[str, Any]
-    ratings_shown: int | None
+    encoder: str
 
     def config(self) -> TrainConfig:
         """Put together the settings of the run."""
@@ -87,7 +91,7 @@ class Cell:
     def key(self) -> tuple[Any, ...]:
         """Tell runs apart: by what they are, and by a hash of all their settings."""
         settings = [settings_of(self.opened()), dataclasses.asdict(self.config())]
-        settings += [self.ratings_shown] if self.ratings_shown else []
+        settings += [self.encoder] if self.encoder != WORLD else []
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         return self.model, self.arm, self.user, self.seed, self.num_images, self.zero, digest
 
@@ -99,10 +103,9 @@ def measure(cell: Cell) -> dict[str, Any]:
     reward, scorers = open_scorers(
         cell.rewards / "personal", cell.rewards / "judge", WORLD, "cpu", content=WORLD, watch=[], in_world=True
     )
-    if cell.ratings_shown:
-        scorers["reward"] = reward = knowing_little(
-            reward, make_raters(), cell.user, load_judge(), cell.ratings_shown, cell.seed
-        )
+    if cell.encoder != WORLD:
+        reward = PersonalReward.load(another_reward(cell.rewards, cell.encoder), open_encoder(cell.encoder, "cpu"))
+        scorers["reward"] = reward
     policy = policy_for(load_pipeline(PIPELINES[cell.model]))
     seen, held_out = train_and_held_out_prompts()
     monitors = {name: scorer for name, scorer in scorers.items() if name != "reward"}
@@ -121,6 +124,22 @@ def measure(cell: Cell) -> dict[str, Any]:
         look["images"] = look["iteration"] * config.images_per_iteration
     facts = dict(zip(KEYS, cell.key(), strict=True))
     return facts | {"seconds": round(sum(seconds), 1), **_means(compared), "looks": looks}
+
+
+def another_reward(rewards: Path, encoder: str) -> Path:
+    """Say where the reward of another encoder is, fitted to the same ratings; the judge keeps the world's."""
+    return rewards / f"personal_{encoder}"
+
+
+def fit_another(rewards: Path, encoder: str) -> None:
+    """Fit the reward of another encoder, if that is not done yet."""
+    folder, raters = another_reward(rewards, encoder), make_raters()
+    if encoder != WORLD and not folder.exists():
+        ratings = make_ratings(raters, load_judge())
+        reward, features = fit_reward(ratings, raters, open_encoder(encoder, "cpu"))
+        for split, (personal, *_) in how_good(reward, features, ratings, raters).items():
+            print(f"reward of {encoder}, {split}: SROCC {personal.srocc[0]:.3f}")
+        reward.save(folder)
 
 
 def _means(compared: UserComparison) -> dict[str, Any]:
@@ -168,7 +187,7 @@ def grid(given: argparse.Namespace) -> list[Cell]:
             rewards,
             arms[arm]["algorithm"],
             {**common, **arms[arm].get("train", {}), **arms[arm].get("train_on", {}).get(model, {})},
-            settings.get("ratings_shown"),
+            settings.get("encoder", WORLD),
         )
         for seed in range(given.seeds)
         for model in given.models
@@ -210,6 +229,7 @@ def main(given: argparse.Namespace) -> None:
         print(table(rows, titles, settings.get("rival")))
         return
     cells = grid(given)
+    fit_another(given.run / "rewards", read_settings(given.settings).get("encoder", WORLD))
     file.parent.mkdir(exist_ok=True)
     print(f"{len(cells)} runs are to be made.")
     with ProcessPoolExecutor(given.workers, mp_context=torch.multiprocessing.get_context("spawn")) as pool:

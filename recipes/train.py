@@ -22,6 +22,7 @@ from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
 from pamela_rl.errors import ConfigError
 from pamela_rl.personalize import Provenance, personalize
 from pamela_rl.plan import plan_run
+from pamela_rl.rewards.encoders.pixels import NAME as PIXELS
 from pamela_rl.trackers import Tracker
 from pamela_rl.world import PIPELINES
 from pamela_rl.world.captions import train_and_held_out_prompts
@@ -74,6 +75,18 @@ class TrainRecipeConfig:
         return open_algorithm(self.algorithm, TUNED.get(self.model.name))
 
 
+def caution(config: TrainRecipeConfig) -> str:
+    """Warn of a reward that is easily fooled where nothing holds the run; empty where there is nothing to warn of."""
+    stops = config.judge is not None and config.train.looks.patience > 0
+    if config.encoder != PIXELS or stops or config.opened().kl_target > 0:
+        return ""
+    return (
+        "careful: a reward of pixels sees nothing of what a picture shows, and is easily fooled. Hold the run by "
+        "algorithm.kl_target, stop it by --judge and train.looks.patience, or fit the reward with an open_clip "
+        "encoder (docs/algorithms.md, What holds against reward hacking).\n"
+    )
+
+
 def train_people(config: TrainRecipeConfig) -> None:
     """Train and publish one adapter a person."""
     accelerator = new_accelerator(config.output_dir, config.trackers)
@@ -89,7 +102,7 @@ def train_people(config: TrainRecipeConfig) -> None:
     users = config.users or list(reward.model.user_ids)
     algorithm = config.opened()
     plan = plan_run(policy, config.train, algorithm, accelerator.num_processes)
-    accelerator.print(f"For {'each of ' * (len(users) > 1)}{', '.join(users)}:\n{plan.text()}\n")
+    accelerator.print(f"For {'each of ' * (len(users) > 1)}{', '.join(users)}:\n{plan.text()}\n{caution(config)}")
     size = f"{policy.height} x {policy.width}"
     how = [name for name in ("detach_unconditional", "compile_blocks") if getattr(model, name)]
     base = " ".join([model.name, size, model.dtype, *how])

@@ -16,16 +16,15 @@ from pamela_rl.rewards.agreement.per_person import Agreement, noise_ceiling
 from pamela_rl.rewards.agreement.study import Study, knowing, make_study
 from pamela_rl.rewards.encoders.features import FeatureEncoder, encode_all
 from pamela_rl.rewards.personal import PersonalReward
-from pamela_rl.rewards.preference import Pictures, PreferenceModel
+from pamela_rl.rewards.preference import Encoder, Pictures
 from pamela_rl.rewards.taste.fit import fit_taste_basis
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import Raters, make_raters
-from pamela_rl.world.ratings import WorldRatings, make_ratings, rated_pictures
+from pamela_rl.world.ratings import WorldRatings, make_ratings
 
 JUDGE_PEOPLE_SEED = 8  # other people than the reward learns from
 JUDGE_RATINGS_SEED = 12  # other pictures, other noise
 RATINGS_SHOWN_TO_JUDGE = 60  # of each person whose adapter it judges
-FEW_RATINGS_SEED = 100  # again other pictures and noise
 RATINGS_SHOWN = 10  # of newcomers, before they are measured
 
 
@@ -37,9 +36,7 @@ def world_study(ratings: WorldRatings, raters: Raters, features: Tensor, seed: i
     return make_study(table, features, images, seed=seed)
 
 
-def fit_reward(
-    ratings: WorldRatings, raters: Raters, encoder: FeatureEncoder, seed: int = 0
-) -> tuple[PersonalReward, Tensor]:
+def fit_reward(ratings: WorldRatings, raters: Raters, encoder: Encoder, seed: int = 0) -> tuple[PersonalReward, Tensor]:
     """Fit the taste basis on the training split; returns the reward and the features of all pictures, ``(n, d)``."""
     features = encode_all(encoder, ratings.images, ratings.prompts)
     study = world_study(ratings, raters, features, seed)
@@ -59,36 +56,12 @@ def fit_judge(
     model, numbers = judge.model, np.random.default_rng(JUDGE_RATINGS_SEED)
     for user in user_ids:
         shown = torch.from_numpy(numbers.choice(len(ratings.images), RATINGS_SHOWN_TO_JUDGE, replace=False))
-        prompts = [ratings.prompts[int(row)] for row in shown]
-        model = _shown(model, raters, user, ratings.images[shown], prompts, features[shown], content, numbers)
+        expected = raters.true_expectations(
+            ratings.images[shown], [ratings.prompts[int(row)] for row in shown], content
+        )
+        given = raters.rate(expected, np.full(len(shown), raters.index(user)), numbers)
+        model = model.introduce(user, Pictures(features[shown]), torch.from_numpy(given), reported(raters, user))
     return PersonalReward(encoder, model, judge.fitted_on)
-
-
-def knowing_little(
-    reward: PersonalReward, raters: Raters, user: str, content: ContentJudge, num_ratings: int, seed: int = 0
-) -> PersonalReward:
-    """Return a reward that knows somebody by a few ratings only, of pictures of their own, and forgets what else it knew."""
-    seed += FEW_RATINGS_SEED
-    images, prompts = rated_pictures(num_ratings, seed)
-    features, numbers = reward.encoder.encode(images, prompts).cpu(), np.random.default_rng(seed)
-    model = _shown(reward.model, raters, user, images, prompts, features, content, numbers)
-    return PersonalReward(reward.encoder, model, reward.fitted_on)
-
-
-def _shown(
-    model: PreferenceModel,
-    raters: Raters,
-    user: str,
-    images: Tensor,
-    prompts: Sequence[str],
-    features: Tensor,
-    content: ContentJudge,
-    numbers: np.random.Generator,
-) -> PreferenceModel:
-    """Have a person rate pictures, and the model learn from that."""
-    expected = raters.true_expectations(images, prompts, content)
-    given = raters.rate(expected, np.full(len(images), raters.index(user)), numbers)
-    return model.introduce(user, Pictures(features), torch.from_numpy(given), reported(raters, user))
 
 
 def measure(

@@ -9,7 +9,7 @@ from command_line import read_config
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_pipelines import reloaded, saved
-from train import TrainRecipeConfig, train_people
+from train import TrainRecipeConfig, caution, train_people
 
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.personal import PersonalReward
@@ -78,3 +78,19 @@ def test_a_model_outside_the_world_needs_prompts(reward: Path) -> None:
         ConfigError, match="the base model is some/model, for which no prompts are known; give --prompts"
     ):
         read_config(TrainRecipeConfig, "", [f"--reward={reward}", "--model.name=some/model"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [
+        (["--encoder=pixels"], True),
+        (["--encoder=pixels", "--train.looks.patience=3"], True),  # there is no judge to stop it
+        (["--encoder=pixels", "--judge=judge"], True),  # nor does a judge alone
+        (["--encoder=pixels", "--judge=judge", "--train.looks.patience=3"], False),
+        (["--encoder=pixels", "--algorithm={name: nft, kl_weight: 0.1, kl_target: 0.2}"], False),
+        (["--encoder=world"], False),
+    ],
+)
+def test_a_reward_of_pixels_that_nothing_holds_is_warned_of(flags: list[str], warned: bool) -> None:
+    config = read_config(TrainRecipeConfig, "", ["--reward=reward", *flags])
+    assert ("fooled" in caution(config)) == warned

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.encoders.preprocessing import Preprocessing
 from pamela_rl.rewards.encoders.pretrained import load_pretrained
+from pamela_rl.rewards.preference import Encoder
 
 DEFAULT_ENCODER = "ViT-SO400M-16-SigLIP2-384"
 
@@ -152,7 +153,7 @@ def combine(seen: Tensor, asked: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encode_all(encoder: FeatureEncoder, images: Tensor, prompts: Sequence[str], batch_size: int = 256) -> Tensor:
-    """Encode many pictures in batches, ``(n, 3 * dim)``, on the CPU."""
+def encode_all(encoder: Encoder, images: Tensor, prompts: Sequence[str], batch_size: int = 256) -> Tensor:
+    """Encode many pictures in batches, ``(n, d)``, on the CPU."""
     parts = tqdm(range(0, len(images), batch_size), desc="features", unit="batch", delay=2)
     return torch.cat([encoder.encode(images[i : i + batch_size], prompts[i : i + batch_size]).cpu() for i in parts])
