@@ -98,6 +98,7 @@ def draw_figure(rows: Sequence[Row], titles: Mapping[str, str], against: Mapping
         zip(titles, [*matplotlib.colormaps["tab10"].colors, *matplotlib.colormaps["Dark2"].colors], strict=False)
     )
     for column, (model, (place, where)) in enumerate(product(models, against.items())):
+        longest = max((row["looks"] for row in rows if row["model"] == model), key=len)
         for arm, title in titles.items():
             runs = [r for r in rows if r["model"] == model and r["arm"] == arm and not r["zero"]]
             for axes, (score, (key, label)) in zip(panels[:, column], SCORES.items(), strict=True):
@@ -105,17 +106,24 @@ def draw_figure(rows: Sequence[Row], titles: Mapping[str, str], against: Mapping
                 axes.set_ylabel(label if column % len(against) == 0 else "")
                 axes.grid(alpha=0.3)
                 if runs:
-                    _curve(axes, runs, key, place, score in GAINS, title, colours[arm])
+                    _curve(axes, runs, longest, key, place, score in GAINS, title, colours[arm])
         panels[0][column].set_title(model)
     handles, labels = max((axes.get_legend_handles_labels() for axes in panels[0]), key=lambda pair: len(pair[0]))
-    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     figure.savefig(path, dpi=110)
 
 
-def _curve(axes: Axes, runs: Sequence[Row], key: str, place: str, relative: bool, title: str, colour: Any) -> None:
-    """The mean over runs, and the spread of its mean over people, as a band."""
-    longest = max((row["looks"] for row in runs), key=len)
-    count = len(longest)
+def _curve(
+    axes: Axes,
+    runs: Sequence[Row],
+    longest: Sequence[Row],
+    key: str,
+    place: str,
+    relative: bool,
+    title: str,
+    colour: Any,
+) -> None:
+    """The mean over runs, and where places come in order the spread of its mean over people, as a band."""
     held = [_went_on(row["looks"], longest) for row in runs]
     values = np.array([[look[key] for look in looks] for looks in held])
     places = np.array([[look[place] for look in looks] for looks in held]).mean(axis=0)
@@ -123,9 +131,10 @@ def _curve(axes: Axes, runs: Sequence[Row], key: str, place: str, relative: bool
         values = values - values[:, :1]
     people = np.unique([row["user"] for row in runs], return_inverse=True)[1]
     means = np.array([values[people == person].mean(axis=0) for person in range(people.max() + 1)])
-    error = means.std(axis=0, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.zeros(count)
+    error = means.std(axis=0, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.zeros(values.shape[1])
     axes.plot(places, means.mean(axis=0), "o-", markersize=3, label=title, color=colour)
-    axes.fill_between(places, means.mean(axis=0) - error, means.mean(axis=0) + error, color=colour, alpha=0.12)
+    if (np.diff(places) > 0).all():
+        axes.fill_between(places, means.mean(axis=0) - error, means.mean(axis=0) + error, color=colour, alpha=0.12)
 
 
 def _went_on(looks: Sequence[Row], longest: Sequence[Row]) -> list[Row]:
