@@ -119,13 +119,14 @@ def open_source(
     reward_folder: Path | None = None,
     judge_folder: Path | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
+    judge_encoder: str | None = None,
 ) -> Source:
     """Load a run's rewards and adapters, and the pipeline they belong to.
 
     Args:
         run: A folder with ``rewards/personal``, perhaps ``rewards/judge``, and ``adapters/``.
         base_model: "world", "flow", a hub id or a folder.
-        encoder: Of the rewards: "world", "pixels", or what open_clip knows.
+        encoder: Of the reward: "world", "pixels", or what open_clip knows.
         users: Whom to compare; none means everybody with an adapter.
         prompts: A text file, one held-out prompt a line; None takes the world's.
         num_prompts: How many of them.
@@ -135,6 +136,7 @@ def open_source(
         reward_folder: Where the reward is; None is ``rewards/personal`` in the run.
         judge_folder: Where the judge is; None is ``rewards/judge`` in the run, where that is.
         dtype: Of the base model's weights.
+        judge_encoder: Of the judge; None is the reward's.
 
     Raises:
         ConfigError: A part is missing or does not fit.
@@ -152,7 +154,7 @@ def open_source(
     own = run / "rewards" / "judge"
     judge = judge_folder or (own if own.is_dir() else None)
     reward, scorers = open_scorers(
-        reward_folder or run / "rewards" / "personal", judge, encoder, device, content, watch, in_world
+        reward_folder or run / "rewards" / "personal", judge, encoder, device, content, watch, in_world, judge_encoder
     )
     book = PHRASEBOOK if in_world else PHOTOGRAPHIC
     return Source(

@@ -78,7 +78,8 @@ class EvaluateConfig:
         output_dir: Where the report goes; None is ``evaluation/`` in the run.
         base_model: "world", "flow", a hub id or a folder of a pipeline.
         dtype: Of the base model's weights.
-        encoder: Of the run's rewards: "world", "pixels", an open_clip name or a folder.
+        encoder: Of the run's reward: "world", "pixels", an open_clip name or a folder.
+        judge_encoder: Of the judge; none means the reward's.
         users: Whom to compare; none means everybody with an adapter.
         arms: Which to compare; none means all that can be made.
         adapters: Further arms, name to the run their adapters are from, e.g. {long: outputs/long}.
@@ -104,6 +105,7 @@ class EvaluateConfig:
     base_model: str = "world"
     dtype: Literal["float32", "bfloat16"] = "float32"
     encoder: str = "world"
+    judge_encoder: str | None = None
     users: list[str] = field(default_factory=list)
     arms: list[str] = field(default_factory=list)
     adapters: dict[str, Path] = field(default_factory=dict)
@@ -137,7 +139,7 @@ def evaluate(config: EvaluateConfig) -> None:
     content = config.content or ("world" if config.base_model in PIPELINES and remote is None else "none")
     source = open_source(
         config.run, config.base_model, config.encoder, config.users, config.prompts, config.num_prompts, content,
-        config.watch, remote, config.reward, config.judge, config.dtype,
+        config.watch, remote, config.reward, config.judge, config.dtype, config.judge_encoder,
     )  # fmt: skip
     maker, names = make_arms(config, source, folder)
     comparisons = [compare_person(config, source, maker, names, user) for user in tqdm(source.users, unit="person")]

@@ -40,18 +40,26 @@ def open_encoder(name: str, device: str) -> FeatureEncoder | PixelEncoder:
 
 
 def open_scorers(
-    reward: Path, judge: Path | None, encoder: str, device: str, content: str, watch: Sequence[str], in_world: bool
+    reward: Path,
+    judge: Path | None,
+    encoder: str,
+    device: str,
+    content: str,
+    watch: Sequence[str],
+    in_world: bool,
+    judge_encoder: str | None = None,
 ) -> tuple[PersonalReward, dict[str, Scorer]]:
     """Load the personal reward and whatever else scores pictures.
 
     Args:
         reward: Folder of a personal reward.
         judge: Folder of another, fitted on other people's ratings of other pictures; None where there is none.
-        encoder: Of both.
+        encoder: Of the reward.
         device: Where they live.
         content: What tells whether pictures show what was asked: "world", "none", or a population reward.
         watch: Further population rewards, by name.
         in_world: Whether the true ratings are known.
+        judge_encoder: Of the judge; None is the reward's, and then what it cannot see fools both.
 
     Returns:
         The reward, and all scorers by name, the reward among them.
@@ -63,7 +71,8 @@ def open_scorers(
     personal = PersonalReward.load(reward, features)
     scorers: dict[str, Scorer] = {"reward": personal}
     if judge is not None:
-        scorers["judge"] = Judge.apart_from(personal, PersonalReward.load(judge, features))
+        seeing = features if judge_encoder in (None, encoder) else open_encoder(judge_encoder, device)
+        scorers["judge"] = Judge.apart_from(personal, PersonalReward.load(judge, seeing))
     if in_world:
         scorers["true_rating"] = TrueRating(make_raters(), load_judge())
     if content == WORLD:

@@ -40,7 +40,8 @@ class TrainRecipeConfig:
         users: Whom to train for; none means everybody the reward knows.
         prompts: One a line; the world has its own.
         model: The base model.
-        encoder: Of the rewards: "world", "pixels", an open_clip name or a folder.
+        encoder: Of the reward: "world", "pixels", an open_clip name or a folder.
+        judge_encoder: Of the judge; none means the reward's, and then what it cannot see fools both.
         content: What is watched to tell whether pictures show what was asked: "world", "none", or e.g. "clip_score".
         watch: Rewards of the average person to be watched, e.g. [pickscore].
         num_inference_steps: Of the sample pictures beside each adapter.
@@ -56,6 +57,7 @@ class TrainRecipeConfig:
     prompts: Path | None = None
     model: ModelSettings = field(default_factory=ModelSettings)
     encoder: str = WORLD
+    judge_encoder: str | None = None
     content: str = "none"
     watch: list[str] = field(default_factory=list)
     num_inference_steps: int = 20
@@ -77,13 +79,14 @@ class TrainRecipeConfig:
 
 def caution(config: TrainRecipeConfig) -> str:
     """Warn of a reward that is easily fooled where nothing holds the run; empty where there is nothing to warn of."""
-    stops = config.judge is not None and config.train.looks.patience > 0
+    sees_more = config.judge is not None and (config.judge_encoder or config.encoder) != PIXELS
+    stops = sees_more and config.train.looks.patience > 0
     if config.encoder != PIXELS or stops or config.opened().kl_target > 0:
         return ""
     return (
         "careful: a reward of pixels sees nothing of what a picture shows, and is easily fooled. Hold the run by "
-        "algorithm.kl_target, stop it by --judge and train.looks.patience, or fit the reward with an open_clip "
-        "encoder (docs/algorithms.md, What holds against reward hacking).\n"
+        "algorithm.kl_target, stop it by train.looks.patience and a --judge with a --judge_encoder of its own, or fit the "
+        "reward with an open_clip encoder (docs/algorithms.md, What holds against reward hacking).\n"
     )
 
 
@@ -92,8 +95,9 @@ def train_people(config: TrainRecipeConfig) -> None:
     accelerator = new_accelerator(config.output_dir, config.trackers)
     device, in_world = accelerator.device, config.model.name in PIPELINES
     reward, scorers = open_scorers(
-        config.reward, config.judge, config.encoder, str(device), config.content, config.watch, in_world
-    )
+        config.reward, config.judge, config.encoder, str(device), config.content, config.watch, in_world,
+        config.judge_encoder,
+    )  # fmt: skip
     monitors = {name: scorer for name, scorer in scorers.items() if name != "reward"}
     seen, _ = train_and_held_out_prompts()
     prompts = list(PromptSource.from_file(config.prompts, "anybody").prompts) if config.prompts else seen

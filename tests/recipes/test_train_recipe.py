@@ -86,7 +86,8 @@ def test_a_model_outside_the_world_needs_prompts(reward: Path) -> None:
         (["--encoder=pixels"], True),
         (["--encoder=pixels", "--train.looks.patience=3"], True),  # there is no judge to stop it
         (["--encoder=pixels", "--judge=judge"], True),  # nor does a judge alone
-        (["--encoder=pixels", "--judge=judge", "--train.looks.patience=3"], False),
+        (["--encoder=pixels", "--judge=judge", "--train.looks.patience=3"], True),  # it is as blind
+        (["--encoder=pixels", "--judge=judge", "--judge_encoder=world", "--train.looks.patience=3"], False),
         (["--encoder=pixels", "--algorithm={name: nft, kl_weight: 0.1, kl_target: 0.2}"], False),
         (["--encoder=world"], False),
     ],
