@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from command_line import run
@@ -65,6 +66,14 @@ class WorldTrainingConfig:
             raise ConfigError(f"num_scenes is {self.num_scenes}; use at least 1000 drawings.")
 
 
+def ship(pipeline: Any, folder: Path) -> None:
+    """Save in half precision, to be loaded in full: transformers loads as a config says, diffusers in fp32."""
+    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    for path in folder.glob("text_encoder*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n", encoding="utf-8")
+
+
 def train_world(config: WorldTrainingConfig) -> None:
     """Train every part that is not finished, then measure them together."""
     work = ensure_writable(config.output_dir)
@@ -83,10 +92,10 @@ def train_world(config: WorldTrainingConfig) -> None:
     latents = encode(vae, pictures)
     torch.manual_seed(config.seed + 3)
     pipeline = train_pipeline(vae, latents, scenes, config.denoiser, 96, work / "denoiser")
-    pipeline.to(torch.float16).save_pretrained(assets / PIPELINE.name, safe_serialization=True)
+    ship(pipeline, assets / PIPELINE.name)
     torch.manual_seed(config.seed + 4)
     twin = train_flow_pipeline(vae, latents, scenes, config.flow_denoiser, 96, work / "flow_denoiser")
-    twin.to(torch.float16).save_pretrained(assets / FLOW_PIPELINE.name, safe_serialization=True)
+    ship(twin, assets / FLOW_PIPELINE.name)
 
     judge, figures = ContentJudge.load(assets / "judge.safetensors"), {}
     for name, path in PIPELINES.items():

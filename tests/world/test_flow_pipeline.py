@@ -58,9 +58,7 @@ def test_without_noise_a_rollout_is_the_pipelines_own_picture(flow: Any) -> None
 
 
 def test_a_call_that_knows_nothing_of_this_draws_the_same_things(flow: Any, content_judge: ContentJudge) -> None:
-    pipeline = DiffusionPipeline.from_pretrained(
-        FLOW_PIPELINE, text_encoder_3=None, tokenizer_3=None, dtype=torch.float32
-    )
+    pipeline = DiffusionPipeline.from_pretrained(FLOW_PIPELINE, text_encoder_3=None, tokenizer_3=None)
     pipeline.set_progress_bar_config(disable=True)
     prompts = [f"a {subject}" for subject in SUBJECTS[:6]]
     generators = [torch.Generator().manual_seed(seed) for seed in range(6)]
