@@ -41,13 +41,13 @@ from pamela_rl.config import CreditSettings, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter
 from pamela_rl.diffusion.families import policy_for
-from pamela_rl.distances import diversity
 from pamela_rl.errors import PamelaError
 from pamela_rl.evaluation.compare import Arm, UserComparison, compare_user
+from pamela_rl.evaluation.distances import diversity
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.steering.generators import PipelineGenerator
-from pamela_rl.tracking import read_metrics
-from pamela_rl.train import settings_of, train
+from pamela_rl.storage import read_metrics
+from pamela_rl.training.loop import settings_of, train
 from pamela_rl.world import PIPELINES, load_judge, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
 from pamela_rl.world.learned import fit_reward

@@ -24,10 +24,9 @@ from pamela_rl.diffusion.families import policy_for
 from pamela_rl.evaluation.compare import Arm, compare_user, summarize
 from pamela_rl.evaluation.report import Report, write_report
 from pamela_rl.evaluation.verdict import overall_verdict
-from pamela_rl.personalize import Provenance, personalize
 from pamela_rl.steering.generators import PipelineGenerator
-from pamela_rl.storage import folder_name
-from pamela_rl.tracking import read_metrics
+from pamela_rl.storage import folder_name, read_metrics
+from pamela_rl.training.personalize import Provenance, personalize
 from pamela_rl.types import RewardOutput
 from pamela_rl.world import load_judge, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts

@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pamela_rl.agreement.calibration import coverage
+from pamela_rl.agreement.measures import bootstrap_mean, srocc
 from pamela_rl.data.ratings import RatingScale
 from pamela_rl.data.sources import RatedImages, read_folder
-from pamela_rl.rewards.agreement.calibration import coverage
-from pamela_rl.rewards.agreement.measures import bootstrap_mean, srocc
 from pamela_rl.rewards.baselines.population_baselines import fit_population_regression
 from pamela_rl.rewards.encoders.pixels import PixelEncoder
 from pamela_rl.rewards.observations import observations

@@ -27,7 +27,7 @@ from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.config import LookSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.families import policy_for
-from pamela_rl.train import train
+from pamela_rl.training.loop import train
 from pamela_rl.types import RewardOutput
 from pamela_rl.world import load_pipeline
 

@@ -26,9 +26,9 @@ from PIL import Image
 from ratings import peak
 from torch import Tensor
 
+from pamela_rl.agreement.measure import personal_agreement
+from pamela_rl.agreement.study import make_study
 from pamela_rl.data.sources import read_pamela
-from pamela_rl.rewards.agreement.measure import personal_agreement
-from pamela_rl.rewards.agreement.study import make_study
 from pamela_rl.rewards.demographics import DemographicsCoding
 from pamela_rl.rewards.preference import Pictures
 from pamela_rl.rewards.taste.fit import fit_taste_basis

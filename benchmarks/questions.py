@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pamela_rl.rewards.agreement.measures import srocc
+from pamela_rl.agreement.measures import srocc
 from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.preference import Pictures
 from pamela_rl.rewards.taste.newcomer import add_rating, next_image

@@ -40,7 +40,7 @@ from pamela_rl.diffusion.adapters import add_adapter
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
 from pamela_rl.diffusion.rollout import rollout
-from pamela_rl.plan import plan_run
+from pamela_rl.training.plan import plan_run
 from pamela_rl.types import Conditioning, PromptBatch, RewardOutput
 
 PROMPTS = ["a picture", "a tree"]  # the first is what the plan asks about

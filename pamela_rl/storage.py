@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -110,3 +112,16 @@ def recover(folder: Path) -> Path:
     if previous.exists() and not folder.exists():
         os.replace(previous, folder)
     return folder
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read a run's ``metrics.jsonl``; a last line cut off by a kill is passed over."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

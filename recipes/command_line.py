@@ -15,7 +15,7 @@ from accelerate.utils import ProjectConfiguration
 from jsonargparse import ArgumentError, ArgumentParser
 
 from pamela_rl.errors import Interrupted, PamelaError
-from pamela_rl.trackers import check_trackers
+from pamela_rl.training.trackers import check_trackers
 
 Config = TypeVar("Config")
 STOPPED = 75  # exit code of a run that was asked to stop and can go on: sysexits' EX_TEMPFAIL

@@ -34,13 +34,12 @@ from pamela_rl.evaluation.compare import (
 from pamela_rl.evaluation.gallery import save_gallery
 from pamela_rl.evaluation.report import Report, write_report
 from pamela_rl.evaluation.text import arms_table, summary_table
-from pamela_rl.personalize import versions
 from pamela_rl.steering.chat import EndpointChat, TransformersChat
 from pamela_rl.steering.http import ServiceConfig
 from pamela_rl.steering.noise_search import NoiseSearchConfig
 from pamela_rl.steering.prompt_search import PromptSearchConfig
-from pamela_rl.storage import ensure_writable, folder_name
-from pamela_rl.tracking import read_metrics
+from pamela_rl.storage import ensure_writable, folder_name, read_metrics
+from pamela_rl.training.personalize import versions
 from pamela_rl.world import PIPELINES
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from command_line import run
 from rating_source import SourceConfig, prepare_own, prepare_world
 
+from pamela_rl.agreement.compare_models import MAIN, compare_models
+from pamela_rl.agreement.per_person import LEGEND, format_table
+from pamela_rl.agreement.result_figures import draw_results
 from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.agreement.compare_models import MAIN, compare_models
-from pamela_rl.rewards.agreement.per_person import LEGEND, format_table
-from pamela_rl.rewards.agreement.result_figures import draw_results
 from pamela_rl.rewards.encoders.features import DEFAULT_ENCODER
 from pamela_rl.rewards.models import MODELS
 from pamela_rl.rewards.personal import PersonalReward

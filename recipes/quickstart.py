@@ -20,6 +20,7 @@ from command_line import new_accelerator, run
 from run_source import WORLD, open_scorers
 from tqdm.auto import tqdm
 
+from pamela_rl.agreement.per_person import LEGEND, format_table
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
@@ -30,15 +31,13 @@ from pamela_rl.errors import ConfigError
 from pamela_rl.evaluation.compare import Arm, UserComparison, compare_user, summarize
 from pamela_rl.evaluation.report import Report, write_report
 from pamela_rl.evaluation.text import summary_table
-from pamela_rl.personalize import Provenance, personalize, versions
-from pamela_rl.plan import plan_run
-from pamela_rl.rewards.agreement.per_person import LEGEND, format_table
 from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.steering.generators import PipelineGenerator
-from pamela_rl.storage import ensure_writable, folder_name, write_text
-from pamela_rl.trackers import Tracker
-from pamela_rl.tracking import read_metrics
+from pamela_rl.storage import ensure_writable, folder_name, read_metrics, write_text
+from pamela_rl.training.personalize import Provenance, personalize, versions
+from pamela_rl.training.plan import plan_run
+from pamela_rl.training.trackers import Tracker
 from pamela_rl.types import Scorer
 from pamela_rl.world import ENCODER, PIPELINES, load_judge, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts

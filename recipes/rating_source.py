@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pamela_rl.agreement.ceiling import implied_ceiling, rate_again
+from pamela_rl.agreement.per_person import Agreement
+from pamela_rl.agreement.study import Study, make_study
 from pamela_rl.data.choices import ChoiceTable
 from pamela_rl.data.images import open_files
 from pamela_rl.data.leaks import leaks
@@ -28,9 +31,6 @@ from pamela_rl.data.sources import (
 )
 from pamela_rl.data.splits import draw_sides
 from pamela_rl.errors import ConfigError, DataError
-from pamela_rl.rewards.agreement.ceiling import implied_ceiling, rate_again
-from pamela_rl.rewards.agreement.per_person import Agreement
-from pamela_rl.rewards.agreement.study import Study, make_study
 from pamela_rl.rewards.encoders.feature_cache import encode_pictures, encode_texts
 from pamela_rl.rewards.encoders.features import FeatureEncoder, combine, encode_all
 from pamela_rl.rewards.encoders.pixels import NAME as PIXELS

@@ -20,10 +20,10 @@ from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
 from pamela_rl.errors import ConfigError
-from pamela_rl.personalize import Provenance, personalize
-from pamela_rl.plan import plan_run
 from pamela_rl.rewards.encoders.pixels import NAME as PIXELS
-from pamela_rl.trackers import Tracker
+from pamela_rl.training.personalize import Provenance, personalize
+from pamela_rl.training.plan import plan_run
+from pamela_rl.training.trackers import Tracker
 from pamela_rl.world import PIPELINES
 from pamela_rl.world.captions import train_and_held_out_prompts
 from pamela_rl.world.tuned import TUNED

@@ -22,7 +22,6 @@ from run_source import WORLD
 
 from pamela_rl.data.rewriting import MAX_LETTERS
 from pamela_rl.errors import ConfigError
-from pamela_rl.personalize import versions
 from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.taste_words import describe_taste
@@ -31,6 +30,7 @@ from pamela_rl.steering.rewriter import PromptRewriter, RewritingGenerator, load
 from pamela_rl.steering.rewriter_reward import RewriteWorth, WorthSettings
 from pamela_rl.steering.rewriter_training import GrpoSettings, train_rewriter
 from pamela_rl.storage import ensure_writable, write_text
+from pamela_rl.training.personalize import versions
 from pamela_rl.types import ImageGenerator, Scorer
 from pamela_rl.world import ENCODER, load_judge, load_pipeline
 from pamela_rl.world.captions import PHRASEBOOK, open_prompts, train_and_held_out_prompts

@@ -19,8 +19,8 @@ import torch
 from command_line import run
 from diffusers import AutoencoderKL
 
-from pamela_rl.contact_sheets import save_contact_sheet
 from pamela_rl.errors import ConfigError
+from pamela_rl.evaluation.contact_sheets import save_contact_sheet
 from pamela_rl.storage import ensure_writable
 from pamela_rl.world import FLOW_PIPELINE, PIPELINE, PIPELINES, load_pipeline
 from pamela_rl.world.autoencoder import encode, train_autoencoder

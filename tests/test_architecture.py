@@ -10,36 +10,22 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "pamela_rl").rglob("*.py"))
 READS_PT_FILES = ROOT / "pamela_rl/rewards/population/weights.py"  # rewards that are published as .pt or .pth alone
-NOUNS = {"types", "errors", "config", "storage", "distances", "contact_sheets"}
+NOUNS = {"types", "errors", "config", "storage"}
 MAY_IMPORT = {
-    "types": {"errors"},
     "errors": set(),
+    "types": {"errors"},
     "config": {"errors"},
     "storage": {"errors"},
-    "distances": set(),
-    "contact_sheets": set(),
-    "trackers": NOUNS,
-    "looks": NOUNS | {"data", "diffusion", "checkpoint", "tracking", "trackers"},
+    "cli": NOUNS,
     "data": NOUNS,
-    "rewards": NOUNS | {"data"},
     "diffusion": NOUNS,
+    "rewards": NOUNS | {"data"},
+    "agreement": NOUNS | {"data", "rewards"},
     "algorithms": NOUNS | {"diffusion"},
-    "checkpoint": NOUNS,
-    "tracking": NOUNS,
-    "interruption": set(),
-    "health": {"errors"},
-    "sharing": NOUNS | {"diffusion", "algorithms", "health"},
-    "train_state": NOUNS | {"diffusion", "checkpoint", "algorithms"},
-    "plan": NOUNS | {"diffusion", "algorithms"},
-    "train": NOUNS
-    | {"data", "diffusion", "algorithms", "checkpoint", "tracking", "trackers", "looks"}
-    | {"interruption", "health", "sharing", "train_state"},
-    "evaluation": NOUNS | {"tracking"},
-    "steering": NOUNS | {"data", "diffusion"},
-    "personalize": NOUNS
-    | {"data", "diffusion", "algorithms", "steering", "train", "tracking", "trackers", "evaluation"},
-    "world": NOUNS | {"data", "rewards"},
-    "": NOUNS | {"diffusion"},
+    "steering": NOUNS | {"data", "diffusion", "rewards"},
+    "evaluation": NOUNS | {"data", "diffusion", "rewards", "steering"},
+    "training": NOUNS | {"data", "diffusion", "algorithms", "steering", "evaluation"},
+    "world": NOUNS | {"data", "diffusion", "rewards", "agreement", "steering", "evaluation", "training"},
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pamela_rl.distances import distance, diversity
+from pamela_rl.evaluation.distances import distance, diversity
 from pamela_rl.evaluation.statistics import Interval, bootstrap_mean, wins
 from pamela_rl.types import ImageGenerator, Scorer
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pamela_rl.config import PICTURES_A_PROMPT
-from pamela_rl.tracking import read_metrics
+from pamela_rl.storage import read_metrics
 
 CURVES, STRIP = "curves.png", "taste.png"
 _SCORES = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from pamela_rl.contact_sheets import to_png
+from pamela_rl.evaluation.contact_sheets import to_png
 
 
 def data_uri(image: Tensor) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pamela_rl.contact_sheets import to_png
 from pamela_rl.errors import DataError
 from pamela_rl.evaluation.compare import UserComparison
+from pamela_rl.evaluation.contact_sheets import to_png
 from pamela_rl.storage import folder_name, publish, recover, write_text
 
 _FIELDS = {"user_id": str, "arm": str, "prompt": str, "seed": int, "file": str}

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pamela_rl.agreement.measure import controls, personal_agreement
+from pamela_rl.agreement.per_person import Agreement, noise_ceiling
+from pamela_rl.agreement.study import Study, knowing, make_study
 from pamela_rl.data.ratings import RatingScale, RatingTable
-from pamela_rl.rewards.agreement.measure import controls, personal_agreement
-from pamela_rl.rewards.agreement.per_person import Agreement, noise_ceiling
-from pamela_rl.rewards.agreement.study import Study, knowing, make_study
 from pamela_rl.rewards.encoders.features import FeatureEncoder, encode_all
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.preference import Encoder, Pictures

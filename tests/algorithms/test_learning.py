@@ -22,8 +22,8 @@ from pamela_rl.config import CreditSettings, EMASettings, LookSettings, LoraSett
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
-from pamela_rl.tracking import read_metrics
-from pamela_rl.train import train
+from pamela_rl.storage import read_metrics
+from pamela_rl.training.loop import train
 from pamela_rl.types import RewardOutput
 
 ALGORITHMS = [

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pamela_rl.agreement.per_person import agreement
 from pamela_rl.data.choices import ChoiceTable
 from pamela_rl.data.leaks import leaks
 from pamela_rl.data.ratings import RatingScale, RatingTable
 from pamela_rl.data.splits import SplitShares, split_people_and_pictures
 from pamela_rl.errors import DataError
-from pamela_rl.rewards.agreement.per_person import agreement
 
 SEEN_ONLY = SplitShares(val_pictures=0, unseen_people=0)
 PEOPLE, PICTURES = 20, 60

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from pamela_rl.contact_sheets import save_contact_sheet
+from pamela_rl.evaluation.contact_sheets import save_contact_sheet
 from pamela_rl.evaluation.curves import as_shares, draw_curves
 
 

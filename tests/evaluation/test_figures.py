@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pamela_rl.contact_sheets import contact_sheet, save_contact_sheet, to_png
+from pamela_rl.evaluation.contact_sheets import contact_sheet, save_contact_sheet, to_png
 from pamela_rl.evaluation.figures import data_uri, line_chart
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pamela_rl.distances import distance, diversity
+from pamela_rl.evaluation.distances import distance, diversity
 from pamela_rl.evaluation.statistics import bootstrap_mean, wins
 
 

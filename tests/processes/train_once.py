@@ -19,7 +19,7 @@ from pamela_rl.algorithms.nft import NFT
 from pamela_rl.config import EMASettings, LookSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
-from pamela_rl.personalize import Provenance, personalize
+from pamela_rl.training.personalize import Provenance, personalize
 from pamela_rl.types import RewardOutput
 from pamela_rl.world import load_pipeline
 

@@ -20,7 +20,7 @@ from pamela_rl.algorithms.ddpo import DDPO  # noqa: E402
 from pamela_rl.config import LookSettings, SamplingConfig, TrainConfig  # noqa: E402
 from pamela_rl.data.prompts import PromptSource  # noqa: E402
 from pamela_rl.diffusion.families import policy_for  # noqa: E402
-from pamela_rl.train import train  # noqa: E402
+from pamela_rl.training.loop import train  # noqa: E402
 from pamela_rl.types import RewardOutput  # noqa: E402
 from pamela_rl.world import load_pipeline  # noqa: E402
 

@@ -11,7 +11,7 @@ from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.algorithms.grpo import GRPO
 from pamela_rl.algorithms.nft import NFT
 from pamela_rl.errors import ConfigError
-from pamela_rl.train import settings_of
+from pamela_rl.training.loop import settings_of
 from pamela_rl.world import PIPELINES
 from pamela_rl.world.tuned import TUNED
 

@@ -18,8 +18,8 @@ from pamela_rl.config import LookSettings, LoraSettings
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
-from pamela_rl.tracking import read_metrics
-from pamela_rl.train import train
+from pamela_rl.storage import read_metrics
+from pamela_rl.training.loop import train
 
 DOCS = Path(__file__).parents[2] / "docs"
 

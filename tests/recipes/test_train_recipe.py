@@ -13,7 +13,7 @@ from train import TrainRecipeConfig, caution, train_people
 
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.personal import PersonalReward
-from pamela_rl.tracking import read_metrics
+from pamela_rl.storage import read_metrics
 
 SHORT = [
     "--train.num_iterations=1", "--train.images_per_iteration=4", "--train.group_size=2", "--train.batch_size=4",

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from pamela_rl.agreement.per_person import Agreement, agreement
 from pamela_rl.data.ratings import RatingScale, RatingTable
-from pamela_rl.rewards.agreement.per_person import Agreement, agreement
 from pamela_rl.rewards.observations import observations
 from pamela_rl.rewards.preference import Observations, Pictures, RatingData
 from pamela_rl.rewards.taste.fit import fit_taste_basis

@@ -9,9 +9,9 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from pamela_rl.agreement.per_person import agreement
 from pamela_rl.data.ratings import RatingScale
 from pamela_rl.errors import DataError
-from pamela_rl.rewards.agreement.per_person import agreement
 from pamela_rl.rewards.encoders.features import encode_all
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.preference import Choices, Observations, Pictures, RatingData

@@ -9,8 +9,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from pamela_rl.agreement.measure import Rated, predictions
 from pamela_rl.errors import UnknownUserError
-from pamela_rl.rewards.agreement.measure import Rated, predictions
 from pamela_rl.rewards.preference import Pictures
 from pamela_rl.rewards.taste.posterior import Posterior
 from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures

@@ -1,0 +1,120 @@
+"""One person's adapter, from a fresh LoRA to a published folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.config import PICTURES_A_PROMPT, TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.adapters import remove_adapter, save_adapter
+from pamela_rl.diffusion.policy import Policy
+from pamela_rl.evaluation.contact_sheets import contact_sheet, to_png
+from pamela_rl.evaluation.curves import draw_curves
+from pamela_rl.steering.generators import PipelineGenerator
+from pamela_rl.storage import folder_name, read_metrics, writing
+from pamela_rl.training.loop import settings_of, train
+from pamela_rl.training.trackers import tracked
+from pamela_rl.types import Reward, Scorer
+
+NUM_SAMPLES = 8  # pictures on the sheet beside the weights
+PACKAGES = ("pamela_rl", "torch", "diffusers", "transformers", "peft", "accelerate")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What an adapter was made from; a run refuses to go on when any of it changed.
+
+    Attributes:
+        base_model: Name or folder of the pipeline.
+        reward: Which reward, e.g. its kind and its encoder's fingerprint.
+    """
+
+    base_model: str
+    reward: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the facts by name."""
+        return dict(vars(self))
+
+
+def versions() -> dict[str, str]:
+    """Name the release of every package that can change a result; "unknown" of one that was not installed but found."""
+    return {package: _release(package) for package in PACKAGES}
+
+
+def _release(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a checkout on the path: no reason to lose an adapter that is trained
+        return "unknown"
+
+
+def num_images_spent(rows: Sequence[Mapping[str, Any]], config: TrainConfig) -> int:
+    """Count the pictures a run drew to learn from, and to look at, from its ``metrics.jsonl``."""
+    looks = 1 + len(rows) // config.looks.every if config.looks.every else 0
+    return len(rows) * config.images_per_iteration + looks * config.looks.num_images
+
+
+def personalize(
+    policy: Policy,
+    reward: Reward,
+    prompts: PromptSource,
+    config: TrainConfig,
+    algorithm: Algorithm,
+    run: Path,
+    accelerator: Accelerator,
+    provenance: Provenance,
+    monitors: Mapping[str, Scorer] | None = None,
+    num_inference_steps: int = 20,
+) -> Path:
+    """Train one person's adapter, publish it under ``<run>/adapters/``, and leave the base model as it was.
+
+    Args:
+        policy: The pipeline.
+        reward: What is maximised.
+        prompts: Of one person.
+        config: Of the training.
+        algorithm: How it learns, e.g. ``DDPO()``.
+        run: The run's folder; ``users/<user>/`` holds metrics, curves, the pictures of looks, and the checkpoint.
+        accelerator: Devices, processes, mixed precision.
+        provenance: Written into the adapter.
+        monitors: What is only watched, by name.
+        num_inference_steps: Of the sample pictures.
+
+    Returns:
+        The adapter's folder.
+
+    Raises:
+        PamelaError: As ``train`` and ``save_adapter`` do.
+    """
+    user = prompts.user_id
+    folder = run / "users" / folder_name(user)
+    facts = provenance.to_json()
+    with tracked(accelerator, run.name, user, {**asdict(config), **settings_of(algorithm), **facts}):
+        name = train(policy, reward, prompts, config, algorithm, folder, accelerator, monitors, facts)
+    if accelerator.is_main_process or policy.sharded:
+        shown = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
+        draw = PipelineGenerator(
+            policy.pipeline, name, num_inference_steps, config.sampling.guidance_scale, min(NUM_SAMPLES, config.batch_size),
+            policy.height, policy.width,
+        )  # fmt: skip
+        with policy.assembled():
+            drawn = draw(shown, range(NUM_SAMPLES))
+    if accelerator.is_main_process:
+        rows = read_metrics(folder / "metrics.jsonl")
+        recipe = f"{algorithm.name}, {len(rows)} iterations x {config.images_per_iteration} images"
+        spent = str(num_images_spent(rows, config))
+        info = {**facts, "recipe": recipe, "seed": str(config.seed), "images_spent": spent, **versions()}
+        save_adapter(policy, name, user, run, info, {"samples.png": to_png(contact_sheet(drawn, NUM_SAMPLES // 2))})
+        with writing("the run's curves", folder):
+            draw_curves(folder, config.looks.num_images // PICTURES_A_PROMPT)
+    accelerator.wait_for_everyone()
+    remove_adapter(policy, name)
+    return run / "adapters" / folder_name(user)

@@ -1,0 +1,123 @@
+"""How processes share one run: each draws a contiguous part of every iteration, and all agree on the whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from pamela_rl.algorithms.advantages import group_advantages, separate_advantages
+from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.config import PICTURES_A_PROMPT, TrainConfig
+from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.rollout import schedule_of
+from pamela_rl.errors import ConfigError
+from pamela_rl.training.health import PRECISIONS
+from pamela_rl.types import PromptBatch, RewardOutput
+
+
+def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
+    """Refuse a precision that is not known, and numbers of pictures that do not divide.
+
+    Raises:
+        ConfigError: Names the nearest numbers that do.
+    """
+    if accelerator.mixed_precision not in PRECISIONS:
+        raise ConfigError(f"mixed_precision is {accelerator.mixed_precision!r}; use one of {', '.join(PRECISIONS)}.")
+    count = accelerator.num_processes
+    shared = {"images_per_iteration": (config.images_per_iteration, config.group_size)}
+    if config.looks.every:
+        shared["looks.num_images"] = (config.looks.num_images, PICTURES_A_PROMPT)
+    for name, (images, group) in shared.items():
+        if images % count:
+            unit = math.lcm(count, group)
+            fitting = sorted({max(unit, images // unit * unit), -(-images // unit) * unit})
+            raise ConfigError(
+                f"{name} is {images} but there are {count} processes; use a multiple of {unit}, "
+                f"e.g. {' or '.join(map(str, fitting))}."
+            )
+
+
+def ratio_tolerance(accelerator: Accelerator, policy: Policy, algorithm: Algorithm) -> float:
+    """How far the ratio may be from 1 before the first update: not at all where every kernel rounds by its shape alone."""
+    full = accelerator.mixed_precision == "no" and policy.dtype == torch.float32
+    if full:
+        return 0.0 if policy.device.type == "cpu" else algorithm.ratio_tolerance / 10
+    return algorithm.ratio_tolerance
+
+
+def check_run(policy: Policy, config: TrainConfig, algorithm: Algorithm) -> None:
+    """Refuse what the algorithm cannot learn from, and more trained steps than have noise at the policy's own levels.
+
+    Raises:
+        ConfigError: Names what does not fit and what would.
+    """
+    algorithm.check(config)
+    if not algorithm.needs_noise:
+        return
+    asked, seen = config.sampling.train_steps, set()
+    for iteration in range(config.num_iterations):
+        sampling = algorithm.sampling(config, iteration)
+        if sampling.window in seen:
+            continue
+        seen.add(sampling.window)
+        possible = len(schedule_of(policy, sampling).trainable_steps())
+        if asked > possible:
+            raise ConfigError(
+                f"sampling.train_steps is {asked} but only {possible} of the {sampling.num_inference_steps} steps have "
+                f"noise to speak of (the last one may have none): use 1 to {possible}."
+            )
+
+
+def own_share(whole: PromptBatch, accelerator: Accelerator) -> PromptBatch:
+    """The pictures this process draws: a contiguous part, so that gathering restores the order."""
+    size = len(whole) // accelerator.num_processes
+    return whole[accelerator.process_index * size : (accelerator.process_index + 1) * size]
+
+
+def own_advantages(
+    accelerator: Accelerator, output: RewardOutput, whole: PromptBatch, batch: PromptBatch, config: TrainConfig
+) -> tuple[Tensor, Tensor]:
+    """Work out everybody's rewards, and the advantages of this process's pictures.
+
+    Args:
+        accelerator: Of the run.
+        output: What the reward said of this process's pictures.
+        whole: All processes' pictures.
+        batch: This process's.
+        config: Of the run.
+
+    Returns:
+        Rewards of all pictures, ``(b,)``, and own advantages, ``(own b,)``.
+
+    Raises:
+        ConfigError: Parts shall be compared each by itself, but there are none, or doubt would be subtracted from the sum.
+    """
+    credit = config.credit
+    rewards = accelerator.gather(output.cautious(config.reward.std_weight))
+    groups = whole.group_ids.to(rewards.device)
+    if credit.separate_parts:
+        if not output.parts or output.weights is None:
+            raise ConfigError("credit.separate_parts is set, but the reward has no parts; give a weighted reward.")
+        if config.reward.std_weight and output.std is not None:
+            raise ConfigError(
+                f"credit.separate_parts compares parts by themselves, but reward.std_weight is {config.reward.std_weight}, "
+                "which is subtracted from their sum; set reward.std_weight to 0."
+            )
+        parts = {name: accelerator.gather(scores.float()) for name, scores in output.parts.items()}
+        advantages = separate_advantages(parts, output.weights, groups, scale=credit.scale)
+    else:
+        advantages = group_advantages(rewards, groups, scale=credit.scale)
+    advantages = torch.where(rewards.isfinite(), advantages, 0.0)  # a part may be a number where the sum is none
+    mine = advantages[batch.image_ids.to(advantages.device)].clamp(-credit.clip, credit.clip)
+    return rewards, torch.zeros_like(mine) if credit.zero else mine
+
+
+def means(accelerator: Accelerator, watched: Mapping[str, Tensor]) -> dict[str, float]:
+    """Mean over everybody's pictures of each score, under ``rollout/<name>_mean``; what is no number is left out."""
+    return {
+        f"rollout/{name}_mean": float(accelerator.gather(values.float()).nanmean()) for name, values in watched.items()
+    }

@@ -1,0 +1,77 @@
+"""The record of a run: one JSON line an iteration, and a bar that shows the figures that matter."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from pamela_rl.storage import read_metrics, write_text, writing
+
+_SHOWN = {
+    "rollout/reward_mean": "reward",
+    "rollout/judge_mean": "judge",
+    "train/kl_to_reference": "KL",
+    "time/images_per_second": "images/s",
+}
+
+
+class RunLog:
+    """Writes a file of JSON lines; only the main process of a run writes."""
+
+    def __init__(
+        self, path: Path, done: int, enabled: bool, show: Callable[[Mapping[str, float], int], None] | None = None
+    ):
+        """Open the log of a run that has ``done`` iterations behind it; rows of later ones, not saved, are dropped.
+
+        Args:
+            path: Of the file.
+            done: Iterations.
+            enabled: Whether this process writes.
+            show: Takes the metrics and number of each iteration besides.
+        """
+        self._path, self._enabled, self._show = path, enabled, show
+        self._bar: Any = None
+        self._started = time.monotonic()
+        self.rows = [row for row in read_metrics(path) if row["iteration"] < done]
+        if enabled:
+            with writing("the record", path):
+                write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+
+    def iterations(self, first: int, count: int, title: str) -> Iterator[int]:
+        """Yield iteration numbers under a bar."""
+        self._bar = tqdm(
+            range(first, count), initial=first, total=count, desc=title, unit="it", disable=not self._enabled
+        )
+        for iteration in self._bar:
+            self._started = time.monotonic()
+            yield iteration
+
+    def log(self, iteration: int, metrics: Mapping[str, float], num_images: int = 0) -> None:
+        """Append one iteration's metrics; what is not finite is written as null.
+
+        Args:
+            iteration: Its number.
+            metrics: By name.
+            num_images: Pictures drawn since the iteration began, from which their speed follows; 0 where it is not asked.
+        """
+        if num_images:
+            seconds = time.monotonic() - self._started
+            metrics = {**metrics, "time/seconds": seconds, "time/images_per_second": num_images / seconds}
+        row: dict[str, Any] = {"iteration": iteration}
+        row |= {k: float(f"{v:.8g}") if math.isfinite(v) else None for k, v in metrics.items()}
+        self.rows.append(row)
+        if self._enabled:
+            with writing("the record", self._path), self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        if self._show is not None:
+            self._show(metrics, iteration)
+        if self._bar is not None:
+            self._bar.set_postfix_str(
+                " ".join(f"{label} {metrics[name]:.3g}" for name, label in _SHOWN.items() if name in metrics)
+            )

@@ -1,0 +1,156 @@
+"""What training changes: the adapter's weights and their copies, the optimizer, and totals that go on counting."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.algorithms.learner import AdapterCopy, weights_of
+from pamela_rl.config import EMASettings, TrainConfig
+from pamela_rl.diffusion.adapters import adapter_state, add_adapter, load_adapter_state
+from pamela_rl.diffusion.policy import Policy
+from pamela_rl.errors import CheckpointError, ConfigError
+from pamela_rl.training.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
+
+_COUNTED = ("rollout/bad_rewards", "train/skipped_updates", "train/updates")
+OLD, EMA = "old", "ema"  # copies of the adapter: the one that draws where the algorithm asks for it; the average
+
+
+@dataclass
+class TrainState:
+    """The state of one run after some iterations.
+
+    Attributes:
+        policy: The pipeline, the adapter on it and active.
+        name: The adapter's name on it.
+        optimizer: Over the adapter's weights.
+        algorithm: Of the run.
+        ema: Of the run.
+        copies: Further sets of the adapter's weights, by name.
+        iteration: Iterations that are done.
+        counters: Totals over all of them.
+        numbers: What the algorithm remembers.
+    """
+
+    policy: Policy
+    name: str
+    optimizer: torch.optim.Optimizer
+    algorithm: Algorithm
+    ema: EMASettings
+    copies: dict[str, AdapterCopy]
+    iteration: int = 0
+    counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
+    numbers: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def resume(cls, policy: Policy, name: str, config: TrainConfig, algorithm: Algorithm, folder: Path) -> TrainState:
+        """Put the adapter on, fresh or as the checkpoint in ``folder`` left it.
+
+        Raises:
+            CheckpointError: There is one, but it cannot be read or is of another adapter.
+        """
+        weights = add_adapter(policy, name, config.lora, config.seed)
+        needed = {OLD: algorithm.acts_with_old, EMA: config.ema.decay > 0}
+        copies = {copy: AdapterCopy(weights) for copy, wanted in needed.items() if wanted}
+        state = cls(policy, name, new_optimizer(weights, algorithm), algorithm, config.ema, copies)
+        saved = load_checkpoint(folder)
+        if saved is not None:
+            check_fits(folder, adapter_state(policy, name), saved.adapter)
+            load_adapter_state(policy, name, saved.adapter)
+            restore_optimizer(state.optimizer, saved.optimizer)
+            check_fits(folder, state.copied(), saved.copies)
+            for copy, tensors in state.copies.items():
+                tensors.tensors = [saved.copies[f"{copy}.{row}"].to(w.device) for row, w in enumerate(weights)]
+            state.iteration, state.numbers = saved.iteration, dict(saved.numbers)
+            state.counters = state.counters | saved.counters
+        return state
+
+    @property
+    def weights(self) -> list[torch.nn.Parameter]:
+        """The adapter's."""
+        return weights_of(self.optimizer)
+
+    def acting(self) -> AbstractContextManager[None]:
+        """Have the adapter draw as the algorithm asks inside the block: with the old weights or the trained ones."""
+        return self._worn(OLD)
+
+    def shown(self) -> AbstractContextManager[None]:
+        """Have the adapter draw as it will be published inside the block: with the average where there is one."""
+        return self._worn(EMA)
+
+    def keep_average(self) -> None:
+        """Put the average, where there is one, on the adapter for good."""
+        if EMA in self.copies:
+            self.copies[EMA].put_on(self.weights)
+
+    def count(self, metrics: Mapping[str, float]) -> Checkpoint:
+        """Finish an iteration: move the copies, add its metrics to the totals, return what a checkpoint would hold."""
+        self.iteration += 1
+        self.counters = {name: total + int(metrics[name]) for name, total in self.counters.items()}
+        if OLD in self.copies:
+            taken = self.counters["train/updates"] - self.counters["train/skipped_updates"]
+            self.copies[OLD].follow(self.weights, self.algorithm.old_decay(taken))
+        if EMA in self.copies and self.iteration % self.ema.every == 0:
+            steps = self.iteration // self.ema.every
+            self.copies[EMA].follow(self.weights, min(self.ema.decay, (1 + steps) / (10 + steps)))
+        return self.checkpoint()
+
+    def checkpoint(self) -> Checkpoint:
+        """Copy everything, on the CPU."""
+        weights, moments = adapter_state(self.policy, self.name), optimizer_tensors(self.optimizer)
+        return Checkpoint(self.iteration, weights, moments, self.copied(), dict(self.counters), dict(self.numbers))
+
+    def copied(self) -> dict[str, Tensor]:
+        """The copies' weights as a checkpoint holds them."""
+        return {
+            f"{copy}.{row}": tensor.detach().cpu().clone()
+            for copy, tensors in self.copies.items()
+            for row, tensor in enumerate(tensors.tensors)
+        }
+
+    def _worn(self, copy: str) -> AbstractContextManager[None]:
+        return self.copies[copy].worn(self.weights) if copy in self.copies else nullcontext()
+
+
+def new_optimizer(weights: list[torch.nn.Parameter], algorithm: Algorithm) -> torch.optim.Optimizer:
+    """Make the optimizer that the settings name.
+
+    Raises:
+        ConfigError: The eight-bit one is asked for, but bitsandbytes is not installed.
+    """
+    kind: Any = torch.optim.AdamW
+    if algorithm.optimizer == "adamw_8bit":
+        try:
+            kind = importlib.import_module("bitsandbytes.optim").AdamW8bit
+        except ImportError as error:
+            raise ConfigError(
+                "the algorithm's optimizer is 'adamw_8bit', which needs bitsandbytes: pip install 'pamela_rl[memory]', or use 'adamw'."
+            ) from error
+    optimizer: torch.optim.Optimizer = kind(weights, lr=algorithm.learning_rate, weight_decay=algorithm.weight_decay)
+    return optimizer
+
+
+def check_fits(folder: Path, own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint of another adapter.
+
+    Raises:
+        CheckpointError: Names what is missing, what is too much, and the first shape that differs.
+    """
+    missing, surplus = sorted(own.keys() - saved.keys()), sorted(saved.keys() - own.keys())
+    shapes = [name for name in own.keys() & saved.keys() if own[name].shape != saved[name].shape]
+    facts = [f"{len(missing)} weights are missing, e.g. {missing[0]}"] if missing else []
+    facts += [f"{len(surplus)} are not this model's, e.g. {surplus[0]}"] if surplus else []
+    facts += [f"{n} is {tuple(saved[n].shape)} there, {tuple(own[n].shape)} here" for n in sorted(shapes)[:1]]
+    if facts:
+        raise CheckpointError(
+            f"the checkpoint {folder} is of another adapter ({'; '.join(facts)}); choose another output folder, or "
+            "remove that one to start over."
+        )

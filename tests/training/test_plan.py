@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from learning import learn
+
+from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.algorithms.draft import DRaFT
+from pamela_rl.algorithms.learner import AdapterCopy
+from pamela_rl.algorithms.nft import NFT
+from pamela_rl.config import LookSettings, SamplingConfig, TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.adapters import adapter_state, add_adapter
+from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
+from pamela_rl.diffusion.rollout import rollout
+from pamela_rl.training.plan import plan_run
+
+ALGORITHM = DDPO(num_updates=3, num_inner_epochs=2)
+CONFIG = TrainConfig(
+    num_iterations=20,
+    images_per_iteration=12,
+    group_size=4,
+    batch_size=8,
+    sampling=SamplingConfig(num_inference_steps=4, train_steps=3, guidance_scale=2.0),
+    looks=LookSettings(every=5, num_images=6, patience=2),
+)
+
+
+ALGORITHMS = [
+    *(DDPO(num_inner_epochs=2, kl_weight=kl, num_updates=updates) for kl in (0.1, 0.0) for updates in (1, 3)),
+    *(NFT(kl_weight=kl, num_updates=3) for kl in (0.1, 0.0)),
+    *(DRaFT(num_steps=2, kl_weight=kl, num_updates=2) for kl in (0.1, 0.0)),
+]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: f"{a.name}, {a.num_updates} updates, KL {a.kl_weight}")
+def test_the_denoiser_is_called_as_often_as_planned(
+    policy: StableDiffusionPolicy, accelerator: Accelerator, algorithm: Algorithm
+) -> None:
+    config = CONFIG
+    plan = plan_run(policy, config, algorithm, num_processes=1)
+    weights = add_adapter(policy, "ada", config.lora, 0)
+    calls: list[tuple[bool, int]] = []
+    own = policy.denoiser.forward
+
+    def counting(latents: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        calls.append((torch.is_grad_enabled(), len(latents)))
+        return own(latents, *arguments, **options)
+
+    policy.denoiser.forward = counting
+    batch = PromptSource(["a boat", "a tree", "a house"], "ada").draw(0, 3, 4, 0)
+    drawn = rollout(policy, batch, config.sampling, 0, 0, config.batch_size, algorithm.kept_steps)
+    assert len(calls) == plan.sampling_calls
+    optimizer = torch.optim.SGD(weights, lr=0.0)
+    learn(algorithm, accelerator, policy, optimizer, drawn, torch.randn(12), config, AdapterCopy(weights))
+    assert sum(learning for learning, _ in calls) == plan.training_calls
+    assert len(calls) - plan.sampling_calls - plan.training_calls == plan.reference_calls
+    assert {rows for _, rows in calls} == {plan.rows_a_call} == {16}
+
+
+def test_memory_and_disk_are_what_the_parts_weigh(policy: StableDiffusionPolicy) -> None:
+    plan = plan_run(policy, CONFIG, ALGORITHM, num_processes=2)
+    add_adapter(policy, "ada", CONFIG.lora, 0)
+    weights = sum(tensor.numel() for tensor in adapter_state(policy, "ada").values())
+    assert plan.memory.adapter == weights * 24  # weight, gradient, its fp64 sum, two moments
+    assert plan.checkpoint_bytes == weights * 12
+    assert plan.memory.trajectory == 6 * (3 * 2 + 1) * 8 * 8 * 8 * 4  # pictures x (before and after, finished) x bytes
+    noise = plan_run(policy, CONFIG, NFT(num_updates=3), num_processes=2).memory
+    assert noise.trajectory == 6 * (3 + 1 + 1) * 8 * 8 * 8 * 4
+    assert noise.adapter == weights * 28
+    assert plan.memory.activations is not None
+    assert plan.memory.total > plan.memory.base > 10e6
+
+
+def test_the_plan_reads_as_a_person_would_say_it(policy: StableDiffusionPolicy) -> None:
+    text = plan_run(policy, CONFIG, ALGORITHM, num_processes=2).text()
+    assert "20 iterations of 12 pictures = 3 prompts x 4, 6 on each of 2 processes: 240 pictures" in text
+    assert "6 updates of 12 (picture, step) pairs; denoiser calls of 12 rows: 4 to sample, 6 to train" in text
+    assert "looks: 5 of 6 pictures; 2 without gain stop the run" in text
+    assert "checkpoints: every 5 iterations, " in text
+    assert "memory: about " in text
+
+
+def test_a_gradient_through_the_decoder_keeps_what_autograd_does(policy: StableDiffusionPolicy) -> None:
+    plan = plan_run(policy, CONFIG, DRaFT(num_updates=1), num_processes=1)
+    without = plan_run(policy, CONFIG, DDPO(), num_processes=1)
+    assert plan.memory.activations is not None
+    assert without.memory.activations is not None
+    kept: dict[int, int] = {}
+    own = {weight.untyped_storage().data_ptr() for weight in policy.pipeline.vae.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    latents = torch.randn(8, 8, 8, 8, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        pictures = policy.decode(latents)
+    pictures.sum().backward()
+    assert "what the reward keeps for its gradient" in plan.text()
+    assert "what the reward keeps" not in without.text()
+    assert plan.memory.activations - without.memory.activations == pytest.approx(sum(kept.values()), rel=0.02)
