@@ -98,7 +98,7 @@ def draw_figure(rows: Sequence[Row], titles: Mapping[str, str], against: Mapping
         zip(titles, [*matplotlib.colormaps["tab10"].colors, *matplotlib.colormaps["Dark2"].colors], strict=False)
     )
     for column, (model, (place, where)) in enumerate(product(models, against.items())):
-        longest = max((row["looks"] for row in rows if row["model"] == model), key=len)
+        longest = max((row["validation"] for row in rows if row["model"] == model), key=len)
         for arm, title in titles.items():
             runs = [r for r in rows if r["model"] == model and r["arm"] == arm and not r["zero"]]
             for axes, (score, (key, label)) in zip(panels[:, column], SCORES.items(), strict=True):
@@ -124,9 +124,9 @@ def _curve(
     colour: Any,
 ) -> None:
     """The mean over runs, and where places come in order the spread of its mean over people, as a band."""
-    held = [_went_on(row["looks"], longest) for row in runs]
-    values = np.array([[look[key] for look in looks] for looks in held])
-    places = np.array([[look[place] for look in looks] for looks in held]).mean(axis=0)
+    held = [_went_on(row["validation"], longest) for row in runs]
+    values = np.array([[row[key] for row in validation] for validation in held])
+    places = np.array([[row[place] for row in validation] for validation in held]).mean(axis=0)
     if relative:
         values = values - values[:, :1]
     people = np.unique([row["user"] for row in runs], return_inverse=True)[1]
@@ -137,10 +137,10 @@ def _curve(
         axes.fill_between(places, means.mean(axis=0) - error, means.mean(axis=0) + error, color=colour, alpha=0.12)
 
 
-def _went_on(looks: Sequence[Row], longest: Sequence[Row]) -> list[Row]:
-    """The looks of a run; after the judge stopped it, the look that was published."""
-    if len(looks) == len(longest):
-        return list(looks)
-    best = max(looks, key=lambda look: look["eval/judge_mean"])
+def _went_on(validation: Sequence[Row], longest: Sequence[Row]) -> list[Row]:
+    """The validations of a run; after the judge stopped it, the one that was published."""
+    if len(validation) == len(longest):
+        return list(validation)
+    best = max(validation, key=lambda row: row["eval/judge_mean"])
     spent = ("iteration", "images", "seconds")
-    return [*looks, *({**best, **{key: later[key] for key in spent}} for later in longest[len(looks) :])]
+    return [*validation, *({**best, **{key: later[key] for key in spent}} for later in longest[len(validation) :])]

@@ -37,7 +37,7 @@ from algorithm_source import AlgorithmChoice, open_algorithm
 from run_source import WORLD, open_encoder, open_scorers
 
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.config import CreditSettings, TrainConfig
+from pamela_rl.config import AdvantageSettings, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter
 from pamela_rl.diffusion.families import policy_for
@@ -82,7 +82,7 @@ class Cell:
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(TrainConfig)
         config = TrainConfig(**vars(parser.instantiate(parser.parse_object(settings))))
-        return dataclasses.replace(config, credit=CreditSettings(zero=True)) if self.zero else config
+        return dataclasses.replace(config, advantages=AdvantageSettings(zero=True)) if self.zero else config
 
     def opened(self) -> Algorithm:
         """Make the algorithm."""
@@ -114,16 +114,16 @@ def measure(cell: Cell) -> dict[str, Any]:
         name = train(
             policy, reward, PromptSource(seen, cell.user), config, algorithm, folder, Accelerator(cpu=True), monitors
         )
-        rows, looks = read_metrics(folder / "metrics.jsonl"), read_metrics(folder / "looks.jsonl")
+        rows, validation = read_metrics(folder / "metrics.jsonl"), read_metrics(folder / "validation.jsonl")
     arms = [Arm("base", PipelineGenerator(policy.pipeline, None)), Arm("own", PipelineGenerator(policy.pipeline, name))]
     compared = compare_user(cell.user, arms, held_out[:16], 2, scorers)
     remove_adapter(policy, name)
     seconds = [row["time/seconds"] for row in rows]
-    for look in looks:
-        look["seconds"] = round(sum(seconds[: look["iteration"]]), 2)
-        look["images"] = look["iteration"] * config.images_per_iteration
+    for row in validation:
+        row["seconds"] = round(sum(seconds[: row["iteration"]]), 2)
+        row["images"] = row["iteration"] * config.images_per_iteration
     facts = dict(zip(KEYS, cell.key(), strict=True))
-    return facts | {"seconds": round(sum(seconds), 1), **_means(compared), "looks": looks}
+    return facts | {"seconds": round(sum(seconds), 1), **_means(compared), "validation": validation}
 
 
 def another_reward(rewards: Path, encoder: str) -> Path:

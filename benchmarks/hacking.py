@@ -79,9 +79,9 @@ def main(folder: Path) -> None:
     ]
     comparison = compare_user(USER, arms, held_out, 2, scorers)
     summary = summarize([comparison])
-    looks = {USER: read_metrics(folder / "users" / folder_name(USER) / "looks.jsonl")}
+    validation = {USER: read_metrics(folder / "users" / folder_name(USER) / "validation.jsonl")}
     tastes = {USER: f"likes {raters.describe(USER)}"}
-    page = write_report(folder, Report(summary, [comparison], looks=looks, tastes=tastes))
+    page = write_report(folder, Report(summary, [comparison], validation=validation, tastes=tastes))
     gains = {name: round(value["estimate"], 2) for name, value in summary["overall"]["own"]["gain"].items()}
     print(f"gains: {gains}\n{overall_verdict(summary)}\n{page}")
 

@@ -3,7 +3,7 @@
 python benchmarks/kills.py --kills 20
 
 Every other kill falls on a rename inside a save, the others anywhere between start and end. SIGKILL: nothing can be
-caught. A run is the real one: adapter, looks, checkpoints after every iteration, on the world at 32 x 32 pixels.
+caught. A run is the real one: adapter, validation, checkpoints after every iteration, on the world at 32 x 32 pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pamela_rl.algorithms.ddpo import DDPO
-from pamela_rl.config import LookSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import ValidationSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.training.loop import train
@@ -38,7 +38,7 @@ CONFIG = TrainConfig(
     batch_size=8,
     checkpoint_every=1,
     sampling=SamplingConfig(num_inference_steps=4, train_steps=2),
-    looks=LookSettings(every=2, num_images=4),
+    validation=ValidationSettings(every=2, num_images=4),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from pamela_rl.errors import ConfigError
 
 FlowNoise = Literal["flow_sde", "cps", "dance"]
-CreditScale = Literal["group", "batch"]
+AdvantageScale = Literal["group", "batch"]
 FLOW_NOISES: tuple[str, ...] = get_args(FlowNoise)
 
 
@@ -89,7 +89,7 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
-class CreditSettings:
+class AdvantageSettings:
     """How rewards become advantages.
 
     Attributes:
@@ -101,15 +101,15 @@ class CreditSettings:
         zero: Control experiment: train on everything but the reward's signal.
     """
 
-    scale: CreditScale = "group"
+    scale: AdvantageScale = "group"
     clip: float = 5.0
     separate_parts: bool = False
     zero: bool = False
 
     def __post_init__(self) -> None:
-        scales = get_args(CreditScale)
-        _require(self.scale in scales, f"credit.scale is {self.scale!r}; use one of {', '.join(scales)}.")
-        _require(self.clip > 0, f"credit.clip is {self.clip}; use a positive one, e.g. 5.")
+        scales = get_args(AdvantageScale)
+        _require(self.scale in scales, f"advantages.scale is {self.scale!r}; use one of {', '.join(scales)}.")
+        _require(self.clip > 0, f"advantages.clip is {self.clip}; use a positive one, e.g. 5.")
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,11 @@ class RewardSettings:
         _require(0 <= share <= 1, f"reward.max_bad_share is {share}; it is a share: use 0 to 1, e.g. 0.5.")
 
 
-PICTURES_A_PROMPT = 2  # of a look, so that one sees how far they differ
+IMAGES_PER_PROMPT = 2  # of a look, so that one sees how far they differ
 
 
 @dataclass(frozen=True)
-class LookSettings:
+class ValidationSettings:
     """How often the same pictures are drawn again while training, and whether the judge may stop the run.
 
     Attributes:
@@ -186,13 +186,13 @@ class LookSettings:
     patience: int = 0
 
     def __post_init__(self) -> None:
-        _at_least("looks.every", self.every, 0, "0 never looks, 5 is every fifth iteration")
-        _at_least("looks.num_images", self.num_images, 2, "24 is two pictures of twelve prompts")
-        _check_division("looks.num_images", self.num_images, "the number of pictures a prompt", PICTURES_A_PROMPT)
-        _at_least("looks.patience", self.patience, 0, "0 runs to the end, 3 stops after three looks without gain")
+        _at_least("validation.every", self.every, 0, "0 never looks, 5 is every fifth iteration")
+        _at_least("validation.num_images", self.num_images, 2, "24 is two pictures of twelve prompts")
+        _check_division("validation.num_images", self.num_images, "the number of pictures a prompt", IMAGES_PER_PROMPT)
+        _at_least("validation.patience", self.patience, 0, "0 runs to the end, 3 stops after three looks without gain")
         _require(
             not self.patience or self.every > 0,
-            f"looks.patience is {self.patience} but looks.every is 0, so there is nothing to stop by; set looks.every.",
+            f"validation.patience is {self.patience} but validation.every is 0, so there is nothing to stop by; set validation.every.",
         )
 
 
@@ -216,11 +216,11 @@ class TrainConfig:
     batch_size: int = 48
     checkpoint_every: int = 5
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    credit: CreditSettings = field(default_factory=CreditSettings)
+    advantages: AdvantageSettings = field(default_factory=AdvantageSettings)
     ema: EMASettings = field(default_factory=EMASettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
     reward: RewardSettings = field(default_factory=RewardSettings)
-    looks: LookSettings = field(default_factory=LookSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
 
     def __post_init__(self) -> None:
         _at_least("num_iterations", self.num_iterations, 1, "30 suffices in the world, 100 is usual for SD 1.5")
@@ -231,9 +231,9 @@ class TrainConfig:
         _at_least("batch_size", self.batch_size, 1, "as many pictures as memory holds")
 
         if self.ema.decay:
-            for name, least in (("num_iterations", self.num_iterations), ("looks.every", self.looks.every)):
+            for name, least in (("num_iterations", self.num_iterations), ("validation.every", self.validation.every)):
                 _require(
-                    self.ema.every <= least or (name == "looks.every" and not self.looks.patience),
+                    self.ema.every <= least or (name == "validation.every" and not self.validation.patience),
                     f"ema.every is {self.ema.every} but {name} is {least}, so the average would not have moved by then; "
                     f"use 1 to {least}.",
                 )

@@ -29,7 +29,7 @@ class RewardOutput:
     parts: Mapping[str, Tensor] | None = None
     weights: Mapping[str, float] | None = None
 
-    def cautious(self, std_weight: float) -> Tensor:
+    def lower_confidence_bound(self, std_weight: float) -> Tensor:
         """Return the mean less a multiple of the model's own uncertainty, ``(b,)``: what is maximised."""
         return self.mean if self.std is None else self.mean - std_weight * self.std
 
@@ -46,7 +46,7 @@ class Verdict:
     mean: Tensor
     std: Tensor | None = None
 
-    def cautious(self, std_weight: float) -> Tensor:
+    def lower_confidence_bound(self, std_weight: float) -> Tensor:
         """Return the mean: a judge is believed as it is, ``(b,)``."""
         return self.mean
 

@@ -151,7 +151,7 @@ def evaluate(config: EvaluateConfig) -> None:
         summary,
         comparisons,
         curves=_of_everybody(config.run, source, "metrics.jsonl"),
-        looks=_of_everybody(config.run, source, "looks.jsonl"),
+        validation=_of_everybody(config.run, source, "validation.jsonl"),
         tastes={user: taste.sentence() for user, taste in maker.tastes.items()},
         prompts={user: {r: s.prompt for r, s in found.items()} for user, found in maker.searches.items()},
         likings={user: taste.to_json()["likings"] for user, taste in maker.tastes.items()},

@@ -199,7 +199,7 @@ def quickstart(config: QuickstartConfig) -> None:
         print("\n4. Held-out prompts, same noise for all: base, own adapter, somebody else's.")
         comparisons = compare(config, world, policy)
         summary = summarize(comparisons)
-        looks = {u: read_metrics(config.output_dir / "users" / folder_name(u) / "looks.jsonl") for u in world.users}
+        validation = {u: read_metrics(config.output_dir / "users" / folder_name(u) / "validation.jsonl") for u in world.users}
         context = {
             "command": shlex.join(["accelerate", "launch", *sys.argv]),
             "versions": ", ".join(f"{package} {release}" for package, release in versions().items()),
@@ -208,7 +208,7 @@ def quickstart(config: QuickstartConfig) -> None:
         }
         tastes = {user: f"likes {world.raters.describe(user)}" for user in world.users}
         report = write_report(
-            config.output_dir, Report(summary, comparisons, looks=looks, tastes=tastes, context=context)
+            config.output_dir, Report(summary, comparisons, validation=validation, tastes=tastes, context=context)
         )
         print(f"\n{summary_table(summary)}\n\n{time.monotonic() - started:.0f} seconds. The report: {report}")
     accelerator.end_training()

@@ -80,12 +80,12 @@ class TrainRecipeConfig:
 def caution(config: TrainRecipeConfig) -> str:
     """Warn of a reward that is easily fooled where nothing holds the run; empty where there is nothing to warn of."""
     sees_more = config.judge is not None and (config.judge_encoder or config.encoder) != PIXELS
-    stops = sees_more and config.train.looks.patience > 0
+    stops = sees_more and config.train.validation.patience > 0
     if config.encoder != PIXELS or stops or config.opened().kl_target > 0:
         return ""
     return (
         "careful: a reward of pixels sees nothing of what a picture shows, and is easily fooled. Hold the run by "
-        "algorithm.kl_target, stop it by train.looks.patience and a --judge with a --judge_encoder of its own, or fit the "
+        "algorithm.kl_target, stop it by train.validation.patience and a --judge with a --judge_encoder of its own, or fit the "
         "reward with an open_clip encoder (docs/algorithms.md, What holds against reward hacking).\n"
     )
 

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "steering": NOUNS | {"data", "diffusion", "rewards"},
     "evaluation": NOUNS | {"data", "diffusion", "rewards", "steering"},
     "training": NOUNS | {"data", "diffusion", "algorithms", "steering", "evaluation"},
+    "": {*NOUNS, "data", "diffusion", "rewards", "agreement", "algorithms", "steering", "evaluation", "training", "world"},
     "world": NOUNS | {"data", "diffusion", "rewards", "agreement", "steering", "evaluation", "training"},
 }
 

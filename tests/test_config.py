@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from pamela_rl.config import (
-    CreditSettings,
+    AdvantageSettings,
     EMASettings,
-    LookSettings,
+    ValidationSettings,
     LoraSettings,
     RewardSettings,
     SamplingConfig,
@@ -30,8 +30,8 @@ from pamela_rl.errors import ConfigError
         (SamplingConfig, {"window_size": 3}, "train_steps is 4 but 3 denoising steps have noise; use 1 to 3"),
         (SamplingConfig, {"num_inference_steps": 4, "train_steps": 5}, "use 1 to 4"),
         (SamplingConfig, {"guidance_scale": 0.5}, "1 means no guidance"),
-        (CreditSettings, {"scale": "prompt"}, "credit.scale is 'prompt'; use one of group, batch"),
-        (CreditSettings, {"clip": 0.0}, "credit.clip is 0.0"),
+        (AdvantageSettings, {"scale": "prompt"}, "advantages.scale is 'prompt'; use one of group, batch"),
+        (AdvantageSettings, {"clip": 0.0}, "advantages.clip is 0.0"),
         (EMASettings, {"decay": 1.0}, "ema.decay is 1.0; use 0, .* to below 1"),
         (EMASettings, {"every": 0}, "ema.every is 0"),
         (
@@ -41,8 +41,8 @@ from pamela_rl.errors import ConfigError
         ),
         (
             TrainConfig,
-            {"ema": EMASettings(0.9, 8), "looks": LookSettings(every=5, patience=2)},
-            "ema.every is 8 but looks.every is 5",
+            {"ema": EMASettings(0.9, 8), "validation": ValidationSettings(every=5, patience=2)},
+            "ema.every is 8 but validation.every is 5",
         ),
         (LoraSettings, {"rank": 0}, "rank is 0"),
         (RewardSettings, {"max_bad_share": 2.0}, "0 to 1"),

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pamela_rl.config import CreditScale
+from pamela_rl.config import AdvantageScale
 
 
-def group_advantages(rewards: Tensor, group_ids: Tensor, *, scale: CreditScale = "group", eps: float = 1e-6) -> Tensor:
+def group_advantages(rewards: Tensor, group_ids: Tensor, *, scale: AdvantageScale = "group", eps: float = 1e-6) -> Tensor:
     """Score each image against the other images of the same group.
 
     Every group is centred on zero. Scaled by the "group", it also gets unit standard deviation, so an easy prompt gives
@@ -47,7 +47,7 @@ def group_advantages(rewards: Tensor, group_ids: Tensor, *, scale: CreditScale =
 
 
 def separate_advantages(
-    parts: Mapping[str, Tensor], weights: Mapping[str, float], group_ids: Tensor, *, scale: CreditScale = "group"
+    parts: Mapping[str, Tensor], weights: Mapping[str, float], group_ids: Tensor, *, scale: AdvantageScale = "group"
 ) -> Tensor:
     """Turn each part of a weighted reward into advantages by itself and add them up, each by its weight, ``(b,)``.
 

@@ -92,7 +92,7 @@ class DRaFT(Algorithm):
         """
         schedule = schedule_of(learner.policy, experience.sampling)
         first_step = self.num_steps - self._depth(learner, experience.iteration)
-        signal = 0.0 if learner.config.credit.zero else 1.0
+        signal = 0.0 if learner.config.advantages.zero else 1.0
 
         def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
             watched = watches_reference(self, learner, first)
@@ -140,7 +140,7 @@ class DRaFT(Algorithm):
         with learner.accelerator.autocast():  # as when they were drawn
             pictures = learner.policy.decode(latents)
         output = learner.reward(pictures, [prompts[row] for row in rows], [users[row] for row in rows])
-        rewards = output.cautious(learner.config.reward.std_weight)
+        rewards = output.lower_confidence_bound(learner.config.reward.std_weight)
         if not rewards.requires_grad:
             raise ConfigError(
                 "the reward gives no gradient in its pictures, which draft learns from; use a differentiable reward, or "

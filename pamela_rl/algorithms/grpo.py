@@ -22,7 +22,7 @@ _WINDOW = 0x57494E  # sets the window's random numbers apart from those of pictu
 
 @dataclass(frozen=True)
 class GRPO(DDPO):
-    """Flow-GRPO. Its group statistics are the run's ``credit``, its noise the run's ``sampling``, its EMA the run's ``ema``.
+    """Flow-GRPO. Its group statistics are the run's ``advantages``, its noise the run's ``sampling``, its EMA the run's ``ema``.
 
     Attributes:
         window: Where the window of stochastic steps lies: where ``sampling.window_start`` puts it, at a random place

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pamela_rl.config import PICTURES_A_PROMPT
+from pamela_rl.config import IMAGES_PER_PROMPT
 from pamela_rl.storage import read_metrics
 
 CURVES, STRIP = "curves.png", "taste.png"
@@ -27,24 +27,24 @@ _STRIP_SIDE = 128  # pixels that a picture has at least
 
 
 def draw_curves(folder: Path, columns: int) -> list[Path]:
-    """Draw what a run's ``metrics.jsonl`` and ``looks.jsonl`` hold; nothing where there are fewer than two rows.
+    """Draw what a run's ``metrics.jsonl`` and ``validation.jsonl`` hold; nothing where there are fewer than two rows.
 
     Args:
-        folder: The person's; the pictures of its looks are in ``looks/``.
+        folder: The person's; the pictures of its looks are in ``validation/``.
         columns: Of the sheets there, one a prompt.
 
     Returns:
-        The files drawn: ``curves.png``, and ``taste.png`` where there were looks, one row each.
+        The files drawn: ``curves.png``, and ``taste.png`` where there were validation, one row each.
     """
-    rows, looks = read_metrics(folder / "metrics.jsonl"), read_metrics(folder / "looks.jsonl")
+    rows, validation = read_metrics(folder / "metrics.jsonl"), read_metrics(folder / "validation.jsonl")
     drawn = []
     if len(rows) > 1:
         figure = Figure(figsize=(8.4, 5.6), layout="constrained")
         scores, shares, distance, gradient = figure.subplots(2, 2).flat
-        rows, looks = (as_shares(part, looks) for part in (rows, looks))
-        _lines(scores, rows, looks, _SCORES, "score")
-        _lines(shares, rows, looks, _SHARES, "share, or RMS difference")
-        _curve(distance, looks, "eval/kl_to_reference", "KL of a step to the base model", "#2f6690", "o-")
+        rows, validation = (as_shares(part, validation) for part in (rows, validation))
+        _lines(scores, rows, validation, _SCORES, "score")
+        _lines(shares, rows, validation, _SHARES, "share, or RMS difference")
+        _curve(distance, validation, "eval/kl_to_reference", "KL of a step to the base model", "#2f6690", "o-")
         _curve(gradient, rows, "train/grad_norm", "gradient norm", "#8a8880", "-")
         for axes in (scores, shares, distance, gradient):
             axes.set_xlabel("iteration")
@@ -52,7 +52,7 @@ def draw_curves(folder: Path, columns: int) -> list[Path]:
                 axes.legend(fontsize=8, frameon=False)
         figure.savefig(folder / CURVES, dpi=_DOTS)
         drawn.append(folder / CURVES)
-    sheets = [folder / "looks" / f"{row['iteration']:06d}.png" for row in looks]
+    sheets = [folder / "validation" / f"{row['iteration']:06d}.png" for row in validation]
     sheets = [sheet for sheet in sheets if sheet.exists()]
     if len(sheets) > 1:
         _strip(sheets, columns).save(folder / STRIP)
@@ -60,9 +60,9 @@ def draw_curves(folder: Path, columns: int) -> list[Path]:
     return drawn
 
 
-def as_shares(rows: Sequence[Mapping[str, Any]], looks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def as_shares(rows: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Faithfulness by a score that is no share of pictures, such as CLIP's, as a share of the base model's."""
-    base = looks[0].get(f"eval/{_FAITHFUL}") if looks else None
+    base = validation[0].get(f"eval/{_FAITHFUL}") if validation else None
     if base is None or base <= 1:
         return [dict(row) for row in rows]
     return [
@@ -74,15 +74,15 @@ def as_shares(rows: Sequence[Mapping[str, Any]], looks: Sequence[Mapping[str, An
 def _lines(
     axes: Axes,
     rows: Sequence[Mapping[str, Any]],
-    looks: Sequence[Mapping[str, Any]],
+    validation: Sequence[Mapping[str, Any]],
     names: Mapping[str, tuple[str, str]],
     label: str,
 ) -> None:
     """Training's own pictures thin, the looks' with dots."""
     for name, (title, colour) in names.items():
-        unseen = None if looks else title
+        unseen = None if validation else title
         _curve(axes, rows, f"rollout/{name}", unseen, colour, "-", alpha=0.3, linewidth=0.9)
-        _curve(axes, looks, f"eval/{name}", title, colour, "o-", markersize=3)
+        _curve(axes, validation, f"eval/{name}", title, colour, "o-", markersize=3)
     axes.set_ylabel(label)
 
 
@@ -100,7 +100,7 @@ def _strip(sheets: Sequence[Path], columns: int) -> Image.Image:
     for sheet in sheets:
         with Image.open(sheet) as file:
             width = min(columns, _STRIP_PICTURES) * file.width // columns
-            rows.append(file.convert("RGB").crop((0, 0, width, file.height // PICTURES_A_PROMPT)))
+            rows.append(file.convert("RGB").crop((0, 0, width, file.height // IMAGES_PER_PROMPT)))
     width, height = rows[0].size
     strip = Image.new("RGB", (width, height * len(rows)), "white")
     for place, row in enumerate(rows):

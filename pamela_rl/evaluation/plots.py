@@ -25,14 +25,14 @@ LONGEST_LABEL = 20  # letters
 
 
 def draw_plots(
-    folder: Path, summary: Mapping[str, Any], looks: Mapping[str, Sequence[Mapping[str, Any]]]
+    folder: Path, summary: Mapping[str, Any], validation: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[Path]:
     """Draw what there is to draw and return the files: ``arms.png``, ``matrix.png``, ``over_optimization.png``."""
     ensure_writable(folder)
     drawn = {"arms": _arms(summary)}
     if "matrix" in summary:
         drawn["matrix"] = _matrix(summary["matrix"], score_name(summary["decided_by"]))
-    rows = [list(people) for people in looks.values() if len(people) > 1]
+    rows = [list(people) for people in validation.values() if len(people) > 1]
     if rows:
         drawn["over_optimization"] = _over_optimization(rows)
     for name, figure in drawn.items():

@@ -34,7 +34,7 @@ from pamela_rl.storage import write_text
 
 _STYLE = Path(__file__).with_name("report.css")
 _TRAINING = {"reward": "rollout/reward_mean", "judge": "rollout/judge_mean", "true rating": "rollout/true_rating_mean"}
-_LOOKS = {"reward": "eval/reward_mean", "judge": "eval/judge_mean", "true rating": "eval/true_rating_mean"}
+_SCORES_SHOWN = {"reward": "eval/reward_mean", "judge": "eval/judge_mean", "true rating": "eval/true_rating_mean"}
 _PRICE = {"faithful": "eval/faithfulness_mean", "diversity": "eval/diversity"}
 _GLOSSARY = {
     "true rating": "What this person would rate, 1 to 5, free of noise. Known only in the simulated world.",
@@ -60,7 +60,7 @@ class Report:
         summary: From ``summarize``; with ``matrix``, from ``adapter_matrix``, where there is one.
         comparisons: The pictures behind it.
         curves: Each person's ``metrics.jsonl``, one mapping an iteration.
-        looks: Each person's ``looks.jsonl``, one mapping a look.
+        validation: Each person's ``validation.jsonl``, one mapping a look.
         tastes: What each person likes, in words that go on from "This person".
         prompts: For each person, request to the prompt that prompt search found.
         likings: For each person, what their reward says of phrases, most liked first.
@@ -72,7 +72,7 @@ class Report:
     summary: Mapping[str, Any]
     comparisons: Sequence[UserComparison]
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    looks: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    validation: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     tastes: Mapping[str, str] = field(default_factory=dict)
     prompts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     likings: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
@@ -83,10 +83,10 @@ class Report:
 def write_report(folder: Path, report: Report) -> Path:
     """Write ``report.html``, ``comparison.json`` and ``figures/*.png``, and return the page's path."""
     summary = report.summary
-    facts = {**summary, "looks": {user: list(rows) for user, rows in report.looks.items() if rows}}
+    facts = {**summary, "validation": {user: list(rows) for user, rows in report.validation.items() if rows}}
     facts |= {"prompts": report.prompts} if report.prompts else {}
     write_text(folder / "comparison.json", json.dumps({**facts, "context": dict(report.context)}, indent=1) + "\n")
-    draw_plots(folder / "figures", summary, report.looks)
+    draw_plots(folder / "figures", summary, report.validation)
     people = "".join(_person(comparison, report) for comparison in report.comparisons)
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -128,17 +128,17 @@ def _matrix(summary: Mapping[str, Any]) -> str:
 def _person(comparison: UserComparison, report: Report) -> str:
     summary, user = report.summary, comparison.user_id
     rows, decided_by = summary["users"][user], summary["decided_by"]
-    taste, looks = report.tastes.get(user, ""), report.looks.get(user, ())
+    taste, validation = report.tastes.get(user, ""), report.validation.get(user, ())
     said = [f"<p>This person {html.escape(taste)}.</p>"] if taste else []
     arm = steered_arm(rows)
     if arm is not None:
         said.append(f'<p class="verdict">{html.escape(verdict(rows[arm], decided_by, user, arm))}</p>')
-    drift = drift_verdict(looks) if OWN in rows else None
+    drift = drift_verdict(validation) if OWN in rows else None
     said += [f"<p>{html.escape(drift)}</p>"] if drift else []
     found = report.prompts.get(user, {})
     return (
         f"<section><h2>{html.escape(user)}</h2>{''.join(said)}{arms_grid(comparison)}"
-        f"{_charts(looks, report.curves.get(user, ()))}{arms_table_html(rows, decided_by)}"
+        f"{_charts(validation, report.curves.get(user, ()))}{arms_table_html(rows, decided_by)}"
         f"{_taste(report, user)}{prompts_html(found) if found else ''}</section>"
     )
 
@@ -153,19 +153,19 @@ def _taste(report: Report, user: str) -> str:
     return f"<details><summary>What the reward says this person likes</summary>{ends}{inside}</details>"
 
 
-def _charts(looks: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> str:
-    """The over-optimization curves where there were looks, the training's own curves elsewhere."""
-    if len(looks) > 1:
-        iterations = [row["iteration"] for row in looks]
-        by_distance = sorted(looks, key=lambda row: float(row["eval/kl_to_reference"]))
+def _charts(validation: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> str:
+    """The over-optimization curves where there were validation, the training's own curves elsewhere."""
+    if len(validation) > 1:
+        iterations = [row["iteration"] for row in validation]
+        by_distance = sorted(validation, key=lambda row: float(row["eval/kl_to_reference"]))
         distances = [row["eval/kl_to_reference"] for row in by_distance]
-        best = judges_choice(looks)
+        best = judges_choice(validation)
         mark = None if best is None else iterations.index(best)
         mark_by_distance = None if best is None else [row["iteration"] for row in by_distance].index(best)
         charts = [
-            line_chart("Scores over iterations", _columns(looks, _LOOKS), "iterations", iterations, mark),
-            line_chart("Scores over KL to the base", _columns(by_distance, _LOOKS), "KL", distances, mark_by_distance),
-            line_chart("The price", _columns(looks, _PRICE), "iterations", iterations, mark),
+            line_chart("Scores over iterations", _columns(validation, _SCORES_SHOWN), "iterations", iterations, mark),
+            line_chart("Scores over KL to the base", _columns(by_distance, _SCORES_SHOWN), "KL", distances, mark_by_distance),
+            line_chart("The price", _columns(validation, _PRICE), "iterations", iterations, mark),
         ]
     elif len(curve) > 1:
         drift = {"KL to the base": "train/kl_to_reference"}

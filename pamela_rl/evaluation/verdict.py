@@ -83,21 +83,21 @@ def overall_verdict(summary: Mapping[str, Any]) -> str:
     return verdict(summary["overall"][arm], summary["decided_by"], who, arm)
 
 
-def judges_choice(looks: Sequence[Mapping[str, Any]]) -> int | None:
+def judges_choice(validation: Sequence[Mapping[str, Any]]) -> int | None:
     """Return after how many iterations the judge liked the pictures best, or None where no judge looked."""
-    seen = [row for row in looks if row.get("eval/judge_mean") is not None]
+    seen = [row for row in validation if row.get("eval/judge_mean") is not None]
     return max(seen, key=lambda row: float(row["eval/judge_mean"]))["iteration"] if seen else None
 
 
-def drift_verdict(looks: Sequence[Mapping[str, Any]]) -> str | None:
+def drift_verdict(validation: Sequence[Mapping[str, Any]]) -> str | None:
     """Say in one sentence whether training went on for too long, in the judge's eyes; None where no judge looked."""
-    best = judges_choice(looks)
-    if best is None or len(looks) < 2:
+    best = judges_choice(validation)
+    if best is None or len(validation) < 2:
         return None
-    last = looks[-1]
+    last = validation[-1]
     if best == last["iteration"]:
         return f"The judge liked the last adapter best, that of iteration {best}: it was not trained for too long."
-    there = next(row for row in looks if row["iteration"] == best)
+    there = next(row for row in validation if row["iteration"] == best)
     judge, reward = (_changed(there, last, key) for key in ("eval/judge_mean", "eval/reward_mean"))
     return (
         f"The judge liked the adapter of iteration {best} of {last['iteration']} best and would have stopped there: from "

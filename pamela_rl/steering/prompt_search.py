@@ -111,7 +111,7 @@ def search_prompt(
         everything = [(prompt, seed) for prompt in prompts for seed in seeds]
         images = generate([prompt for prompt, _ in everything], [seed for _, seed in everything])
         asked, people = [request] * len(images), [user_id] * len(images)
-        rewards = trainable(reward(images, asked, people)).cautious(config.std_weight)
+        rewards = trainable(reward(images, asked, people)).lower_confidence_bound(config.std_weight)
         shown = None if content is None else content(images, asked, people).mean
         table.add_round(_rows(number, prompts, seeds, images, rewards, shown, table, config))
     best = table.best()

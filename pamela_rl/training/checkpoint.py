@@ -107,7 +107,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
     """Note in ``folder`` which settings its run has, or check that they are the ones it had; mend saves that were killed.
 
-    ``num_iterations``, ``checkpoint_every`` and ``looks.patience`` may change: a run can be made longer.
+    ``num_iterations``, ``checkpoint_every`` and ``validation.patience`` may change: a run can be made longer.
 
     Args:
         folder: The run's own folder.
@@ -126,7 +126,7 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
             theirs = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); choose another output folder.") from error
-        free = {"num_iterations", "checkpoint_every", "looks.patience"}
+        free = {"num_iterations", "checkpoint_every", "validation.patience"}
         changed = [k for k in sorted({*mine, *theirs} - free) if mine.get(k) != theirs.get(k)]
         if changed:
             rows = "; ".join(f"{k}: there {theirs.get(k)!r}, here {mine.get(k)!r}" for k in changed)

@@ -25,7 +25,7 @@ from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.training.checkpoint import claim, save_checkpoint
 from pamela_rl.training.health import check_health, summary
 from pamela_rl.training.interruption import StopRequests
-from pamela_rl.training.processes import check_processes, check_run, means, own_advantages, own_share, ratio_tolerance
+from pamela_rl.training.processes import check_processes, check_run, mean_over_processes, local_advantages, local_batch, ratio_tolerance
 from pamela_rl.training.record import RunLog
 from pamela_rl.training.state import OLD, TrainState
 from pamela_rl.training.trackers import track
@@ -52,7 +52,7 @@ def train(
         prompts: Of one person.
         config: Everything about the run but how it learns.
         algorithm: How it learns.
-        folder: The person's own folder: ``run.json``, ``metrics.jsonl``, ``looks.jsonl``, ``checkpoint/`` and ``best/``.
+        folder: The person's own folder: ``run.json``, ``metrics.jsonl``, ``validation.jsonl``, ``checkpoint/`` and ``best/``.
         accelerator: Devices, processes, mixed precision.
         monitors: What is only watched, by name, e.g. ``judge``.
         facts: What must not change under a run, e.g. the base model's and the reward's names.
@@ -90,16 +90,16 @@ def train(
                 if looks.exhausted():
                     break
                 whole = prompts.draw(iteration, config.prompts_per_iteration, config.group_size, config.seed)
-                batch = own_share(whole, accelerator)
+                batch = local_batch(whole, accelerator)
                 sampling = algorithm.sampling(config, iteration)
                 drawn = _draw(learner, state, batch, sampling, iteration)  # act
                 output = trainable(_score(reward, drawn, batch))  # judge
-                rewards, advantages = own_advantages(accelerator, output, whole, batch, config)  # credit
-                known = output.cautious(config.reward.std_weight).isfinite().float()
+                rewards, advantages = local_advantages(accelerator, output, whole, batch, config)  # credit
+                known = output.lower_confidence_bound(config.reward.std_weight).isfinite().float()
                 stats = algorithm.update(
                     learner, Experience(iteration, batch, sampling, drawn, advantages, known)
                 )  # learn
-                metrics = summary(rewards) | stats | means(accelerator, _watched(output, scorers, drawn, batch))
+                metrics = summary(rewards) | stats | mean_over_processes(accelerator, _watched(output, scorers, drawn, batch))
                 run.log(iteration, metrics, len(rewards))  # record
                 check_health(metrics, config.reward.max_bad_share, tolerance)
                 saved = state.count(metrics)

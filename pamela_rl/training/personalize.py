@@ -11,7 +11,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.config import PICTURES_A_PROMPT, TrainConfig
+from pamela_rl.config import IMAGES_PER_PROMPT, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter, save_adapter
 from pamela_rl.diffusion.policy import Policy
@@ -58,8 +58,8 @@ def _release(package: str) -> str:
 
 def num_images_spent(rows: Sequence[Mapping[str, Any]], config: TrainConfig) -> int:
     """Count the pictures a run drew to learn from, and to look at, from its ``metrics.jsonl``."""
-    looks = 1 + len(rows) // config.looks.every if config.looks.every else 0
-    return len(rows) * config.images_per_iteration + looks * config.looks.num_images
+    looks = 1 + len(rows) // config.validation.every if config.validation.every else 0
+    return len(rows) * config.images_per_iteration + looks * config.validation.num_images
 
 
 def personalize(
@@ -114,7 +114,7 @@ def personalize(
         info = {**facts, "recipe": recipe, "seed": str(config.seed), "images_spent": spent, **versions()}
         save_adapter(policy, name, user, run, info, {"samples.png": to_png(contact_sheet(drawn, NUM_SAMPLES // 2))})
         with writing("the run's curves", folder):
-            draw_curves(folder, config.looks.num_images // PICTURES_A_PROMPT)
+            draw_curves(folder, config.validation.num_images // IMAGES_PER_PROMPT)
     accelerator.wait_for_everyone()
     remove_adapter(policy, name)
     return run / "adapters" / folder_name(user)

@@ -90,10 +90,10 @@ class Plan:
             f"memory: about {_size(memory.total)}{unknown} ({split}){besides}",
             f"checkpoints: every {c.checkpoint_every} iterations, {_size(self.checkpoint_bytes)}, the last one is kept",
         ]
-        if c.looks.every:
-            looks = 1 + c.num_iterations // c.looks.every
-            stop = f"; {c.looks.patience} without gain stop the run" if c.looks.patience else ""
-            rows.insert(2, f"looks: {looks} of {c.looks.num_images} pictures{stop}")
+        if c.validation.every:
+            looks = 1 + c.num_iterations // c.validation.every
+            stop = f"; {c.validation.patience} without gain stop the run" if c.validation.patience else ""
+            rows.insert(2, f"looks: {looks} of {c.validation.num_images} pictures{stop}")
         return "\n".join(rows)
 
 

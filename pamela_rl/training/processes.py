@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pamela_rl.algorithms.advantages import group_advantages, separate_advantages
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.config import PICTURES_A_PROMPT, TrainConfig
+from pamela_rl.config import IMAGES_PER_PROMPT, TrainConfig
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import schedule_of
 from pamela_rl.errors import ConfigError
@@ -29,8 +29,8 @@ def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
         raise ConfigError(f"mixed_precision is {accelerator.mixed_precision!r}; use one of {', '.join(PRECISIONS)}.")
     count = accelerator.num_processes
     shared = {"images_per_iteration": (config.images_per_iteration, config.group_size)}
-    if config.looks.every:
-        shared["looks.num_images"] = (config.looks.num_images, PICTURES_A_PROMPT)
+    if config.validation.every:
+        shared["validation.num_images"] = (config.validation.num_images, IMAGES_PER_PROMPT)
     for name, (images, group) in shared.items():
         if images % count:
             unit = math.lcm(count, group)
@@ -72,13 +72,13 @@ def check_run(policy: Policy, config: TrainConfig, algorithm: Algorithm) -> None
             )
 
 
-def own_share(whole: PromptBatch, accelerator: Accelerator) -> PromptBatch:
+def local_batch(whole: PromptBatch, accelerator: Accelerator) -> PromptBatch:
     """The pictures this process draws: a contiguous part, so that gathering restores the order."""
     size = len(whole) // accelerator.num_processes
     return whole[accelerator.process_index * size : (accelerator.process_index + 1) * size]
 
 
-def own_advantages(
+def local_advantages(
     accelerator: Accelerator, output: RewardOutput, whole: PromptBatch, batch: PromptBatch, config: TrainConfig
 ) -> tuple[Tensor, Tensor]:
     """Work out everybody's rewards, and the advantages of this process's pictures.
@@ -94,29 +94,29 @@ def own_advantages(
         Rewards of all pictures, ``(b,)``, and own advantages, ``(own b,)``.
 
     Raises:
-        ConfigError: Parts shall be compared each by itself, but there are none, or doubt would be subtracted from the sum.
+        ConfigError: Parts shall be compared each by itself, but there are none, or uncertainty would be subtracted from the sum.
     """
-    credit = config.credit
-    rewards = accelerator.gather(output.cautious(config.reward.std_weight))
+    settings = config.advantages
+    rewards = accelerator.gather(output.lower_confidence_bound(config.reward.std_weight))
     groups = whole.group_ids.to(rewards.device)
-    if credit.separate_parts:
+    if settings.separate_parts:
         if not output.parts or output.weights is None:
-            raise ConfigError("credit.separate_parts is set, but the reward has no parts; give a weighted reward.")
+            raise ConfigError("advantages.separate_parts is set, but the reward has no parts; give a weighted reward.")
         if config.reward.std_weight and output.std is not None:
             raise ConfigError(
-                f"credit.separate_parts compares parts by themselves, but reward.std_weight is {config.reward.std_weight}, "
+                f"advantages.separate_parts compares parts by themselves, but reward.std_weight is {config.reward.std_weight}, "
                 "which is subtracted from their sum; set reward.std_weight to 0."
             )
         parts = {name: accelerator.gather(scores.float()) for name, scores in output.parts.items()}
-        advantages = separate_advantages(parts, output.weights, groups, scale=credit.scale)
+        advantages = separate_advantages(parts, output.weights, groups, scale=settings.scale)
     else:
-        advantages = group_advantages(rewards, groups, scale=credit.scale)
+        advantages = group_advantages(rewards, groups, scale=settings.scale)
     advantages = torch.where(rewards.isfinite(), advantages, 0.0)  # a part may be a number where the sum is none
-    mine = advantages[batch.image_ids.to(advantages.device)].clamp(-credit.clip, credit.clip)
-    return rewards, torch.zeros_like(mine) if credit.zero else mine
+    mine = advantages[batch.image_ids.to(advantages.device)].clamp(-settings.clip, settings.clip)
+    return rewards, torch.zeros_like(mine) if settings.zero else mine
 
 
-def means(accelerator: Accelerator, watched: Mapping[str, Tensor]) -> dict[str, float]:
+def mean_over_processes(accelerator: Accelerator, watched: Mapping[str, Tensor]) -> dict[str, float]:
     """Mean over everybody's pictures of each score, under ``rollout/<name>_mean``; what is no number is left out."""
     return {
         f"rollout/{name}_mean": float(accelerator.gather(values.float()).nanmean()) for name, values in watched.items()

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pamela_rl.config import PICTURES_A_PROMPT, TrainConfig
+from pamela_rl.config import IMAGES_PER_PROMPT, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, load_adapter_state
 from pamela_rl.diffusion.policy import Policy
@@ -38,7 +38,7 @@ _NOISE = 1 << 40  # in place of an iteration in the noise's key: the same at eve
 class Looks:
     """Draws, scores and records; keeps the adapter the judge liked best, and says when to stop.
 
-    The record is ``looks.jsonl``, one row a look, its ``iteration`` the number of iterations behind it: row 0 is the
+    The record is ``validation.jsonl``, one row a look, its ``iteration`` the number of iterations behind it: row 0 is the
     base model. The best adapter so far is in ``best/``.
 
     Args:
@@ -66,23 +66,23 @@ class Looks:
         done: int,
         accelerator: Accelerator,
     ):
-        if config.looks.patience and JUDGE not in scorers:
+        if config.validation.patience and JUDGE not in scorers:
             raise ConfigError(
-                f"looks.patience is {config.looks.patience} but there is no judge to stop by; give one among the "
-                "monitors under the name 'judge', or set looks.patience to 0."
+                f"validation.patience is {config.validation.patience} but there is no judge to stop by; give one among the "
+                "monitors under the name 'judge', or set validation.patience to 0."
             )
         self._policy, self._name, self._scorers, self._accelerator = policy, name, scorers, accelerator
         self._config, self._best = config, folder / "best"
         # with training's steps but without added noise, as the adapter's user will draw; but the KL of a step is measured as if there were some
         self._quiet = replace(config.sampling, eta=0.0, window_start=0, window_size=None)
         self._yardstick = replace(self._quiet, eta=config.sampling.eta or None)
-        self._batch = _fixed_pictures(prompts, config.looks.num_images)
-        self._log = RunLog(folder / "looks.jsonl", done + 1, accelerator.is_main_process, partial(track, accelerator))
-        self._sheets = folder / "looks"
+        self._batch = _fixed_pictures(prompts, config.validation.num_images)
+        self._log = RunLog(folder / "validation.jsonl", done + 1, accelerator.is_main_process, partial(track, accelerator))
+        self._sheets = folder / "validation"
 
     def take(self, iteration: int) -> None:
         """Look, if it is time, after so many iterations."""
-        every = self._config.looks.every
+        every = self._config.validation.every
         if every == 0 or iteration % every or any(row["iteration"] == iteration for row in self._log.rows):
             return
         row, images = self._scores()
@@ -95,14 +95,14 @@ class Looks:
 
     def exhausted(self) -> bool:
         """Tell whether the judge has liked nothing better for as many looks as the run has patience."""
-        patience = self._config.looks.patience
+        patience = self._config.validation.patience
         scores = [_judged(row) for row in self._log.rows] if patience else []
         return bool(patience and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience]))
 
     def restore_best(self) -> None:
         """Put the adapter that the judge liked best back on, if the run was to stop by it."""
         self._accelerator.wait_for_everyone()
-        best = load_checkpoint(self._best) if self._config.looks.patience else None
+        best = load_checkpoint(self._best) if self._config.validation.patience else None
         if best is not None:
             load_adapter_state(self._policy, self._name, best.adapter)
 
@@ -134,12 +134,12 @@ class Looks:
         """Leave the pictures as a sheet, one column a prompt, and show them in the trackers."""
         shrink = _SHEET_SIDE / max(images.shape[-2:])
         small = interpolate(images, scale_factor=shrink, mode="bilinear", antialias=True) if shrink < 1 else images
-        sheet = small.view(-1, PICTURES_A_PROMPT, *small.shape[1:]).transpose(0, 1).flatten(0, 1)
+        sheet = small.view(-1, IMAGES_PER_PROMPT, *small.shape[1:]).transpose(0, 1).flatten(0, 1)
         if self._accelerator.is_main_process:
             with writing("the pictures of a look", self._sheets):
                 path = ensure_writable(self._sheets) / f"{iteration:06d}.png"
                 partial = path.with_suffix(".partial")
-                save_contact_sheet(sheet, partial, len(images) // PICTURES_A_PROMPT, scale=1)
+                save_contact_sheet(sheet, partial, len(images) // IMAGES_PER_PROMPT, scale=1)
                 partial.replace(path)
         track_pictures(self._accelerator, "eval/pictures", images, iteration)
 
@@ -153,13 +153,13 @@ def _judged(row: Mapping[str, Any]) -> float:
 @torch.no_grad()
 def _score(scorer: Scorer, images: Tensor, batch: PromptBatch, std_weight: float) -> Tensor:
     output = scorer(images, batch.prompts, batch.user_ids)
-    return output.cautious(std_weight)
+    return output.lower_confidence_bound(std_weight)
 
 
 def _fixed_pictures(prompts: PromptSource, num_images: int) -> PromptBatch:
     """Some prompts, spread evenly over all, several pictures each."""
-    count = num_images // PICTURES_A_PROMPT
+    count = num_images // IMAGES_PER_PROMPT
     chosen = [prompts.prompts[row * len(prompts.prompts) // count] for row in range(count)]
-    ids = torch.arange(count * PICTURES_A_PROMPT)
-    repeated = tuple(prompt for prompt in chosen for _ in range(PICTURES_A_PROMPT))
-    return PromptBatch(repeated, (prompts.user_id,) * len(ids), ids // PICTURES_A_PROMPT, ids)
+    ids = torch.arange(count * IMAGES_PER_PROMPT)
+    repeated = tuple(prompt for prompt in chosen for _ in range(IMAGES_PER_PROMPT))
+    return PromptBatch(repeated, (prompts.user_id,) * len(ids), ids // IMAGES_PER_PROMPT, ids)

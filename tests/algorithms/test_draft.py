@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pamela_rl.algorithms.draft import DRaFT
 from pamela_rl.algorithms.learner import Experience, Learner
-from pamela_rl.config import CreditSettings, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import AdvantageSettings, LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
@@ -91,7 +91,7 @@ def test_noisy_steps_are_gone_down_again_with_the_noise_that_was_drawn(
 def test_without_the_rewards_gradient_nothing_moves(small_policy: PipelinePolicy, accelerator: Accelerator) -> None:
     weights = add_adapter(small_policy, "ada", LoraSettings(rank=2), seed=0)
     start = [w.detach().clone() for w in weights]
-    control = replace(CONFIG, credit=CreditSettings(zero=True))
+    control = replace(CONFIG, advantages=AdvantageSettings(zero=True))
     trajectory = drawn(small_policy, DRaFT())
     learn(DRaFT(), accelerator, small_policy, torch.optim.Adam(weights, lr=1e-2), trajectory, NOTHING, control)
     assert all(torch.equal(a, b) for a, b in zip(weights, start, strict=True))

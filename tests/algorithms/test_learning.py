@@ -18,7 +18,7 @@ from pamela_rl.algorithms.draft import DRaFT
 from pamela_rl.algorithms.grpo import GRPO
 from pamela_rl.algorithms.nft import NFT
 from pamela_rl.algorithms.updates import adapted_weight
-from pamela_rl.config import CreditSettings, EMASettings, LookSettings, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import AdvantageSettings, EMASettings, ValidationSettings, LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
@@ -41,7 +41,7 @@ CONFIG = TrainConfig(
     checkpoint_every=10,
     sampling=SamplingConfig(num_inference_steps=5, train_steps=2, window_size=3),
     lora=LoraSettings(rank=4, alpha=4),
-    looks=LookSettings(every=5, num_images=12),
+    validation=ValidationSettings(every=5, num_images=12),
 )
 PROMPTS = PromptSource(["a boat", "a tree", "a house"], "ada")
 
@@ -52,9 +52,9 @@ def test_it_learns_and_not_without_the_signal(
 ) -> None:
     name = train(small_policy, darkness, PROMPTS, CONFIG, algorithm, tmp_path / "learns", accelerator)
     remove_adapter(small_policy, name)
-    before, after = (row["eval/reward_mean"] for row in read_metrics(tmp_path / "learns" / "looks.jsonl"))
+    before, after = (row["eval/reward_mean"] for row in read_metrics(tmp_path / "learns" / "validation.jsonl"))
     assert after > before + 0.01
-    control = replace(CONFIG, num_iterations=2, credit=CreditSettings(zero=True), looks=LookSettings(every=0))
+    control = replace(CONFIG, num_iterations=2, advantages=AdvantageSettings(zero=True), validation=ValidationSettings(every=0))
     name = train(small_policy, darkness, PROMPTS, control, algorithm, tmp_path / "control", accelerator)
     state = adapter_state(small_policy, name)
     assert all(value.abs().max() == 0 for key, value in state.items() if "lora_B" in key)
@@ -119,7 +119,7 @@ def test_pictures_are_drawn_by_the_old_adapter_not_by_the_one_that_learns(
             return darkness(images, prompts, user_ids)
 
         short = replace(
-            CONFIG, num_iterations=2, looks=LookSettings(every=0), credit=CreditSettings(zero=kind == "still")
+            CONFIG, num_iterations=2, validation=ValidationSettings(every=0), advantages=AdvantageSettings(zero=kind == "still")
         )
         name = train(small_policy, seen, PROMPTS, short, algorithm, tmp_path / kind, accelerator)
         moved = any(w.any() for key, w in adapter_state(small_policy, name).items() if "lora_B" in key)
@@ -131,7 +131,7 @@ def test_pictures_are_drawn_by_the_old_adapter_not_by_the_one_that_learns(
 def test_what_is_published_is_the_average(
     small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    short = replace(CONFIG, num_iterations=2, looks=LookSettings(every=0))
+    short = replace(CONFIG, num_iterations=2, validation=ValidationSettings(every=0))
     states = {}
     for decay in (0.0, 0.1):
         averaged = replace(short, ema=EMASettings(decay))

@@ -20,11 +20,11 @@ def test_a_run_draws_its_curves_and_one_row_of_pictures_a_look(tmp_path: Path) -
         [{"iteration": i, "rollout/reward_mean": i / 10, "train/grad_norm": None if i == 1 else 0.1} for i in range(4)],
     )
     write(
-        tmp_path / "looks.jsonl", [{"iteration": i, "eval/reward_mean": 1.0, "eval/diversity": 0.2} for i in (0, 2, 4)]
+        tmp_path / "validation.jsonl", [{"iteration": i, "eval/reward_mean": 1.0, "eval/diversity": 0.2} for i in (0, 2, 4)]
     )
-    (tmp_path / "looks").mkdir()
+    (tmp_path / "validation").mkdir()
     for shade, iteration in ((0.0, 0), (0.5, 2), (1.0, 4)):
-        save_contact_sheet(torch.full((8, 3, 16, 16), shade), tmp_path / "looks" / f"{iteration:06d}.png", 4, scale=1)
+        save_contact_sheet(torch.full((8, 3, 16, 16), shade), tmp_path / "validation" / f"{iteration:06d}.png", 4, scale=1)
     assert [path.name for path in draw_curves(tmp_path, 4)] == ["curves.png", "taste.png"]
     with Image.open(tmp_path / "taste.png") as strip:
         assert strip.size == (4 * 128, 3 * 128)
@@ -40,11 +40,11 @@ def test_a_run_without_looks_has_curves_only_and_one_without_rows_has_nothing(tm
 
 
 def test_the_strip_shows_eight_whole_pictures_at_most_of_any_shape(tmp_path: Path) -> None:
-    write(tmp_path / "looks.jsonl", [{"iteration": i, "eval/reward_mean": 1.0} for i in (0, 2)])
-    (tmp_path / "looks").mkdir()
+    write(tmp_path / "validation.jsonl", [{"iteration": i, "eval/reward_mean": 1.0} for i in (0, 2)])
+    (tmp_path / "validation").mkdir()
     for iteration in (0, 2):
         sheet = torch.arange(22).view(22, 1, 1, 1).expand(-1, 3, 16, 12) / 22
-        save_contact_sheet(sheet, tmp_path / "looks" / f"{iteration:06d}.png", 11, scale=1)
+        save_contact_sheet(sheet, tmp_path / "validation" / f"{iteration:06d}.png", 11, scale=1)
     assert [path.name for path in draw_curves(tmp_path, 11)] == ["taste.png"]
     with Image.open(tmp_path / "taste.png") as strip:
         assert strip.size == (8 * 96, 2 * 128)
@@ -52,12 +52,12 @@ def test_the_strip_shows_eight_whole_pictures_at_most_of_any_shape(tmp_path: Pat
 
 
 def test_a_score_of_faithfulness_that_is_no_share_is_drawn_as_one_of_the_bases() -> None:
-    looks = [{"iteration": 0, "eval/faithfulness_mean": 25.0}, {"iteration": 5, "eval/faithfulness_mean": 20.0}]
+    validation = [{"iteration": 0, "eval/faithfulness_mean": 25.0}, {"iteration": 5, "eval/faithfulness_mean": 20.0}]
     rows = [
         {"iteration": 0, "rollout/faithfulness_mean": 30.0, "rollout/reward_mean": 3.0},
         {"iteration": 1, "rollout/faithfulness_mean": None},
     ]
-    assert [look["eval/faithfulness_mean"] for look in as_shares(looks, looks)] == [1.0, 0.8]
-    assert as_shares(rows, looks)[0] == {"iteration": 0, "rollout/faithfulness_mean": 1.2, "rollout/reward_mean": 3.0}
+    assert [row["eval/faithfulness_mean"] for row in as_shares(validation, validation)] == [1.0, 0.8]
+    assert as_shares(rows, validation)[0] == {"iteration": 0, "rollout/faithfulness_mean": 1.2, "rollout/reward_mean": 3.0}
     shares = [{"iteration": 0, "eval/faithfulness_mean": 0.5}]
     assert as_shares(rows, shares) == rows

@@ -125,7 +125,7 @@ def test_the_figures_are_written_as_json_that_every_reader_understands(folder: P
     assert facts.pop("context") == {"command": 'run --name "<i>x</i>"', "<u>versions</u>": "1"}
     assert facts.pop("prompts") == {USER: {PROMPT: f"{PROMPT}, <em>at night</em>"}}
     assert facts.pop("matrix")[USER][USER]["estimate"] == 0.5
-    assert facts.pop("looks") == {}
+    assert facts.pop("validation") == {}
     assert facts == summarize([strange])
 
 

@@ -91,7 +91,7 @@ def test_arms_have_titles_and_others_keep_their_name() -> None:
     ]
 
 
-def looks(*judged: float | None) -> list[dict[str, Any]]:
+def validation(*judged: float | None) -> list[dict[str, Any]]:
     return [
         {"iteration": 5 * row, "eval/judge_mean": value, "eval/reward_mean": 3.0 + row}
         for row, value in enumerate(judged)
@@ -99,12 +99,12 @@ def looks(*judged: float | None) -> list[dict[str, Any]]:
 
 
 def test_training_for_too_long_is_said_in_words() -> None:
-    assert drift_verdict(looks(3.0, 4.0, 3.5, 3.25)) == (
+    assert drift_verdict(validation(3.0, 4.0, 3.5, 3.25)) == (
         "The judge liked the adapter of iteration 5 of 15 best and would have stopped there: from then on the reward "
         "changed by +2.00 and the judge by -0.75."
     )
-    assert "was not trained for too long" in str(drift_verdict(looks(3.0, 3.5, 4.0)))
-    assert judges_choice(looks(3.0, None, 2.0)) == 0
+    assert "was not trained for too long" in str(drift_verdict(validation(3.0, 3.5, 4.0)))
+    assert judges_choice(validation(3.0, None, 2.0)) == 0
     assert drift_verdict([{"iteration": 0, "eval/reward_mean": 1.0}]) is None
     assert drift_verdict([]) is None
 

@@ -16,7 +16,7 @@ from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.algorithms.draft import DRaFT
 from pamela_rl.algorithms.nft import NFT
-from pamela_rl.config import EMASettings, LookSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import EMASettings, ValidationSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
 from pamela_rl.training.personalize import Provenance, personalize
@@ -74,7 +74,7 @@ def train(name: str, given: argparse.Namespace, accelerator: Accelerator) -> Non
         checkpoint_every=1,
         sampling=SamplingConfig(num_inference_steps=4, train_steps=3 if name == "ddpo" else 2),
         ema=EMASettings(decay=0.0 if name == "ddpo" else 0.5),
-        looks=LookSettings(every=1, num_images=4),
+        validation=ValidationSettings(every=1, num_images=4),
     )
     settings = ModelSettings(height=32, width=32, shard=given.shard)
     policy = prepare_policy(load_pipeline(), settings, accelerator.device)

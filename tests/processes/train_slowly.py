@@ -17,7 +17,7 @@ FOLDER = Path(sys.argv.pop())
 from command_line import run  # noqa: E402
 
 from pamela_rl.algorithms.ddpo import DDPO  # noqa: E402
-from pamela_rl.config import LookSettings, SamplingConfig, TrainConfig  # noqa: E402
+from pamela_rl.config import ValidationSettings, SamplingConfig, TrainConfig  # noqa: E402
 from pamela_rl.data.prompts import PromptSource  # noqa: E402
 from pamela_rl.diffusion.families import policy_for  # noqa: E402
 from pamela_rl.training.loop import train  # noqa: E402
@@ -38,7 +38,7 @@ def job(settings: Settings) -> None:
     torch.set_num_threads(1)
     config = TrainConfig(
         num_iterations=10_000, images_per_iteration=4, group_size=4, batch_size=4, checkpoint_every=10_000,
-        sampling=SamplingConfig(num_inference_steps=3, train_steps=2), looks=LookSettings(every=0),
+        sampling=SamplingConfig(num_inference_steps=3, train_steps=2), validation=ValidationSettings(every=0),
     )  # fmt: skip
     policy = policy_for(load_pipeline(), 32, 32)
     train(policy, darkness, PromptSource(["a boat"], "ada"), config, DDPO(), FOLDER, Accelerator(cpu=True))

@@ -14,7 +14,7 @@ from command_line import read_config
 from learning import darkness
 from quickstart import QuickstartConfig
 
-from pamela_rl.config import LookSettings, LoraSettings
+from pamela_rl.config import ValidationSettings, LoraSettings
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
@@ -40,11 +40,11 @@ def test_the_example_of_an_algorithm_of_your_own_learns(
     short = replace(
         config.train, num_iterations=6, images_per_iteration=16, group_size=8, batch_size=16,
         sampling=replace(config.train.sampling, num_inference_steps=5, train_steps=2), lora=LoraSettings(4, 4),
-        looks=LookSettings(every=6, num_images=12),
+        validation=ValidationSettings(every=6, num_images=12),
     )  # fmt: skip
     algorithm, prompts = open_algorithm(config.algorithm), PromptSource(["a boat", "a tree"], "ada")
     name = train(small_policy, darkness, prompts, short, algorithm, tmp_path / "run", accelerator)
-    before, after = (row["eval/reward_mean"] for row in read_metrics(tmp_path / "run" / "looks.jsonl"))
+    before, after = (row["eval/reward_mean"] for row in read_metrics(tmp_path / "run" / "validation.jsonl"))
     assert after > before + 0.01
     imitated = [row["train/imitated"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")]
     assert all(0.1 < share < 0.6 for share in imitated)

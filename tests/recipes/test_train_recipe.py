@@ -17,8 +17,8 @@ from pamela_rl.storage import read_metrics
 
 SHORT = [
     "--train.num_iterations=1", "--train.images_per_iteration=4", "--train.group_size=2", "--train.batch_size=4",
-    "--train.sampling.num_inference_steps=3", "--train.sampling.train_steps=2", "--train.looks.every=1",
-    "--train.looks.num_images=2", "--num_inference_steps=2",
+    "--train.sampling.num_inference_steps=3", "--train.sampling.train_steps=2", "--train.validation.every=1",
+    "--train.validation.num_images=2", "--num_inference_steps=2",
 ]  # fmt: skip
 
 
@@ -84,10 +84,10 @@ def test_a_model_outside_the_world_needs_prompts(reward: Path) -> None:
     ("flags", "warned"),
     [
         (["--encoder=pixels"], True),
-        (["--encoder=pixels", "--train.looks.patience=3"], True),  # there is no judge to stop it
+        (["--encoder=pixels", "--train.validation.patience=3"], True),  # there is no judge to stop it
         (["--encoder=pixels", "--judge=judge"], True),  # nor does a judge alone
-        (["--encoder=pixels", "--judge=judge", "--train.looks.patience=3"], True),  # it is as blind
-        (["--encoder=pixels", "--judge=judge", "--judge_encoder=world", "--train.looks.patience=3"], False),
+        (["--encoder=pixels", "--judge=judge", "--train.validation.patience=3"], True),  # it is as blind
+        (["--encoder=pixels", "--judge=judge", "--judge_encoder=world", "--train.validation.patience=3"], False),
         (["--encoder=pixels", "--algorithm={name: nft, kl_weight: 0.1, kl_target: 0.2}"], False),
         (["--encoder=world"], False),
     ],

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from pamela_rl.algorithms.ddpo import DDPO
-from pamela_rl.config import CreditSettings, LookSettings, LoraSettings, RewardSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import AdvantageSettings, ValidationSettings, LoraSettings, RewardSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
 from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
@@ -29,7 +29,7 @@ SHORT = TrainConfig(
     checkpoint_every=1,
     sampling=SamplingConfig(num_inference_steps=5, train_steps=3),
     lora=LoraSettings(rank=4, alpha=4),
-    looks=LookSettings(every=0),
+    validation=ValidationSettings(every=0),
 )
 ALGORITHM = DDPO(learning_rate=3e-3, num_updates=2, clip_range=1e-3, kl_weight=0.1)
 PROMPTS = PromptSource(["a boat", "a tree", "a house"], "ada")
@@ -51,7 +51,7 @@ def test_it_learns_a_toy_reward_and_not_without_advantages(
 ) -> None:
     longer = replace(SHORT, num_iterations=10, checkpoint_every=10)
     run(small_policy, longer, tmp_path / "learns", accelerator)
-    control = replace(longer, credit=CreditSettings(zero=True))
+    control = replace(longer, advantages=AdvantageSettings(zero=True))
     state = run(small_policy, control, tmp_path / "control", accelerator)
     rewards = {
         n: [r["rollout/reward_mean"] for r in read_metrics(tmp_path / n / "metrics.jsonl")]

@@ -12,7 +12,7 @@ from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.algorithms.draft import DRaFT
 from pamela_rl.algorithms.learner import AdapterCopy
 from pamela_rl.algorithms.nft import NFT
-from pamela_rl.config import LookSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import ValidationSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
@@ -26,7 +26,7 @@ CONFIG = TrainConfig(
     group_size=4,
     batch_size=8,
     sampling=SamplingConfig(num_inference_steps=4, train_steps=3, guidance_scale=2.0),
-    looks=LookSettings(every=5, num_images=6, patience=2),
+    validation=ValidationSettings(every=5, num_images=6, patience=2),
 )
 
 
@@ -80,7 +80,7 @@ def test_the_plan_reads_as_a_person_would_say_it(policy: StableDiffusionPolicy) 
     text = plan_run(policy, CONFIG, ALGORITHM, num_processes=2).text()
     assert "20 iterations of 12 pictures = 3 prompts x 4, 6 on each of 2 processes: 240 pictures" in text
     assert "6 updates of 12 (picture, step) pairs; denoiser calls of 12 rows: 4 to sample, 6 to train" in text
-    assert "looks: 5 of 6 pictures; 2 without gain stop the run" in text
+    assert "validation: 5 times 6 images; 2 without gain stop the run" in text
     assert "checkpoints: every 5 iterations, " in text
     assert "memory: about " in text
 

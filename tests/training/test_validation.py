@@ -11,7 +11,7 @@ from tiny_pipelines import stable_diffusion_3
 from torch import Tensor
 
 from pamela_rl.algorithms.ddpo import DDPO
-from pamela_rl.config import CreditSettings, FlowNoise, LookSettings, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import AdvantageSettings, FlowNoise, ValidationSettings, LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
 from pamela_rl.diffusion.families import policy_for
@@ -30,7 +30,7 @@ CONFIG = TrainConfig(
     checkpoint_every=1,
     sampling=SamplingConfig(num_inference_steps=4, train_steps=2),
     lora=LoraSettings(rank=2, alpha=2),
-    looks=LookSettings(every=2, num_images=4),
+    validation=ValidationSettings(every=2, num_images=4),
 )
 ALGORITHM = DDPO(learning_rate=3e-3, clip_range=1e-3, kl_weight=0.1)
 PROMPTS = PromptSource(["a boat", "a tree", "a house"], "ada")
@@ -47,7 +47,7 @@ class Script:
         self.verdicts, self.seen = list(verdicts), []
 
     def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> Verdict:
-        if len(images) != CONFIG.looks.num_images:
+        if len(images) != CONFIG.validation.num_images:
             return Verdict(torch.zeros(len(images)))
         self.seen.append(images)
         return Verdict(torch.full((len(images),), self.verdicts[len(self.seen) - 1]))
@@ -72,7 +72,7 @@ def test_the_same_pictures_are_drawn_at_every_look_and_the_first_is_the_base(
 ) -> None:
     judge = Script(1, 2, 3, 4)
     run(small_policy, CONFIG, tmp_path, accelerator, judge)
-    rows = read_metrics(tmp_path / "looks.jsonl")
+    rows = read_metrics(tmp_path / "validation.jsonl")
     assert [row["iteration"] for row in rows] == [0, 2, 4, 6]
     assert rows[0]["eval/kl_to_reference"] == 0 < rows[-1]["eval/kl_to_reference"]
     assert rows[2]["eval/reward_mean"] == pytest.approx(float(-judge.seen[2].mean()) - 0.5, abs=1e-6)  # less caution
@@ -81,7 +81,7 @@ def test_the_same_pictures_are_drawn_at_every_look_and_the_first_is_the_base(
     again = Script(0)
     run(
         small_policy,
-        replace(CONFIG, num_iterations=1, looks=LookSettings(2, 4)),
+        replace(CONFIG, num_iterations=1, validation=ValidationSettings(2, 4)),
         tmp_path / "again",
         accelerator,
         again,
@@ -105,7 +105,7 @@ def test_while_nothing_is_learned_every_look_is_the_same_to_the_bit(
     small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     judge = Script(1, 1)
-    control = replace(CONFIG, num_iterations=2, credit=CreditSettings(zero=True))
+    control = replace(CONFIG, num_iterations=2, advantages=AdvantageSettings(zero=True))
     run(small_policy, control, tmp_path, accelerator, judge)
     assert torch.equal(judge.seen[0], judge.seen[1])
 
@@ -113,17 +113,17 @@ def test_while_nothing_is_learned_every_look_is_the_same_to_the_bit(
 def test_looking_changes_nothing_about_the_training(
     small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    blind = replace(CONFIG, looks=LookSettings(every=0))
+    blind = replace(CONFIG, validation=ValidationSettings(every=0))
     without = run(small_policy, blind, tmp_path / "blind", accelerator, None)
     assert same(run(small_policy, CONFIG, tmp_path / "looking", accelerator, Script(1, 3, 2, 1)), without)
     assert not (tmp_path / "blind" / "best").exists()
-    assert read_metrics(tmp_path / "blind" / "looks.jsonl") == []
+    assert read_metrics(tmp_path / "blind" / "validation.jsonl") == []
 
 
 def test_a_run_stops_when_the_judge_likes_nothing_better_and_gives_back_the_best(
     small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    patient = replace(CONFIG, num_iterations=20, looks=replace(CONFIG.looks, patience=2))
+    patient = replace(CONFIG, num_iterations=20, validation=replace(CONFIG.validation, patience=2))
     stopped = run(small_policy, patient, tmp_path / "stopped", accelerator, Script(1, 3, 2, 3))
     assert len(read_metrics(tmp_path / "stopped" / "metrics.jsonl")) == 6
     short = run(small_policy, replace(CONFIG, num_iterations=2), tmp_path / "short", accelerator, Script(1, 3))
@@ -136,12 +136,12 @@ def test_a_run_stops_when_the_judge_likes_nothing_better_and_gives_back_the_best
 def test_a_stopped_run_stays_stopped_and_goes_on_when_patience_is_given_up(
     small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    patient = replace(CONFIG, looks=replace(CONFIG.looks, patience=1))
+    patient = replace(CONFIG, validation=replace(CONFIG.validation, patience=1))
     stopped = run(small_policy, patient, tmp_path, accelerator, Script(1, 3, 2))
     assert same(run(small_policy, patient, tmp_path, accelerator, Script()), stopped)
     whole = run(small_policy, CONFIG, tmp_path / "whole", accelerator, Script(1, 3, 2, 1))
     assert same(run(small_policy, CONFIG, tmp_path, accelerator, Script(1)), whole)
-    assert [row["iteration"] for row in read_metrics(tmp_path / "looks.jsonl")] == [0, 2, 4, 6]
+    assert [row["iteration"] for row in read_metrics(tmp_path / "validation.jsonl")] == [0, 2, 4, 6]
 
 
 def test_without_patience_the_last_adapter_is_kept_whatever_the_judge_says(
@@ -156,29 +156,29 @@ def test_without_patience_the_last_adapter_is_kept_whatever_the_judge_says(
 def test_a_judge_who_says_nothing_is_no_improvement(
     small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    patient = replace(CONFIG, num_iterations=20, looks=replace(CONFIG.looks, patience=2))
+    patient = replace(CONFIG, num_iterations=20, validation=replace(CONFIG.validation, patience=2))
     nothing = float("nan")
     run(small_policy, patient, tmp_path, accelerator, Script(1, nothing, nothing))
-    assert [row["eval/judge_mean"] for row in read_metrics(tmp_path / "looks.jsonl")] == [1, None, None]
+    assert [row["eval/judge_mean"] for row in read_metrics(tmp_path / "validation.jsonl")] == [1, None, None]
     best = load_checkpoint(tmp_path / "best")
     assert best is not None
     assert best.iteration == 0
 
 
 def test_stopping_by_a_judge_needs_one(small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path) -> None:
-    patient = replace(CONFIG, looks=replace(CONFIG.looks, patience=1))
-    with pytest.raises(ConfigError, match=r"looks.patience is 1 but there is no judge to stop by"):
+    patient = replace(CONFIG, validation=replace(CONFIG.validation, patience=1))
+    with pytest.raises(ConfigError, match=r"validation.patience is 1 but there is no judge to stop by"):
         run(small_policy, patient, tmp_path, accelerator, None)
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"every": -1}, "looks.every is -1"),
-        ({"num_images": 5}, "looks.num_images is 5 but the number of pictures a prompt is 2"),
+        ({"every": -1}, "validation.every is -1"),
+        ({"num_images": 5}, "validation.num_images is 5 but the number of pictures a prompt is 2"),
         ({"every": 0, "patience": 2}, "there is nothing to stop by"),
     ],
 )
 def test_looks_that_cannot_work_are_refused(settings: dict[str, int], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        LookSettings(**settings)
+        ValidationSettings(**settings)
