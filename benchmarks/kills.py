@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pamela_rl.algorithms.ddpo import DDPO
-from pamela_rl.config import ValidationSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import SamplingConfig, TrainConfig, ValidationSettings
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.training.loop import train

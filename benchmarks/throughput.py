@@ -37,8 +37,8 @@ from pamela_rl.algorithms.learner import AdapterCopy, Experience, Learner
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.training.plan import plan_run
 from pamela_rl.types import Conditioning, PromptBatch, RewardOutput
@@ -69,7 +69,7 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def flops(policy: PipelinePolicy, model: Model) -> tuple[float, float, float]:
+def flops(policy: Policy, model: Model) -> tuple[float, float, float]:
     """Count one picture's denoiser forward, forward and backward, and decoding."""
     told = policy.encode(PROMPTS[:1])
     latents = policy.initial_latents([torch.Generator()])
@@ -100,7 +100,7 @@ def measure(model: Model, name: str, arguments: argparse.Namespace, accelerator:
     policy = prepare_policy(pipeline, settings, device)
     for prompt, negative in (*((prompt, False) for prompt in PROMPTS), ("", True)):
         told = Conditioning({n: torch.randn(1, *shape, dtype=torch.bfloat16) for n, shape in model.embeds.items()})
-        policy.remember(prompt, told, negative)
+        policy.cache_prompt(prompt, told, negative)
     steps = 3 if small else model.steps
     algorithm = open_algorithm({"name": name, "num_updates": 1, "kl_weight": 0.0, "learning_rate": 1e-6})
     config = TrainConfig(
@@ -115,7 +115,7 @@ def measure(model: Model, name: str, arguments: argparse.Namespace, accelerator:
     )  # fmt: skip
     weights = add_adapter(policy, "benchmark", config.lora, 0)
     optimizer = torch.optim.AdamW(weights, lr=algorithm.learning_rate)
-    old = AdapterCopy(weights) if algorithm.acts_with_old else None
+    old = AdapterCopy(weights) if algorithm.samples_with_old else None
     learner = Learner(accelerator, policy, optimizer, config, brightness, old=old)
     forward, both, decode = flops(policy, model)
     batch = PromptSource(PROMPTS, "nobody").draw(0, 2, config.group_size, 0)
@@ -127,12 +127,12 @@ def measure(model: Model, name: str, arguments: argparse.Namespace, accelerator:
     seconds = clock(device) - started
     plan = plan_run(policy, config, algorithm, 1)
     calls = (plan.sampling_calls + plan.reference_calls) * forward + plan.training_calls * both
-    decodings = 3 if algorithm.decodes else 1  # once more to learn from, and back through it
-    work = plan.rows_a_call * calls + len(batch) * decodings * decode
+    decodings = 3 if algorithm.footprint(config).decodes else 1  # once more to learn from, and back through it
+    work = plan.rows_per_call * calls + len(batch) * decodings * decode
     share = f"{work / seconds / rate:.0%}" if device.type == "cuda" else "-"  # CPUs seldom multiply bf16 at their best
     peak = f"{torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB" if device.type == "cuda" else "-"
     row = (
-        f"{model.title:13s} {name:8s} {side:5d} {len(batch):6d} {steps:3d}/{algorithm.num_slots(config):<3d} "
+        f"{model.title:13s} {name:8s} {side:5d} {len(batch):6d} {steps:3d}/{algorithm.pairs_per_image(config):<3d} "
         f"{len(batch) / seconds:8.2f} {sampling - decoding:9.2f} {seconds - sampling:8.2f} {decoding:8.2f} {peak:>8s} {plan.memory.total / 1e9:6.1f} GB "
         f"{forward / 1e12:8.3f} {both / 1e12:8.3f} {decode / 1e12:7.3f} {share:>7s}"
     )
@@ -142,7 +142,7 @@ def measure(model: Model, name: str, arguments: argparse.Namespace, accelerator:
 
 
 def iterate(
-    policy: PipelinePolicy, learner: Learner, algorithm: Algorithm, batch: PromptBatch, iteration: int
+    policy: Policy, learner: Learner, algorithm: Algorithm, batch: PromptBatch, iteration: int
 ) -> tuple[float, float]:
     """Draw and learn; returns the seconds of drawing, and of the decoding in it."""
     config, device = learner.config, learner.accelerator.device
@@ -162,7 +162,7 @@ def iterate(
 class Stopwatch:
     """Adds up the seconds a policy spends decoding."""
 
-    def __init__(self, policy: PipelinePolicy, device: torch.device):
+    def __init__(self, policy: Policy, device: torch.device):
         self.seconds, self._policy, self._own = 0.0, policy, policy.decode
 
         def timed(latents: torch.Tensor) -> torch.Tensor:

@@ -31,19 +31,19 @@ def _check_division(name: str, value: int, by_name: str, by: int) -> None:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How pictures are drawn while training.
+    """How images are sampled while training.
 
     Attributes:
-        num_inference_steps: Denoising steps a picture.
+        num_inference_steps: Denoising steps an image.
         eta: Noise of each stochastic step: DDIM's eta (1 is DDPO's), or for flow models Flow-GRPO's a (.7), CPS's a (.8) or
             DanceGRPO's eta (.3). None is the one named for algorithms that need noise, and 0, no noise, for the others.
-        flow_noise: How flow models add noise: "flow_sde", "cps" or "dance"; diffusion models pass over it.
+        flow_noise: How flow models add noise: "flow_sde", "cps" or "dance"; diffusion models ignore it.
         window_start: First stochastic step, counted from 0.
         window_size: Stochastic steps; the others are deterministic. None is all from the first on.
-        guidance_scale: Classifier-free guidance, or the scale a distilled model is told; 1 draws without it.
-        negative_prompt: What guidance steers away from.
-        train_steps: Denoising steps of each picture that are trained; chosen afresh for every picture. Algorithms that
-            learn from finished pictures take as many noise levels.
+        guidance_scale: Of classifier-free guidance, or the input of a guidance-distilled model; 1 is none.
+        negative_prompt: Of the unconditional branch.
+        train_steps: Denoising steps of each image that are trained, chosen at random for every image. Algorithms that
+            learn from final images take as many noise levels.
     """
 
     num_inference_steps: int = 10
@@ -93,11 +93,11 @@ class AdvantageSettings:
     """How rewards become advantages.
 
     Attributes:
-        scale: What spread a reward's distance from its group's mean is divided by: the "group"'s own, or the whole
-            "batch"'s, which leaves groups that hardly differ with little to say.
-        clip: Advantages are cut at plus and minus this.
-        separate_parts: Turn each part of a weighted reward into advantages by itself and add those up by their weights,
-            so that no part drowns the others.
+        scale: Standard deviation that a reward's distance from its group's mean is divided by: the "group"'s own, or the
+            whole "batch"'s, under which groups that hardly differ have little weight.
+        clip: Advantages are clipped to plus and minus this.
+        separate_parts: Turn each part of a weighted reward into advantages of its own and add those up by their weights,
+            so that no part dominates by its scale.
         zero: Control experiment: train on everything but the reward's signal.
     """
 
@@ -114,7 +114,7 @@ class AdvantageSettings:
 
 @dataclass(frozen=True)
 class EMASettings:
-    """An average of the adapter over iterations, which is then what looks show and what is published.
+    """An exponential moving average of the adapter over iterations, which is then validated and published.
 
     Attributes:
         decay: Share of the average that stays at each step; 0 takes no average. It starts low and grows as
@@ -151,10 +151,10 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """How a reward model's answer becomes the number that is maximised.
+    """How a reward model's output becomes the number that is maximised.
 
     Attributes:
-        std_weight: Multiples of the reward's own uncertainty subtracted from its mean; 0 trusts the mean.
+        std_weight: Multiples of the reward's own uncertainty subtracted from its mean; 0 maximises the mean.
         max_bad_share: Share of non-finite rewards, or of skipped updates, above which the run stops.
     """
 
@@ -167,18 +167,18 @@ class RewardSettings:
         _require(0 <= share <= 1, f"reward.max_bad_share is {share}; it is a share: use 0 to 1, e.g. 0.5.")
 
 
-IMAGES_PER_PROMPT = 2  # of a look, so that one sees how far they differ
+IMAGES_PER_PROMPT = 2  # of a validation, so that diversity can be measured
 
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """How often the same pictures are drawn again while training, and whether the judge may stop the run.
+    """How often the same images are sampled while training, and whether the judge may stop the run early.
 
     Attributes:
-        every: Iterations between two looks; 0 never looks.
-        num_images: Pictures of a look, two of each prompt.
-        patience: Looks without a better verdict of the judge after which the run stops and keeps the adapter the judge
-            liked best; 0 always runs to the end and keeps the last.
+        every: Iterations between two validations; 0 never validates.
+        num_images: Images of a validation, two of each prompt.
+        patience: Validations without a rise of the judge's mean after which the run stops and keeps the adapter with the
+            highest; 0 always runs to the end and keeps the last.
     """
 
     every: int = 5
@@ -186,10 +186,10 @@ class ValidationSettings:
     patience: int = 0
 
     def __post_init__(self) -> None:
-        _at_least("validation.every", self.every, 0, "0 never looks, 5 is every fifth iteration")
-        _at_least("validation.num_images", self.num_images, 2, "24 is two pictures of twelve prompts")
-        _check_division("validation.num_images", self.num_images, "the number of pictures a prompt", IMAGES_PER_PROMPT)
-        _at_least("validation.patience", self.patience, 0, "0 runs to the end, 3 stops after three looks without gain")
+        _at_least("validation.every", self.every, 0, "0 never validates, 5 is every fifth iteration")
+        _at_least("validation.num_images", self.num_images, 2, "24 is two images of twelve prompts")
+        _check_division("validation.num_images", self.num_images, "the number of images a prompt", IMAGES_PER_PROMPT)
+        _at_least("validation.patience", self.patience, 0, "0 runs to the end, 3 stops after three validations without gain")
         _require(
             not self.patience or self.every > 0,
             f"validation.patience is {self.patience} but validation.every is 0, so there is nothing to stop by; set validation.every.",
@@ -198,14 +198,14 @@ class ValidationSettings:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One person's run.
+    """One user's run.
 
     Attributes:
-        num_iterations: Cycles of drawing, judging and learning.
-        images_per_iteration: Pictures drawn and judged in one iteration, over all processes.
-        group_size: Pictures of each prompt; they are compared with one another.
-        seed: Every random number follows from it, the iteration, the picture and the step.
-        batch_size: Pictures in one denoiser call, in sampling and in training alike; changes memory and speed only.
+        num_iterations: Cycles of sampling, scoring and updating.
+        images_per_iteration: Images sampled and scored in one iteration, over all processes.
+        group_size: Images of each prompt, over which advantages are normalised.
+        seed: Every random number follows from it, the iteration, the image and the step.
+        batch_size: Images in one denoiser call, in sampling and in training alike; changes memory and speed only.
         checkpoint_every: Iterations between two checkpoints.
     """
 
@@ -224,11 +224,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _at_least("num_iterations", self.num_iterations, 1, "30 suffices in the world, 100 is usual for SD 1.5")
-        _at_least("group_size", self.group_size, 2, "a picture alone in its group teaches nothing")
+        _at_least("group_size", self.group_size, 2, "an image alone in its group has no advantage")
         _at_least("images_per_iteration", self.images_per_iteration, self.group_size, "at least one whole group")
         _check_division("images_per_iteration", self.images_per_iteration, "group_size", self.group_size)
         _at_least("checkpoint_every", self.checkpoint_every, 1, "1 saves after every iteration")
-        _at_least("batch_size", self.batch_size, 1, "as many pictures as memory holds")
+        _at_least("batch_size", self.batch_size, 1, "as many images as memory holds")
 
         if self.ema.decay:
             for name, least in (("num_iterations", self.num_iterations), ("validation.every", self.validation.every)):

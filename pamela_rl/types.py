@@ -1,25 +1,25 @@
-"""The nouns that every part of the package shares. Shapes: b images, t trained steps, c x h x w latents."""
+"""The nouns that every wing shares. Shapes: b images, t trained steps, c x h x w latents. Importing them loads no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-import torch
-from torch import Tensor
-from torch.nn.functional import pad
+from typing import TYPE_CHECKING, Protocol
 
 from pamela_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class RewardOutput:
-    """What a reward model says of a batch of pictures.
+    """A reward model's output for a batch of images.
 
     Attributes:
         mean: Expected rating, in the units of the ratings the model learned from, ``(b,)``.
-        std: How unsure the model is of ``mean`` (not the noise of a single rating), same units, ``(b,)``, or None.
+        std: The model's uncertainty of ``mean`` (not the noise of a single rating), same units, ``(b,)``, or None.
         parts: What ``mean`` is made of, by name, ``(b,)`` each; the same names every time, or None.
         weights: With what weight each part enters, by name; None where there are no parts.
     """
@@ -30,29 +30,29 @@ class RewardOutput:
     weights: Mapping[str, float] | None = None
 
     def lower_confidence_bound(self, std_weight: float) -> Tensor:
-        """Return the mean less a multiple of the model's own uncertainty, ``(b,)``: what is maximised."""
+        """Return the mean minus ``std_weight`` standard deviations, ``(b,)``: what is maximised."""
         return self.mean if self.std is None else self.mean - std_weight * self.std
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge says of a batch of pictures. Not a ``RewardOutput``, so that no training step takes it for one.
+    """A judge's output for a batch of images. Not a ``RewardOutput``, so that no training step accepts it as one.
 
     Attributes:
         mean: Expected rating, in the units of the ratings the judge learned from, ``(b,)``.
-        std: How unsure the judge is of ``mean``, same units, ``(b,)``, or None.
+        std: The judge's uncertainty of ``mean``, same units, ``(b,)``, or None.
     """
 
     mean: Tensor
     std: Tensor | None = None
 
     def lower_confidence_bound(self, std_weight: float) -> Tensor:
-        """Return the mean: a judge is believed as it is, ``(b,)``."""
+        """Return the mean, ``(b,)``: a judge is only watched, so there is nothing to be pessimistic about."""
         return self.mean
 
 
 def trainable(output: RewardOutput | Verdict) -> RewardOutput:
-    """Return what a reward said; a judge's verdict is refused, so that nothing is trained against it.
+    """Return a reward's output; a judge's verdict is refused, so that nothing is trained against it.
 
     Raises:
         ConfigError: It is a verdict.
@@ -65,50 +65,50 @@ def trainable(output: RewardOutput | Verdict) -> RewardOutput:
 
 
 class Scorer(Protocol):
-    """Anything that scores pictures for people, to be watched and compared; every ``Reward`` is one."""
+    """Anything that scores images for users, to be monitored and compared; every ``Reward`` is one."""
 
     def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput | Verdict:
-        """Score pictures.
+        """Score images.
 
         Args:
             images: RGB in [0, 1], ``(b, 3, height, width)``.
-            prompts: What was asked for, one a picture.
-            user_ids: For whom, one a picture.
+            prompts: One an image.
+            user_ids: One an image.
         """
         ...
 
 
 class Reward(Protocol):
-    """A scorer that may be trained against. This is all that training knows of a reward."""
+    """A scorer that may be trained against: the only interface of a reward that training uses."""
 
     def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
-        """Score pictures.
+        """Score images.
 
         Args:
             images: RGB in [0, 1], ``(b, 3, height, width)``.
-            prompts: What was asked for, one a picture.
-            user_ids: For whom, one a picture.
+            prompts: One an image.
+            user_ids: One an image.
         """
         ...
 
 
 class ImageGenerator(Protocol):
-    """Anything that turns prompts and seeds into pictures: a pipeline with or without an adapter, a remote service."""
+    """Anything that turns prompts and seeds into images: a pipeline with or without an adapter, a remote service."""
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """Return pictures in [0, 1], ``(b, 3, height, width)``; picture i depends on prompt i and seed i alone."""
+        """Return images in [0, 1], ``(b, 3, height, width)``; image i depends on prompt i and seed i alone."""
         ...
 
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """The pictures one iteration asks for.
+    """The images of one iteration before they are sampled.
 
     Attributes:
-        prompts: One a picture.
-        user_ids: The person each picture is for.
-        group_ids: Pictures with the same number share person and prompt and are compared with one another, ``(b,)``.
-        image_ids: Place of each picture in the whole iteration, whatever process draws it, ``(b,)``.
+        prompts: One an image.
+        user_ids: The user each image is for.
+        group_ids: Images with the same number share user and prompt and form a group, ``(b,)``.
+        image_ids: Index of each image in the whole iteration, whatever process samples it, ``(b,)``.
     """
 
     prompts: tuple[str, ...]
@@ -120,13 +120,13 @@ class PromptBatch:
         return len(self.prompts)
 
     def __getitem__(self, part: slice) -> PromptBatch:
-        """Return some of the pictures, as they were numbered."""
+        """Return some of the images; their ids stay."""
         return PromptBatch(self.prompts[part], self.user_ids[part], self.group_ids[part], self.image_ids[part])
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a denoiser is told of each prompt: tensors by name, one row a picture, whatever the family needs.
+    """A denoiser's inputs for each prompt: tensors by name, one row a prompt; which, the family decides.
 
     Attributes:
         tensors: Each ``(b, …)``, e.g. ``prompt_embeds`` ``(b, tokens, dim)`` and ``pooled`` ``(b, dim)``.
@@ -141,13 +141,22 @@ class Conditioning:
         """Return some of the rows."""
         return Conditioning({name: tensor[rows] for name, tensor in self.tensors.items()})
 
-    def to(self, device: torch.device | str) -> Conditioning:
-        """Return a copy on ``device``."""
-        return Conditioning({name: tensor.to(device) for name, tensor in self.tensors.items()})
+    def to(self, target: torch.device | torch.dtype | str) -> Conditioning:
+        """Return a copy on a device, or with its floating-point tensors in a dtype."""
+        import torch
+
+        changed = {
+            name: tensor if isinstance(target, torch.dtype) and not tensor.is_floating_point() else tensor.to(target)
+            for name, tensor in self.tensors.items()
+        }
+        return Conditioning(changed)
 
     @classmethod
     def cat(cls, parts: Sequence[Conditioning]) -> Conditioning:
-        """Put parts one below the other; shorter prompts are filled with zeros at the end, so families keep a mask."""
+        """Concatenate rows; shorter prompts are padded with zeros at the end, so families keep a mask."""
+        import torch
+        from torch.nn.functional import pad
+
         joined = {}
         for name in parts[0].tensors:
             tensors = [part.tensors[name] for part in parts]
@@ -160,22 +169,22 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What a rollout returns: the pictures, and the denoising steps that are kept to learn from. Latents are fp32.
+    """What a rollout returns: the images, and the denoising steps that are kept to learn from. Latents are fp32.
 
-    Latents are as the denoiser takes them: ``(c, h, w)`` a picture, or ``(n, c)`` where the family packs them.
+    Latents are as the denoiser takes them: ``(c, h, w)`` an image, or ``(n, c)`` where the family packs them.
 
     Attributes:
-        image_ids: Place of each picture in the whole iteration, whatever process drew it, ``(b,)``.
+        image_ids: Index of each image in the whole iteration, whatever process sampled it, ``(b,)``.
         images: RGB in [0, 1], ``(b, 3, height, width)``.
         final_latents: At the end of the chain, ``(b, …)``.
         latents: Before each kept step, ``(b, t, …)``.
         next_latents: After it, ``(b, t, …)``.
-        step_index: Place of each kept step in the chain, ``(b, t)``.
+        step_index: Index of each kept step in the chain, ``(b, t)``.
         log_probs: Log-density of ``next_latents``, *mean over latent dimensions*, ``(b, t)``; NaN where a step has none.
-        means: Mean of each kept step, ``(b, t, …)``; None where nobody asked for it.
-        conditioning: What the denoiser was told, one row a different prompt.
-        prompt_index: Which of them each picture was drawn for, ``(b,)``.
-        negative: What guidance steered away from, one row; None where there is no such branch.
+        means: Mean of each kept step, ``(b, t, …)``; None unless requested.
+        conditioning: Of each distinct prompt, one row.
+        prompt_index: Row of each image's prompt in ``conditioning``, ``(b,)``.
+        negative: Of the negative prompt, one row; None where there is no unconditional branch.
     """
 
     image_ids: Tensor

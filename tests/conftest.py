@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from pamela_rl.diffusion.families import policy_for
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.world import ENCODER, load_judge, load_pipeline
@@ -31,13 +31,13 @@ def accelerator() -> Accelerator:
 
 
 @pytest.fixture
-def policy() -> PipelinePolicy:
+def policy() -> Policy:
     """The world's own pipeline, fresh, without an adapter."""
     return policy_for(load_pipeline())
 
 
 @pytest.fixture
-def small_policy() -> PipelinePolicy:
+def small_policy() -> Policy:
     """The world's own pipeline at a quarter of the pixels: what training does is the same, and faster."""
     return policy_for(load_pipeline(), 32, 32)
 

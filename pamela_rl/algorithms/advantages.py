@@ -10,7 +10,9 @@ from torch import Tensor
 from pamela_rl.config import AdvantageScale
 
 
-def group_advantages(rewards: Tensor, group_ids: Tensor, *, scale: AdvantageScale = "group", eps: float = 1e-6) -> Tensor:
+def group_advantages(
+    rewards: Tensor, group_ids: Tensor, *, scale: AdvantageScale = "group", eps: float = 1e-6
+) -> Tensor:
     """Score each image against the other images of the same group.
 
     Every group is centred on zero. Scaled by the "group", it also gets unit standard deviation, so an easy prompt gives

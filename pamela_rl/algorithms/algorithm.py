@@ -1,4 +1,4 @@
-"""What every algorithm is: settings that check themselves, and one method that turns experience into optimizer steps."""
+"""The interface of an algorithm: settings that check themselves, and an update that turns experience into optimizer steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pamela_rl.diffusion.rollout import choose_steps
 from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.errors import ConfigError
 
-OWN = "own_algorithm_"  # begins the module's name of an algorithm from a file of one's own, so that random.py is no danger
+OWN = "own_algorithm_"  # prefix of the module name of an algorithm from a file of one's own, so that random.py is safe
 
 
 def require(holds: bool, sentence: str) -> None:
@@ -30,25 +30,39 @@ def require(holds: bool, sentence: str) -> None:
 
 
 @dataclass(frozen=True)
-class Algorithm(ABC):
-    """How a rollout and what was thought of it become an update of the adapter. Defaults are the papers', for large models.
+class Footprint:
+    """What an algorithm's update costs, for the plan alone.
 
     Attributes:
-        needs_noise: Whether it asks for the density of the steps drawn, so that they must be stochastic.
-        acts_with_old: Whether pictures are drawn with a copy of the adapter that follows the trained one slowly.
-        keeps_means: Whether the rollout shall keep the mean of each trained step.
+        latents_per_image: Latents of an image that are kept in fp32 until the update.
+        steps_per_pair: Denoising steps that gradients pass through in one pair, each a call of its own.
+        decodes: Whether gradients pass through the image decoder.
+    """
+
+    latents_per_image: int
+    steps_per_pair: int = 1
+    decodes: bool = False
+
+
+@dataclass(frozen=True)
+class Algorithm(ABC):
+    """How rollouts and advantages become updates of the adapter. Defaults are the papers', for large models.
+
+    Attributes:
+        needs_noise: Whether it uses the density of the sampled steps, so that they must be stochastic.
+        samples_with_old: Whether images are sampled with a slowly moving copy of the adapter.
         learning_rate: Of AdamW.
         weight_decay: Of AdamW.
         max_grad_norm: Gradients are scaled down to this norm.
         optimizer: "adamw", or "adamw_8bit" with bitsandbytes, which keeps moments in a quarter of the memory.
-        num_inner_epochs: Passes over each iteration's pictures.
+        num_inner_epochs: Passes over each iteration's images.
         num_updates: Optimizer steps a pass.
-        kl_weight: Weight of the distance to the reference (adapter off); what distance, the algorithm says.
-        kl_target: Distance that the weight is adapted to hold, starting from ``kl_weight`` and never less; 0 leaves it alone.
+        kl_weight: Weight of the distance to the reference (adapter off); which distance, the algorithm defines.
+        kl_target: Distance that the weight is adapted to, starting from ``kl_weight`` and never less; 0 keeps it constant.
     """
 
     needs_noise: ClassVar[bool] = True
-    acts_with_old: ClassVar[bool] = False
+    samples_with_old: ClassVar[bool] = False
 
     learning_rate: float = 3e-4
     weight_decay: float = 1e-4
@@ -78,13 +92,8 @@ class Algorithm(ABC):
 
     @property
     def name(self) -> str:
-        """What it is called in configs and records: its file's name."""
+        """Its name in configs and records: that of its file."""
         return type(self).__module__.rpartition(".")[2].removeprefix(OWN)
-
-    @property
-    def decodes(self) -> bool:
-        """Whether gradients go back through the picture's decoder."""
-        return False
 
     @property
     def keeps_means(self) -> bool:
@@ -107,12 +116,12 @@ class Algorithm(ABC):
             f"sampling.eta is {config.sampling.eta}; {self.name} needs noise, since a step without it has no density: "
             "use 1.0, or for flow models 0.7.",
         )
-        slots = self.num_slots(config)
+        slots = self.pairs_per_image(config)
         pairs, updates = config.images_per_iteration * slots, self.num_updates
         require(
             updates <= pairs,
-            f"{self.name}'s num_updates is {updates} but an iteration has {pairs} pairs of a picture and what it is "
-            f"learned from; use 1 to {pairs}.",
+            f"{self.name}'s num_updates is {updates} but an iteration has {pairs} (image, step) pairs; "
+            f"use 1 to {pairs}.",
         )
         if pairs % updates:
             fewer = next(n for n in range(updates, 0, -1) if pairs % n == 0)
@@ -122,30 +131,25 @@ class Algorithm(ABC):
                 f"{slots} trained steps = {pairs} pairs, which do not divide; use {fewer} or {more}."
             )
 
-    def latents_kept(self, config: TrainConfig) -> int:
-        """Count the latents of a picture that are kept in fp32 while it is learned from: before and after each step."""
-        return config.sampling.train_steps * (2 + self.keeps_means)
+    def footprint(self, config: TrainConfig) -> Footprint:
+        """Return the cost of an update; here latents before and after each trained step, and means where they are kept."""
+        return Footprint(latents_per_image=config.sampling.train_steps * (2 + self.keeps_means))
 
-    def num_slots(self, config: TrainConfig) -> int:
-        """Count the (picture, step) pairs that one picture gives."""
+    def pairs_per_image(self, config: TrainConfig) -> int:
+        """Count the (image, step) pairs of one image."""
         return config.sampling.train_steps
 
-    @property
-    def steps_a_pair(self) -> int:
-        """Denoising steps that gradients go back through in one pair, each a call of its own."""
-        return 1
-
     def sampling(self, config: TrainConfig, iteration: int) -> SamplingConfig:
-        """Return how the pictures of one iteration are drawn; where the run leaves noise open, only if it is needed."""
+        """Return one iteration's sampling settings; where ``eta`` is open, without noise unless it is needed."""
         sampling = config.sampling
         return sampling if self.needs_noise or sampling.eta is not None else replace(sampling, eta=0.0)
 
     def kept_steps(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
-        """Choose which steps of each picture the rollout keeps, in order, ``(b, t)``."""
+        """Choose which steps of each image the rollout keeps, in order, ``(b, t)``."""
         return choose_steps(schedule, count, generators)
 
     def old_decay(self, update_steps: int) -> float:
-        """Return how much of the old copy stays after an iteration, when so many optimizer steps are behind it."""
+        """Return the decay of the old copy after an iteration, given the optimizer steps taken so far."""
         return 0.0
 
     @abstractmethod

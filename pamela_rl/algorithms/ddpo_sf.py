@@ -12,10 +12,10 @@ from pamela_rl.algorithms.policy_gradient import Pairs, PolicyGradient
 
 @dataclass(frozen=True)
 class DDPOSF(PolicyGradient):
-    """DDPO with the score function: unbiased for the policy that drew the pictures, so one optimizer step an iteration.
+    """DDPO with the score function: unbiased for the policy that sampled the images, so one optimizer step an iteration.
 
     Attributes:
-        num_updates: Optimizer steps a pass; 1, since the second would learn from another policy's pictures.
+        num_updates: Optimizer steps a pass; 1, since a second would be off-policy.
     """
 
     num_updates: int = 1
@@ -26,7 +26,7 @@ class DDPOSF(PolicyGradient):
         require(
             steps == 1,
             f"{self.name} takes {steps} optimizer steps an iteration (num_updates x num_inner_epochs); the score function "
-            "holds for the policy that drew the pictures alone: use 1 and 1, or ddpo.",
+            "holds only for the policy that sampled the images: use 1 and 1, or ddpo.",
         )
 
     def objective(self, pairs: Pairs) -> tuple[Tensor, Tensor]:

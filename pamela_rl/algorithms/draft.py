@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pamela_rl.algorithms.algorithm import Algorithm, require
+from pamela_rl.algorithms.algorithm import Algorithm, Footprint, require
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.algorithms.minibatches import MicroBatch
-from pamela_rl.algorithms.updates import kl_weight, take_updates, watches_reference
+from pamela_rl.algorithms.updates import kl_weight, take_updates, uses_reference
 from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.policy import adapter_off
 from pamela_rl.diffusion.randomness import generator_for
@@ -21,14 +21,14 @@ from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.errors import ConfigError
 
 _METRICS = ("reward", "reference_mse")
-_DEPTH = 0x445246  # sets the random depth's numbers apart from those of pictures
+_DEPTH = 0x445246  # keeps the random depth's numbers apart from those of images
 
 
 @dataclass(frozen=True)
 class DRaFT(Algorithm):
-    """DRaFT-K: the reward's own gradient, carried back through picture, decoder and the last steps of the chain.
+    """DRaFT-K: the reward's own gradient, through image, decoder and the last steps of the chain.
 
-    It needs a reward that is differentiable in its pictures, and takes no advantages. ``kl_weight`` weighs the mean
+    It needs a reward that is differentiable in its images, and uses no advantages. ``kl_weight`` weighs the mean
     squared difference of the denoiser's prediction to the reference's at these steps.
 
     Attributes:
@@ -58,26 +58,16 @@ class DRaFT(Algorithm):
         steps = config.sampling.num_inference_steps
         require(
             self.num_steps <= steps,
-            f"draft's num_steps is {self.num_steps} but a picture takes {steps} steps; use fewer.",
+            f"draft's num_steps is {self.num_steps} but an image takes {steps} steps; use fewer.",
         )
 
-    def num_slots(self, config: TrainConfig) -> int:
-        """A picture is learned from as a whole."""
+    def pairs_per_image(self, config: TrainConfig) -> int:
+        """An image is trained as a whole."""
         return 1
 
-    def latents_kept(self, config: TrainConfig) -> int:
-        """Count the latents of a picture that are kept: before and after each of the last steps."""
-        return 2 * self.num_steps
-
-    @property
-    def decodes(self) -> bool:
-        """Gradients go back through the picture's decoder."""
-        return True
-
-    @property
-    def steps_a_pair(self) -> int:
-        """Denoising steps that gradients go back through in one pair, each a call of its own."""
-        return self.num_steps
+    def footprint(self, config: TrainConfig) -> Footprint:
+        """Latents before and after each of the last steps are kept; gradients pass through these steps and the decoder."""
+        return Footprint(latents_per_image=2 * self.num_steps, steps_per_pair=self.num_steps, decodes=True)
 
     def kept_steps(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
         """Keep the last steps."""
@@ -95,18 +85,18 @@ class DRaFT(Algorithm):
         signal = 0.0 if learner.config.advantages.zero else 1.0
 
         def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
-            watched = watches_reference(self, learner, first)
+            watched = uses_reference(self, learner, first)
             latents, distances = self._walk(learner, experience, schedule, batch, first_step, watched)
-            rewards = self._reward(learner, experience, latents, batch.image)[batch.counted]
-            known = rewards.isfinite()
-            losses = -signal * torch.where(known, rewards, 0.0)
-            to_reference = distances[batch.counted] if watched else losses.new_zeros(0)
+            rewards = self._reward(learner, experience, latents, batch.image)[batch.mask]
+            finite = rewards.isfinite()
+            losses = -signal * torch.where(finite, rewards, 0.0)
+            to_reference = distances[batch.mask] if watched else losses.new_zeros(0)
             if self.kl_weight:
                 losses = losses + kl_weight(self, learner) * to_reference
-            return losses, {"reward": rewards.detach()[known], "reference_mse": to_reference.detach()}
+            return losses, {"reward": rewards.detach()[finite], "reference_mse": to_reference.detach()}
 
         stats = take_updates(self, learner, experience, loss, _METRICS, "reference_mse")
-        learner.policy.rest()
+        learner.policy.offload_idle()
         return stats
 
     def _walk(
@@ -124,30 +114,30 @@ class DRaFT(Algorithm):
         distances = latents.new_zeros(len(image))
         for slot in range(first_step, self.num_steps):
             step = trajectory.step_index[image, slot]
-            output = learner.ask(experience, schedule, latents, step, image)
+            output = learner.predict(experience, schedule, latents, step, image)
             if watched:
                 with torch.no_grad(), adapter_off(learner.policy):
-                    reference = learner.ask(experience, schedule, latents, step, image)
+                    reference = learner.predict(experience, schedule, latents, step, image)
                 distances = distances + (output - reference).square().flatten(1).mean(dim=1)
             mean = schedule.transition(output, latents, step).mean
-            latents = mean + (trajectory.next_latents[image, slot] - mean.detach())  # the noise that was drawn
+            latents = mean + (trajectory.next_latents[image, slot] - mean.detach())  # the noise of the rollout
         return latents, distances / (self.num_steps - first_step)
 
     def _reward(self, learner: Learner, experience: Experience, latents: Tensor, image: Tensor) -> Tensor:
-        """Score the pictures; those with no number for a reward get no gradient, whatever the reward would give."""
+        """Score the images; those without a finite reward get no gradient, whatever the reward would give."""
         rows = image.tolist()
         prompts, users = experience.batch.prompts, experience.batch.user_ids
-        with learner.accelerator.autocast():  # as when they were drawn
-            pictures = learner.policy.decode(latents)
-        output = learner.reward(pictures, [prompts[row] for row in rows], [users[row] for row in rows])
+        with learner.accelerator.autocast():  # as in the rollout
+            images = learner.policy.decode(latents)
+        output = learner.reward(images, [prompts[row] for row in rows], [users[row] for row in rows])
         rewards = output.lower_confidence_bound(learner.config.reward.std_weight)
         if not rewards.requires_grad:
             raise ConfigError(
-                "the reward gives no gradient in its pictures, which draft learns from; use a differentiable reward, or "
+                "the reward gives no gradient to its images, which draft learns from; use a differentiable reward, or "
                 "an algorithm that needs none: ddpo, grpo, nft."
             )
-        known = rewards.detach().isfinite().view(-1, 1, 1, 1)
-        pictures.register_hook(lambda gradient: torch.where(known, gradient, 0.0))
+        finite = rewards.detach().isfinite().view(-1, 1, 1, 1)
+        images.register_hook(lambda gradient: torch.where(finite, gradient, 0.0))
         return rewards
 
     def _depth(self, learner: Learner, iteration: int) -> int:

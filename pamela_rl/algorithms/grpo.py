@@ -17,7 +17,7 @@ from pamela_rl.config import SamplingConfig, TrainConfig
 from pamela_rl.diffusion.randomness import generator_for
 
 WindowMove = Literal["fixed", "random", "sliding"]
-_WINDOW = 0x57494E  # sets the window's random numbers apart from those of pictures
+_WINDOW = 0x57494E  # keeps the window's random numbers apart from those of images
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class GRPO(DDPO):
         require(
             self.window == "fixed" or config.sampling.window_start == 0,
             f"{self.name}'s window is {self.window!r} but sampling.window_start is {config.sampling.window_start}, which only "
-            "a fixed window heeds; leave it 0.",
+            "a fixed window uses; leave it 0.",
         )
 
     def sampling(self, config: TrainConfig, iteration: int) -> SamplingConfig:
-        """Return how the pictures of one iteration are drawn: the window where it is by then.
+        """Return one iteration's sampling settings, with the window moved to its place.
 
         A sliding window leaves the last step out, which has next to no noise.
         """
@@ -89,8 +89,8 @@ class GRPO(DDPO):
         if not self.guard:
             return super().objective(pairs)
         assert pairs.old_mean is not None
-        std = pairs.now.std.flatten()
-        shift = (pairs.now.mean - pairs.old_mean).square().flatten(1).mean(dim=1)
+        std = pairs.step.std.flatten()
+        shift = (pairs.step.mean - pairs.old_mean).square().flatten(1).mean(dim=1)
         centred = pairs.log_probs - pairs.old_log_probs + shift / (2 * std.square())
         ratio = (centred * std).exp()
         return clipped_loss(ratio, pairs.advantages, self.clip_range) / pairs.span, ratio

@@ -1,4 +1,4 @@
-"""What an algorithm is given: everything of the run it may use, and one iteration's experience."""
+"""The inputs of an algorithm's update: the run's objects, and one iteration's experience."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pamela_rl.types import PromptBatch, Reward, Trajectory
 
 
 class AdapterCopy:
-    """A second set of an adapter's weights, which follows the trained one.
+    """A second set of an adapter's weights, e.g. an exponential moving average.
 
     Args:
         weights: The trained adapter's; copied as they are now.
@@ -27,45 +27,45 @@ class AdapterCopy:
         self.tensors = [weight.detach().clone() for weight in weights]
 
     @torch.no_grad()
-    def follow(self, weights: Sequence[Tensor], decay: float) -> None:
-        """Move towards the trained weights: ``decay`` of the copy stays."""
-        for mine, theirs in zip(self.tensors, weights, strict=True):
-            mine.lerp_(theirs.detach(), 1 - decay)
+    def update(self, weights: Sequence[Tensor], decay: float) -> None:
+        """Move towards the trained weights: ``copy = decay * copy + (1 - decay) * weights``."""
+        for copy, trained in zip(self.tensors, weights, strict=True):
+            copy.lerp_(trained.detach(), 1 - decay)
 
     @torch.no_grad()
-    def put_on(self, weights: Sequence[Tensor]) -> None:
-        """Put the copy's values into the trained adapter for good."""
-        for mine, theirs in zip(self.tensors, weights, strict=True):
-            theirs.copy_(mine)
+    def copy_to(self, weights: Sequence[Tensor]) -> None:
+        """Overwrite the trained adapter's weights with the copy."""
+        for copy, trained in zip(self.tensors, weights, strict=True):
+            trained.copy_(copy)
 
     @contextmanager
-    def worn(self, weights: Sequence[Tensor]) -> Iterator[None]:
-        """Put the copy's values into the trained adapter inside the block."""
+    def swapped_in(self, weights: Sequence[Tensor]) -> Iterator[None]:
+        """Overwrite the trained adapter's weights with the copy inside the block, and restore them after it."""
         trained = AdapterCopy(weights)
-        self.put_on(weights)
+        self.copy_to(weights)
         try:
             yield
         finally:
-            trained.put_on(weights)
+            trained.copy_to(weights)
 
 
 def weights_of(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
-    """List what an optimizer trains, in its own order."""
+    """List the parameters of an optimizer, in its own order."""
     return [weight for group in optimizer.param_groups for weight in group["params"]]
 
 
 @dataclass
 class Learner:
-    """What an algorithm may use in one run.
+    """The objects of one run that an algorithm may use.
 
     Attributes:
         accelerator: For mixed precision and sums over processes.
         policy: The pipeline, its adapter on.
         optimizer: Over the adapter's weights.
         config: Of the run.
-        reward: What is maximised, for algorithms that take its gradient.
-        numbers: What an algorithm remembers from one iteration to the next; saved with the checkpoint.
-        old: The adapter that the pictures were drawn with, where it is not the trained one itself.
+        reward: For algorithms that take its gradient.
+        scalars: An algorithm's own state from one iteration to the next; saved with the checkpoint.
+        old: The adapter that sampled the images, where it is not the trained one itself.
     """
 
     accelerator: Accelerator
@@ -73,7 +73,7 @@ class Learner:
     optimizer: torch.optim.Optimizer
     config: TrainConfig
     reward: Reward
-    numbers: dict[str, float] = field(default_factory=dict)
+    scalars: dict[str, float] = field(default_factory=dict)
     old: AdapterCopy | None = None
 
     @property
@@ -81,40 +81,41 @@ class Learner:
         """The adapter's."""
         return weights_of(self.optimizer)
 
-    def ask(
+    def predict(
         self, experience: Experience, schedule: Schedule, latents: Tensor, step_index: Tensor, image: Tensor
     ) -> Tensor:
-        """Ask the denoiser about some latents as it was asked when the pictures were drawn.
+        """Predict at some latents, with the conditioning and guidance of the rollout.
 
         Args:
             experience: Of the iteration.
             schedule: Its noise levels.
             latents: ``(n, …)``.
-            step_index: Place of each in the chain, ``(n,)``.
-            image: Row of the picture in the trajectory that each belongs to, ``(n,)``.
+            step_index: Of each, ``(n,)``.
+            image: Row in the trajectory of the image that each belongs to, ``(n,)``.
 
         Returns:
-            What the denoiser predicts, fp32, ``(n, …)``.
+            The guided prediction, fp32, ``(n, …)``.
         """
         trajectory = experience.trajectory
-        told = trajectory.conditioning[trajectory.prompt_index[image]]
+        conditioning = trajectory.conditioning[trajectory.prompt_index[image]]
         with self.accelerator.autocast():
             return self.policy.predict(
-                latents, schedule.timesteps[step_index], told, trajectory.negative, experience.sampling.guidance_scale
-            )
+                latents, schedule.timesteps[step_index], conditioning, trajectory.negative,
+                experience.sampling.guidance_scale,
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Experience:
-    """One iteration: what this process drew and what was thought of it.
+    """One iteration of this process: what was sampled, and its advantages.
 
     Attributes:
         iteration: Its number.
-        batch: What was asked for.
-        sampling: How it was drawn.
-        trajectory: What was drawn.
-        advantages: How much better each picture is than the others of its group, unitless, ``(b,)``.
-        known: Whether its reward is a number at all, 1 or 0, ``(b,)``; a picture without one teaches nothing.
+        batch: Prompts, users and ids.
+        sampling: Settings of the rollout.
+        trajectory: The rollout.
+        advantages: Of each image relative to its group, unitless, ``(b,)``.
+        mask: 1 where the reward is finite, else 0, ``(b,)``; an image without a reward gives no gradient.
     """
 
     iteration: int
@@ -122,4 +123,4 @@ class Experience:
     sampling: SamplingConfig
     trajectory: Trajectory
     advantages: Tensor
-    known: Tensor
+    mask: Tensor

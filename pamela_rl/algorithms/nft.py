@@ -1,4 +1,4 @@
-"""DiffusionNFT: learn on the forward process from good and bad pictures, without densities (arXiv:2509.16117)."""
+"""DiffusionNFT: learn on the forward process from good and bad images, without densities (arXiv:2509.16117)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pamela_rl.algorithms.algorithm import Algorithm, require
+from pamela_rl.algorithms.algorithm import Algorithm, Footprint, require
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.algorithms.minibatches import MicroBatch
-from pamela_rl.algorithms.updates import kl_weight, take_updates, watches_reference
+from pamela_rl.algorithms.updates import kl_weight, take_updates, uses_reference
 from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.policy import adapter_off
 from pamela_rl.diffusion.randomness import generator_for
@@ -21,24 +21,24 @@ from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.types import Trajectory
 
 _METRICS = ("old_mse", "reference_mse")
-_LEVELS = 0x4E4654  # sets its noise and noise levels apart from the pictures' own
+_LEVELS = 0x4E4654  # keeps its noise and noise levels apart from the images' own
 
 
 @dataclass(frozen=True)
 class NFT(Algorithm):
-    """DiffusionNFT: any sampler, and only the finished latents are learned from.
+    """DiffusionNFT: any sampler, and only the final latents are used.
 
     ``kl_weight`` weighs the mean squared difference of the denoiser's prediction to the reference's.
 
     Attributes:
-        beta: How far the positive and the negative prediction stand from the old one, in steps of the trained one's.
-        old_decay_rate: The old adapter keeps this share a step, times the optimizer steps that are behind it, …
-        old_decay_max: … and at most this share.
-        advantage_scale: The advantage that makes a picture wholly good; its negative makes it wholly bad.
+        beta: Distance of the positive and the negative prediction from the old one, in units of the trained one's.
+        old_decay_rate: Decay of the old adapter after each iteration, times the optimizer steps taken so far, …
+        old_decay_max: … but at most this.
+        advantage_scale: Advantage of an image that counts as entirely good; its negative as entirely bad.
     """
 
     needs_noise: ClassVar[bool] = False
-    acts_with_old: ClassVar[bool] = True
+    samples_with_old: ClassVar[bool] = True
 
     num_updates: int = 1
     kl_weight: float = 1e-4
@@ -55,22 +55,22 @@ class NFT(Algorithm):
         require(0 <= self.old_decay_max < 1, f"nft's old_decay_max is {self.old_decay_max}; use 0 to below 1: 0.5.")
 
     def kept_steps(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
-        """Keep no step: it learns from the finished latents."""
+        """Keep no step: it learns from the final latents."""
         return torch.zeros(len(generators), 0, dtype=torch.long)
 
-    def latents_kept(self, config: TrainConfig) -> int:
-        """Count the latents of a picture that are kept: its noise at each level, and the finished ones."""
-        return config.sampling.train_steps + 1
+    def footprint(self, config: TrainConfig) -> Footprint:
+        """Its noise at each level and the final latents are kept."""
+        return Footprint(latents_per_image=config.sampling.train_steps + 1)
 
     def old_decay(self, update_steps: int) -> float:
-        """Return how much of the old copy stays after an iteration."""
+        """Return the decay of the old copy after an iteration."""
         return min(self.old_decay_rate * update_steps, self.old_decay_max)
 
     def update(self, learner: Learner, experience: Experience) -> dict[str, float]:
         """Take the iteration's optimizer steps."""
         schedule = schedule_of(learner.policy, experience.sampling)
         levels, noise = levels_and_noise(
-            experience.trajectory, len(schedule.timesteps), self.num_slots(learner.config), learner.config.seed,
+            experience.trajectory, len(schedule.timesteps), self.pairs_per_image(learner.config), learner.config.seed,
             experience.iteration,
         )  # fmt: skip
         good = (experience.advantages / self.advantage_scale / 2 + 0.5).clamp(0, 1)
@@ -78,36 +78,36 @@ class NFT(Algorithm):
         old = learner.old
 
         def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
-            image, counted = batch.image, batch.counted
+            image, mask = batch.image, batch.mask
             clean, step = experience.trajectory.final_latents[image], levels[image, batch.slot]
             noisy = schedule.noised(clean, noise[image, batch.slot], step)
-            with torch.no_grad(), old.worn(learner.weights):  # before any graph holds the weights
-                before = learner.ask(experience, schedule, noisy, step, image)
-            now = learner.ask(experience, schedule, noisy, step, image)
+            with torch.no_grad(), old.swapped_in(learner.weights):  # before any graph holds the weights
+                before = learner.predict(experience, schedule, noisy, step, image)
+            now = learner.predict(experience, schedule, noisy, step, image)
             towards = self.beta * (now - before)  # so written, both sides are equal to the bit where nothing moved
             better = _clean_error(schedule.clean(before + towards, noisy, step), clean)
             worse = _clean_error(schedule.clean(before - towards, noisy, step), clean)
-            share, known = good[image], experience.known[image]
-            losses = (known * (share * better + (1 - share) * worse))[counted] * self.advantage_scale / self.beta
+            share, known = good[image], experience.mask[image]
+            losses = (known * (share * better + (1 - share) * worse))[mask] * self.advantage_scale / self.beta
             to_reference = losses.new_zeros(0)
-            if watches_reference(self, learner, first):
+            if uses_reference(self, learner, first):
                 with torch.no_grad(), adapter_off(learner.policy):
-                    reference = learner.ask(experience, schedule, noisy, step, image)
-                to_reference = _mse(now, reference)[counted]
+                    reference = learner.predict(experience, schedule, noisy, step, image)
+                to_reference = _mse(now, reference)[mask]
                 losses = losses + kl_weight(self, learner) * to_reference if self.kl_weight else losses
-            return losses, {"old_mse": _mse(now, before)[counted].detach(), "reference_mse": to_reference}
+            return losses, {"old_mse": _mse(now, before)[mask].detach(), "reference_mse": to_reference}
 
         return take_updates(self, learner, experience, loss, _METRICS, "reference_mse")
 
 
 def levels_and_noise(trajectory: Trajectory, steps: int, count: int, *key: int) -> tuple[Tensor, Tensor]:
-    """Choose at which noise levels each picture is learned from, and draw its noise there.
+    """Choose the noise levels each image is trained at, and draw its noise there.
 
     Args:
-        trajectory: Of the pictures.
+        trajectory: Of the images.
         steps: Of the chain, whose levels are chosen from, without repeats.
-        count: Levels a picture.
-        key: Fixes everything, with a picture's id.
+        count: Levels an image.
+        key: Fixes everything, with an image's id.
 
     Returns:
         Places in the chain, ``(b, count)``, and standard normal noise, ``(b, count, …)``.
@@ -123,7 +123,7 @@ def levels_and_noise(trajectory: Trajectory, steps: int, count: int, *key: int) 
 
 
 def _clean_error(predicted: Tensor, clean: Tensor) -> Tensor:
-    """Squared error over its own mean absolute error, so that pictures hard to predict weigh no more, ``(b,)``."""
+    """Squared error over its own mean absolute error, so that images that are hard to predict have no more weight, ``(b,)``."""
     error = predicted - clean
     size = error.detach().abs().flatten(1).mean(dim=1).clamp(min=1e-5)
     return error.square().flatten(1).mean(dim=1) / size

@@ -1,4 +1,4 @@
-"""What the algorithms share that ask how probable each drawn step was: DDPO, its score function, and GRPO."""
+"""Policy-gradient algorithms, which use the density of each sampled step: DDPO, its score function, and GRPO."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.algorithms.minibatches import MicroBatch
-from pamela_rl.algorithms.updates import RATIO_ERROR, kl_weight, take_updates, watches_reference
+from pamela_rl.algorithms.updates import RATIO_ERROR, kl_weight, take_updates, uses_reference
 from pamela_rl.diffusion.policy import adapter_off
 from pamela_rl.diffusion.rollout import schedule_of
 from pamela_rl.diffusion.transitions import Normal, Schedule
@@ -22,27 +22,27 @@ _METRICS = ("approx_kl", "clip_fraction", "kl_to_reference")
 
 @dataclass(frozen=True)
 class Pairs:
-    """Some (picture, step) pairs, as the policy sees them now and saw them when they were drawn.
+    """Some (image, step) pairs, under the current policy and under the one that sampled them.
 
     Attributes:
-        log_probs: Of the step drawn, by the policy as it is now, *mean over latent dimensions*, ``(n,)``.
-        old_log_probs: The same by the policy that drew it, ``(n,)``.
-        advantages: Of each pair's picture, ``(n,)``.
-        now: The distribution of the step by the policy as it is now.
-        old_mean: Its mean when it was drawn, ``(n, …)``; None where the algorithm does not keep it.
-        span: Noise level that the step comes down, ``(n,)``.
+        log_probs: Of the sampled step, under the current policy, *mean over latent dimensions*, ``(n,)``.
+        old_log_probs: The same under the policy that sampled it, ``(n,)``.
+        advantages: Of each pair's image, ``(n,)``.
+        step: The distribution of the next latents under the current policy.
+        old_mean: Its mean in the rollout, ``(n, …)``; None where the algorithm does not keep it.
+        span: Noise level that the step removes, ``(n,)``.
     """
 
     log_probs: Tensor
     old_log_probs: Tensor
     advantages: Tensor
-    now: Normal
+    step: Normal
     old_mean: Tensor | None
     span: Tensor
 
     @property
     def ratio(self) -> Tensor:
-        """How much more probable the step has become, ``(n,)``."""
+        """Importance ratio, ``(n,)``."""
         return (self.log_probs - self.old_log_probs).exp()
 
 
@@ -54,7 +54,7 @@ def clipped_loss(ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor
 
 @dataclass(frozen=True)
 class PolicyGradient(Algorithm):
-    """Algorithms that learn from the density of the steps drawn; one says what it makes of a pair.
+    """Algorithms that learn from the density of the sampled steps; a subclass gives the objective of a pair.
 
     ``kl_weight`` weighs the KL divergence of one step to the reference, *mean over latent dimensions*.
     """
@@ -73,45 +73,45 @@ class PolicyGradient(Algorithm):
         schedule = schedule_of(learner.policy, experience.sampling)
 
         def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
-            now, pairs = self._see(learner, experience, schedule, batch)
+            step, pairs = self._pairs(learner, experience, schedule, batch)
             losses, ratio = self.objective(pairs)
             kl = ratio.new_zeros(0)
-            if watches_reference(self, learner, first):
+            if uses_reference(self, learner, first):
                 with torch.no_grad(), adapter_off(learner.policy):
                     reference = _distribution(learner, experience, schedule, batch)
-                kl = now.kl(reference)[batch.counted]
+                kl = step.kl(reference)[batch.mask]
                 losses = losses + kl_weight(self, learner) * kl if self.kl_weight else losses
             away = (ratio - 1).abs().detach()
             log_ratio = (pairs.log_probs - pairs.old_log_probs).detach()
-            figures = {
+            metrics = {
                 "approx_kl": 0.5 * log_ratio.square(),
                 "clip_fraction": (away > self.trust).float(),
                 "kl_to_reference": kl,
                 RATIO_ERROR: away,
             }
-            return losses, figures
+            return losses, metrics
 
         return take_updates(self, learner, experience, loss, _METRICS, "kl_to_reference")
 
-    def _see(
+    def _pairs(
         self, learner: Learner, experience: Experience, schedule: Schedule, batch: MicroBatch
     ) -> tuple[Normal, Pairs]:
-        trajectory, chosen = experience.trajectory, batch.counted
-        now = _distribution(learner, experience, schedule, batch)
-        drawn = trajectory.next_latents[batch.image, batch.slot]
+        trajectory, mask = experience.trajectory, batch.mask
+        step = _distribution(learner, experience, schedule, batch)
+        next_latents = trajectory.next_latents[batch.image, batch.slot]
         means = trajectory.means
-        return now, Pairs(
-            log_probs=now.log_prob(drawn)[chosen],
-            old_log_probs=trajectory.log_probs[batch.image, batch.slot][chosen],
-            advantages=experience.advantages[batch.image][chosen],
-            now=now[chosen],
-            old_mean=None if means is None else means[batch.image, batch.slot][chosen],
-            span=schedule.span[trajectory.step_index[batch.image, batch.slot]][chosen],
+        return step, Pairs(
+            log_probs=step.log_prob(next_latents)[mask],
+            old_log_probs=trajectory.log_probs[batch.image, batch.slot][mask],
+            advantages=experience.advantages[batch.image][mask],
+            step=step[mask],
+            old_mean=None if means is None else means[batch.image, batch.slot][mask],
+            span=schedule.span[trajectory.step_index[batch.image, batch.slot]][mask],
         )
 
 
 def _distribution(learner: Learner, experience: Experience, schedule: Schedule, batch: MicroBatch) -> Normal:
-    """The current distribution of the next latents of some pairs."""
+    """The distribution of the next latents of some pairs under the current policy."""
     trajectory = experience.trajectory
-    step, latents = trajectory.step_index[batch.image, batch.slot], trajectory.latents[batch.image, batch.slot]
-    return schedule.transition(learner.ask(experience, schedule, latents, step, batch.image), latents, step)
+    index, latents = trajectory.step_index[batch.image, batch.slot], trajectory.latents[batch.image, batch.slot]
+    return schedule.transition(learner.predict(experience, schedule, latents, index, batch.image), latents, index)

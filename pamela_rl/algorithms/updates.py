@@ -1,4 +1,4 @@
-"""The updates of one iteration, whatever the loss: shuffled pairs, micro-batches, gradients summed, metrics averaged."""
+"""The optimizer steps of one iteration, for any loss: shuffled pairs, micro-batches, summed gradients, mean metrics."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def take_updates(
     metrics: Sequence[str] = (),
     distance: str | None = None,
 ) -> dict[str, float]:
-    """Turn one iteration's pairs into optimizer steps on the adapter.
+    """Take one iteration's optimizer steps on the adapter.
 
     An update whose gradient is not finite is skipped and counted. With a ``kl_target`` the weight of the distance to
     the reference is doubled after an iteration whose mean distance is above 1.5 times the target, and halved where it is
-    below the target by as much (PPO, arXiv:1707.06347, section 4), but stays within one and a hundredfold of ``kl_weight``:
-    the distance is to the base model, so it begins at zero, and a weight that fell meanwhile would come too late.
+    below the target by as much (PPO, arXiv:1707.06347, section 4), but stays between ``kl_weight`` and a hundred times it: the
+    distance is to the base model, so it begins at zero, and a weight that fell meanwhile would rise too late.
 
     Args:
         algorithm: Its settings.
         learner: Of the run.
         experience: Of the iteration.
-        loss: Maps a micro-batch, and whether it is the update's first, to the loss of each pair that counts, ``(n,)``,
-            and to further figures of them, ``(m,)`` each; ``ratio_error``, how far each ratio is from 1, is one of them
-            or absent. What enters with ``kl_weight`` is the loss's own affair.
-        metrics: Names of these figures.
+        loss: Maps a micro-batch, and whether it is the update's first, to the loss of each pair in its mask, ``(n,)``,
+            and to metrics of them, ``(m,)`` each; ``ratio_error``, the distance of each ratio from 1, is one of them
+            or absent. The loss itself adds the distance to the reference times ``kl_weight``.
+        metrics: Their names.
         distance: Which of them is the distance to the reference; None for an algorithm that measures none.
 
     Returns:
@@ -53,18 +53,22 @@ def take_updates(
     weights, config = learner.weights, learner.config
     if algorithm.kl_target and distance is None:
         raise ConfigError(
-            f"{algorithm.name}'s kl_target is {algorithm.kl_target}, but it measures no distance; leave it 0."
+            f"{algorithm.name}'s kl_target is {algorithm.kl_target}, but it computes no distance to the reference; leave it 0."
         )
     totals: dict[str, float] = defaultdict(float)
     updates = skipped = 0
     for inner_epoch in range(algorithm.num_inner_epochs):
         slots = shuffled_slots(
-            experience.trajectory, algorithm.num_slots(config), config.seed, experience.iteration, inner_epoch
+            experience.trajectory.image_ids,
+            algorithm.pairs_per_image(config),
+            config.seed,
+            experience.iteration,
+            inner_epoch,
         )
         for update in range(algorithm.num_updates):
             gradients = GradientSum(weights)
             means = _accumulate(algorithm, learner, experience, slots, update, loss, metrics, gradients)
-            gradients.settle(learner.accelerator)
+            gradients.reduce(learner.accelerator)
             if updates == 0 and RATIO_ERROR in means:
                 totals["train/ratio_max_error"] = means[RATIO_ERROR]
             norm = torch.nn.utils.clip_grad_norm_(weights, algorithm.max_grad_norm)
@@ -81,17 +85,17 @@ def take_updates(
     if algorithm.kl_target:
         weight = stats[f"train/{KL_WEIGHT}"] = kl_weight(algorithm, learner)
         if skipped < updates:
-            learner.numbers[KL_WEIGHT] = adapted_weight(algorithm, weight, stats[f"train/{distance}"])
+            learner.scalars[KL_WEIGHT] = adapted_weight(algorithm, weight, stats[f"train/{distance}"])
     return stats | {"train/updates": float(updates), "train/skipped_updates": float(skipped)}
 
 
 def kl_weight(algorithm: Algorithm, learner: Learner) -> float:
-    """Return the weight of the distance to the reference by now."""
-    return learner.numbers.get(KL_WEIGHT, algorithm.kl_weight)
+    """Return the current weight of the distance to the reference."""
+    return learner.scalars.get(KL_WEIGHT, algorithm.kl_weight)
 
 
-def watches_reference(algorithm: Algorithm, learner: Learner, first: bool) -> bool:
-    """Tell whether to ask the reference: always where it weighs, else once an update, to watch it."""
+def uses_reference(algorithm: Algorithm, learner: Learner, first: bool) -> bool:
+    """Tell whether to compute the reference: always where it has weight, else once an update as a metric."""
     return algorithm.kl_weight > 0 or learner.policy.sharded or first
 
 
@@ -112,7 +116,7 @@ def _accumulate(
     metrics: Sequence[str],
     gradients: GradientSum,
 ) -> dict[str, float]:
-    """Add up this process's part of one update's gradient, and return each figure's mean over everybody's pairs."""
+    """Accumulate this process's part of one update's gradient; return each metric's mean over all processes' pairs."""
     config, accelerator = learner.config, learner.accelerator
     rows = min(config.batch_size, len(slots))
     num_pairs = config.images_per_iteration * slots.shape[1] // algorithm.num_updates
@@ -120,18 +124,18 @@ def _accumulate(
     error = torch.full((), -1.0, device=slots.device)
     first = True
     for batch in micro_batches(
-        experience.trajectory, slots, config.images_per_iteration, update, algorithm.num_updates, rows,
+        experience.trajectory.image_ids, slots, config.images_per_iteration, update, algorithm.num_updates, rows,
         learner.policy.sharded,
     ):  # fmt: skip
-        losses, figures = loss(batch, first)
+        losses, values = loss(batch, first)
         (losses.sum() / num_pairs).backward()
         gradients.add()
         first = False
         with torch.no_grad():
-            shown = [losses, *(figures[name] for name in metrics)]
-            sums += torch.stack([torch.stack([f.double().sum(), f.new_tensor(len(f)).double()]) for f in shown])
-            if RATIO_ERROR in figures:
-                error = torch.cat([error[None], figures[RATIO_ERROR]]).max()
+            logged = [losses, *(values[name] for name in metrics)]
+            sums += torch.stack([torch.stack([v.double().sum(), v.new_tensor(len(v)).double()]) for v in logged])
+            if RATIO_ERROR in values:
+                error = torch.cat([error[None], values[RATIO_ERROR]]).max()
     sums = accelerator.reduce(sums, reduction="sum")
     means = dict(zip(("loss", *metrics), (sums[:, 0] / sums[:, 1].clamp(min=1)).tolist()))
     worst = float(accelerator.gather(error.reshape(1)).max())

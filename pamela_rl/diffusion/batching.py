@@ -1,4 +1,4 @@
-"""The one way to the denoiser, for sampling and for training, in calls of one fixed shape."""
+"""Calls of one fixed shape, so that sampling and training compute the same numbers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def log_probs(transition: Normal, latents: Tensor, batch_size: int) -> Tensor:
     return torch.cat(parts)
 
 
-def predict(
+def predict_in_batches(
     policy: Policy,
     latents: Tensor,
     timesteps: Tensor,
@@ -46,7 +46,7 @@ def predict(
     guidance_scale: float,
     batch_size: int,
 ) -> Tensor:
-    """Ask the denoiser for any number of samples in calls of ``batch_size``; arguments as ``Policy.predict``."""
+    """Predict any number of samples in calls of ``batch_size``; arguments as ``Policy.predict``."""
     parts = []
     for rows, real in padded_rows(len(latents), batch_size, latents.device):
         output = policy.predict(latents[rows], timesteps[rows], conditioning[rows], negative, guidance_scale)

@@ -15,7 +15,7 @@ class DDIMSchedule:
     """The noise levels of a chain of DDIM steps (arXiv:2010.02502); pure.
 
     Attributes:
-        timesteps: What the denoiser is told at each step, ``(steps,)``.
+        timesteps: The denoiser's time input at each step, ``(steps,)``.
         alpha_bar: Share of signal variance before each step, fp32, ``(steps,)``.
         alpha_bar_next: The same after it, ``(steps,)``.
         eta: Noise of each step, ``(steps,)``; 1 is as much as DDPM's, 0 is none.

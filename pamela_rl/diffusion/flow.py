@@ -21,7 +21,7 @@ class FlowSchedule:
     Latents at noise level s are ``(1 - s) * clean + s * noise``, and the denoiser predicts ``noise - clean``.
 
     Attributes:
-        timesteps: What the denoiser is told at each step, in the scheduler's units, ``(steps,)``.
+        timesteps: The denoiser's time input at each step, in the scheduler's units, ``(steps,)``.
         sigmas: Noise level before each step and after the last, falling, fp32, ``(steps + 1,)``.
         eta: Noise of each step, ``(steps,)``; what it means depends on ``noise``.
         noise: "flow_sde" (Flow-GRPO, arXiv:2505.05470, equation 9), "cps" (coefficients-preserving sampling,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from pamela_rl.diffusion.families import policy_for
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.sharding import shard_blocks
 from pamela_rl.errors import ConfigError
 
@@ -63,7 +63,7 @@ def load_pipeline(name: str, device: str = "cpu", dtype: torch.dtype = torch.flo
     return pipeline.to(device)
 
 
-def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device | str) -> PipelinePolicy:
+def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device | str) -> Policy:
     """Make a policy of a pipeline as the settings ask, its denoiser on ``device``.
 
     Raises:
@@ -89,7 +89,7 @@ def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device 
     return policy
 
 
-def compile_blocks(policy: PipelinePolicy, **options: Any) -> None:
+def compile_blocks(policy: Policy, **options: Any) -> None:
     """Compile the denoiser's repeated blocks; from then on sampling runs the graph that training differentiates.
 
     Raises:

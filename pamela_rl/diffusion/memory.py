@@ -1,4 +1,4 @@
-"""How much memory a denoiser's backward pass needs, worked out without running it."""
+"""The memory that a denoiser's backward pass needs, computed without running it."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ _LOOKS_AT_DATA = (DataDependentOutputException, DynamicOutputShapeException, Uns
 
 
 def activation_bytes(policy: Policy, config: TrainConfig) -> int | None:
-    """Bytes that one micro-batch keeps for its backward pass, or None where tensors without data cannot tell.
+    """Bytes that one micro-batch keeps for its backward pass, or None where that takes data.
 
     The denoiser runs once on tensors that have shapes but no data; what autograd would keep is counted, each storage
-    once, weights left out. Gradients are asked of the latents, which keeps what an adapter's would.
+    once, weights left out. Gradients are taken with respect to the latents, which keeps the same tensors as an adapter's.
     """
     if policy.sharded or policy.compiled:
         return None  # hooks and compilers would take tensors without data for real ones
     sampling, count = config.sampling, config.batch_size
-    told = policy.encode(["a picture"])
+    conditioning = policy.encode(["a picture"])
     negative = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale)
     latents = policy.initial_latents([torch.Generator()])
 
-    def ask(fake: FakeTensorMode) -> None:
-        many = Conditioning({n: _repeat(fake.from_tensor(t), count) for n, t in told.tensors.items()})
+    def predict(fake: FakeTensorMode) -> None:
+        many = Conditioning({n: _repeat(fake.from_tensor(t), count) for n, t in conditioning.tensors.items()})
         less = None if negative is None else Conditioning({n: fake.from_tensor(t) for n, t in negative.tensors.items()})
         start = _repeat(fake.from_tensor(latents), count).requires_grad_()
         time = torch.full((count,), 500.0, device=latents.device)
         policy.predict(start, time, many, less, sampling.guidance_scale)
 
-    return _kept_bytes(policy.denoiser, ask)
+    return _kept_bytes(policy.denoiser, predict)
 
 
 def decoder_bytes(policy: Policy, count: int) -> int | None:
-    """Bytes that decoding ``count`` pictures keeps for a backward pass, or None where tensors without data cannot tell."""
+    """Bytes that decoding ``count`` images keeps for a backward pass, or None where that takes data."""
     if policy.offload:
         return None  # parts that move would take tensors without data along
     latents = policy.initial_latents([torch.Generator()])
@@ -56,7 +56,7 @@ def decoder_bytes(policy: Policy, count: int) -> int | None:
 
 
 def _kept_bytes(module: nn.Module, run: Callable[[FakeTensorMode], None]) -> int | None:
-    """Run something on tensors that have shapes but no data, and count what autograd keeps beside the module's weights."""
+    """Run something on tensors that have shapes but no data; count the bytes autograd keeps besides the module's weights."""
     own = {weight.untyped_storage()._cdata for weight in module.parameters()}
     kept: dict[int, int] = {}
 

@@ -1,69 +1,71 @@
-"""What a family of models must answer, and nothing more."""
+"""A diffusers pipeline as the loop sees it: prompts encoded once, guidance in one batched call, images from its own VAE."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pamela_rl.config import FlowNoise
+from pamela_rl.diffusion.encoded_prompts import EncodedPrompts
+from pamela_rl.diffusion.sizes import check_multiple
 from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.types import Conditioning
 
 
-class Policy(Protocol):
-    """A diffusers pipeline seen by the loop: what is trained is its denoiser's LoRA.
+class Policy(ABC):
+    """A text-to-image pipeline whose denoiser's LoRA is trained; a family of models implements the abstract methods.
 
     Attributes:
+        pipeline_class: Name of the diffusers class that the family is for.
+        component: Which part of the pipeline is the denoiser, "unet" or "transformer".
+        default_size: Side of an image in pixels, where the denoiser's config has none.
         pipeline: The pipeline.
-        component: Which part of it is the denoiser, "unet" or "transformer".
-        denoiser: That part.
-        height: Of the pictures drawn, in pixels.
-        width: Of the pictures drawn, in pixels.
+        denoiser: Its denoiser.
+        dtype: Of the base model's weights.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
+        offload: Keep text encoders and VAE on the CPU while they are idle.
+        detach_unconditional: Predict the unconditional branch in a call of its own, without gradient; in sampling and
+            training alike, so that both compute the same numbers.
         sharded: The denoiser is cut over processes, which must then call it equally often.
-        compiled: Its blocks are compiled.
-        offload: Parts with nothing to do wait on the CPU.
+        compiled: Its blocks are compiled; sampling then runs the graph that training differentiates.
+
+    Args:
+        pipeline: The pipeline; all its weights are frozen.
+        height: Pixels; None takes the model's own size.
+        width: Pixels; None takes the model's own size.
+
+    Raises:
+        ConfigError: The size does not divide into the model's patches, or the scheduler is of the wrong kind.
     """
 
-    pipeline: Any
-    component: str
-    denoiser: nn.Module
-    height: int
-    width: int
-    sharded: bool
-    compiled: bool
-    offload: bool
+    pipeline_class: ClassVar[str]
+    component: ClassVar[str] = "transformer"
+    default_size: ClassVar[int] = 1024
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the base model's weights."""
-        ...
+    def __init__(self, pipeline: Any, height: int | None = None, width: int | None = None):
+        self.pipeline = pipeline
+        self.denoiser: Any = getattr(pipeline, self.component)
+        self.dtype: torch.dtype = next(self.denoiser.parameters()).dtype  # an adapter on it may have another
+        self.offload = self.detach_unconditional = self.sharded = self.compiled = False
+        for module in (self.denoiser, pipeline.vae, *self._text_encoders()):
+            module.requires_grad_(False).eval()
+        self.height, self.width = height or self._default_side(), width or self._default_side()
+        self._prompts = EncodedPrompts(self._encode_all)
+        for name, side in (("height", self.height), ("width", self.width)):
+            check_multiple(name, side, self._multiple(), type(pipeline).__name__)
 
-    @property
-    def lora_target_modules(self) -> Sequence[str]:
-        """Names, or ends of names, of the denoiser's layers that get a LoRA."""
-        ...
+    @classmethod
+    @abstractmethod
+    def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
+        """Express guidance in the pipeline's own arguments: scale 1 is none, ``negative`` one prompt an image or ""."""
 
-    @property
-    def device(self) -> torch.device:
-        """Where the denoiser lives."""
-        ...
-
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Encode prompts, one row each, on the policy's device; no gradient. Each prompt is encoded once."""
-        ...
-
-    def encode_negative(self, prompt: str, guidance_scale: float) -> Conditioning | None:
-        """Encode what guidance steers away from, one row; None where the denoiser is asked only once."""
-        ...
-
-    def initial_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """Draw one starting point a generator, fp32, ``(b, …)``."""
-        ...
-
+    @abstractmethod
     def schedule(
         self,
         num_inference_steps: int,
@@ -75,11 +77,76 @@ class Policy(Protocol):
 
         Args:
             num_inference_steps: Of the chain.
-            eta: Noise of the stochastic steps; None is the one that the papers take for this kind.
-            noise: Which kind; diffusion families know one only and pass over it.
+            eta: Noise of the stochastic steps; None is the papers' value for this kind.
+            noise: Which kind; diffusion families know one only and ignore it.
             window: First stochastic step and the one after the last; None is the whole chain.
         """
-        ...
+
+    @abstractmethod
+    def denoise(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor], guidance_scale: float
+    ) -> Tensor:
+        """Call the denoiser module once.
+
+        Args:
+            latents: In the denoiser's dtype, ``(b, …)``.
+            timesteps: As the schedule gives them, fp32, ``(b,)``.
+            conditioning: Tensors by name, one row a sample, in the denoiser's dtype.
+            guidance_scale: For models that take it as an input.
+
+        Returns:
+            Its prediction, any float type, ``(b, …)``.
+        """
+
+    @abstractmethod
+    def _encode(self, prompt: str) -> Mapping[str, Tensor]:
+        """Encode one prompt with the pipeline's own ``encode_prompt``; each tensor has one row."""
+
+    @abstractmethod
+    def _initial_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """Draw initial latents, fp32, as the denoiser takes them."""
+
+    @abstractmethod
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Decode final latents to images in [-1, 1], ``(b, 3, height, width)``."""
+
+    @property
+    def lora_target_modules(self) -> Sequence[str]:
+        """Names, or ends of names, of the denoiser's layers that get a LoRA: those of diffusers' own examples."""
+        return ("to_q", "to_k", "to_v", "to_out.0")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the denoiser lives."""
+        return next(self.denoiser.parameters()).device
+
+    @property
+    def embeds_guidance(self) -> bool:
+        """Whether guidance is distilled into the denoiser, which then takes its scale as an input."""
+        return bool(getattr(self.denoiser.config, "guidance_embeds", False))
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts, one row each, on the policy's device.
+
+        Each prompt is encoded by itself and once, so that it never depends on the prompts beside it.
+        """
+        return self._prompts.rows(prompts, False, self.device)
+
+    @torch.no_grad()
+    def encode_negative(self, prompt: str, guidance_scale: float) -> Conditioning | None:
+        """Encode the negative prompt, one row; None where the denoiser is called without an unconditional branch."""
+        if guidance_scale <= 1 or self.embeds_guidance:
+            return None
+        return self._prompts.rows([prompt], True, self.device)
+
+    def cache_prompt(self, prompt: str, conditioning: Conditioning, negative: bool = False) -> None:
+        """Store a prompt's encoding, one row, e.g. from a file; the text encoder is then not called for it."""
+        self._prompts.store(prompt, conditioning, negative)
+
+    def initial_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """Draw initial latents, one sample a generator, fp32, ``(b, …)``."""
+        return self._initial_latents(generators).float().to(self.device)
 
     def predict(
         self,
@@ -89,39 +156,100 @@ class Policy(Protocol):
         negative: Conditioning | None,
         guidance_scale: float,
     ) -> Tensor:
-        """Ask the denoiser, guidance in one batched call.
+        """Predict with classifier-free guidance; both branches go through the denoiser in one batch, unless detached.
 
         Args:
             latents: ``(b, …)``.
             timesteps: Of each sample, as the schedule gives them, ``(b,)``.
             conditioning: One row a sample.
-            negative: What guidance steers away from, one row for all; None asks without.
+            negative: The negative prompt, one row for all; None predicts without guidance.
             guidance_scale: 1 is none.
 
         Returns:
-            What the denoiser predicts, fp32, ``(b, …)``.
+            The guided prediction, fp32, ``(b, …)``.
         """
-        ...
+        count, with_gradient = len(latents), torch.is_grad_enabled()
+        calls = [(conditioning, with_gradient)]
+        if negative is not None:
+            negative = negative[torch.zeros(count, dtype=torch.long, device=latents.device)]
+            together = [(Conditioning.cat([negative, conditioning]), with_gradient)]
+            calls = [(negative, False), *calls] if self.detach_unconditional else together
+        outputs = []
+        for rows, trained in calls:
+            samples = torch.cat([latents] * (len(rows) // count)).to(self.dtype)
+            times = torch.cat([timesteps] * (len(rows) // count))
+            with torch.set_grad_enabled(
+                trained or self.compiled
+            ):  # compilers round a graph without gradients otherwise
+                output = self.denoise(samples, times, rows.to(self.dtype).tensors, guidance_scale).float()
+            outputs.append(output if trained else output.detach())
+        if negative is None:
+            return outputs[0]
+        unconditional, conditional = torch.cat(outputs).chunk(2)
+        return self.guide(unconditional, conditional, guidance_scale)
+
+    def guide(self, unconditional: Tensor, conditional: Tensor, guidance_scale: float) -> Tensor:
+        """Combine both branches: classifier-free guidance (arXiv:2207.12598)."""
+        return unconditional + guidance_scale * (conditional - unconditional)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Turn final latents into pictures in [0, 1], ``(b, 3, height, width)``; gradients reach the latents."""
-        ...
+        """Decode final latents to images in [0, 1], ``(b, 3, height, width)``; gradients reach the latents."""
+        vae = self.pipeline.vae
+        with self._on_device(vae, stay=torch.is_grad_enabled()):  # a backward pass to come still needs it
+            images = self._decode(latents.to(vae.dtype)).float()
+        return (images * 0.5 + 0.5).clamp(0, 1)
 
-    def rest(self) -> None:
-        """Send parts with nothing to do to the CPU, after a backward pass that needed them."""
-        ...
+    def offload_idle(self) -> None:
+        """Send the VAE back to the CPU where it is kept there, after a backward pass that needed it."""
+        if self.offload:
+            self.pipeline.vae.to("cpu")
 
-    def assembled(self) -> AbstractContextManager[None]:
+    def all_on_device(self) -> AbstractContextManager[None]:
         """Bring every part to the denoiser's device inside the block, so that the pipeline's own call works."""
-        ...
+        parts = (part for part in self.pipeline.components.values() if isinstance(part, nn.Module))
+        return self._on_device(*(part for part in parts if part is not self.denoiser))
+
+    def _encode_negative(self, prompt: str) -> Mapping[str, Tensor]:
+        return self._encode(prompt)
+
+    def _encode_all(self, prompts: Sequence[str], negative: bool) -> list[Mapping[str, Tensor]]:
+        with self._on_device(*self._text_encoders()):
+            return [self._encode_negative(prompt) if negative else self._encode(prompt) for prompt in prompts]
+
+    def _text_encoders(self) -> list[nn.Module]:
+        found = (getattr(self.pipeline, f"text_encoder{place}", None) for place in ("", "_2", "_3"))
+        return [encoder for encoder in found if encoder is not None]
+
+    @contextmanager
+    def _on_device(self, *parts: nn.Module, stay: bool = False) -> Iterator[None]:
+        """Bring parts that may be offloaded to the denoiser's device inside the block, or from then on."""
+        for part in parts:
+            part.to(self.device)
+        try:
+            yield
+        finally:
+            if self.offload and not stay:
+                for part in parts:
+                    part.to("cpu")
+
+    def _default_side(self) -> int:
+        size = getattr(self.pipeline, "default_sample_size", None) or getattr(self.denoiser.config, "sample_size", None)
+        return int(size * self._compression()) if isinstance(size, int) else self.default_size
+
+    def _compression(self) -> int:
+        """Pixels of a latent's side."""
+        return int(self.pipeline.vae_scale_factor)
+
+    def _multiple(self) -> int:
+        """What height and width must be multiples of, in pixels."""
+        return self._compression()
 
 
 @contextmanager
 def adapter_off(policy: Policy) -> Iterator[None]:
-    """Switch the adapter off inside the block: the denoiser is the reference, bit for bit."""
-    denoiser: Any = policy.denoiser
-    denoiser.disable_adapters()
+    """Disable the adapter inside the block: the denoiser is the reference, bit for bit."""
+    policy.denoiser.disable_adapters()
     try:
         yield
     finally:
-        denoiser.enable_adapters()
+        policy.denoiser.enable_adapters()

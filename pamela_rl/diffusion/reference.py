@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pamela_rl.config import SamplingConfig
-from pamela_rl.diffusion.batching import predict
+from pamela_rl.diffusion.batching import predict_in_batches
 from pamela_rl.diffusion.policy import Policy, adapter_off
 from pamela_rl.diffusion.rollout import schedule_of
 from pamela_rl.types import Trajectory
@@ -20,17 +20,18 @@ def kl_to_reference(policy: Policy, trajectory: Trajectory, sampling: SamplingCo
         policy: Its adapter on.
         trajectory: Whose kept steps are measured, and averaged over.
         sampling: The noise a step is measured with, which may be another than it was drawn with.
-        batch_size: Pictures in one denoiser call.
+        batch_size: Images in one denoiser call.
     """
-    schedule, told = schedule_of(policy, sampling), trajectory.conditioning[trajectory.prompt_index]
+    schedule = schedule_of(policy, sampling)
+    conditioning = trajectory.conditioning[trajectory.prompt_index]
     divergences = []
     for slot in range(trajectory.step_index.shape[1]):
         step, latents = trajectory.step_index[:, slot], trajectory.latents[:, slot]
-        asked = (
-            latents, schedule.timesteps[step], told, trajectory.negative, sampling.guidance_scale, batch_size
+        inputs = (
+            latents, schedule.timesteps[step], conditioning, trajectory.negative, sampling.guidance_scale, batch_size
         )  # fmt: skip
-        now = schedule.transition(predict(policy, *asked), latents, step)
+        now = schedule.transition(predict_in_batches(policy, *inputs), latents, step)
         with adapter_off(policy):
-            reference = schedule.transition(predict(policy, *asked), latents, step)
+            reference = schedule.transition(predict_in_batches(policy, *inputs), latents, step)
         divergences.append(now.kl(reference))
     return torch.stack(divergences).mean(dim=0)

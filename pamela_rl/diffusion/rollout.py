@@ -1,4 +1,4 @@
-"""Act: draw pictures with the current policy and keep the steps that will be learned from."""
+"""Act: sample images with the current policy and keep the steps that will be trained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pamela_rl.config import SamplingConfig
-from pamela_rl.diffusion.batching import log_probs, predict
+from pamela_rl.diffusion.batching import log_probs, predict_in_batches
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.randomness import generator_for
 from pamela_rl.diffusion.transitions import Schedule
@@ -21,11 +21,11 @@ def schedule_of(policy: Policy, sampling: SamplingConfig) -> Schedule:
 
 
 def choose_steps(schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Choose which steps of each picture are trained, without repeats, in order, ``(b, count)``."""
+    """Choose which steps of each image are trained, without repeats, in order, ``(b, count)``."""
     possible = schedule.trainable_steps().cpu()
     count = min(count, len(possible))
-    drawn = [possible[torch.randperm(len(possible), generator=g)[:count]].sort().values for g in generators]
-    return torch.stack(drawn)
+    steps = [possible[torch.randperm(len(possible), generator=g)[:count]].sort().values for g in generators]
+    return torch.stack(steps)
 
 
 @torch.no_grad()
@@ -39,16 +39,16 @@ def rollout(
     choose: Callable[[Schedule, int, Sequence[torch.Generator]], Tensor] = choose_steps,
     keep_means: bool = False,
 ) -> Trajectory:
-    """Draw one picture a prompt by the steps that the settings ask for.
+    """Sample one image a prompt.
 
     Args:
         policy: The pipeline, its adapter on.
-        batch: What to draw.
+        batch: Prompts and image ids.
         config: Steps, noise and guidance.
         seed: Of the run.
-        iteration: Of the run; with ``seed`` and a picture's id it fixes all its noise.
-        batch_size: Pictures in one denoiser call, or all there are if that is fewer.
-        choose: Which steps of each picture are kept; arguments as ``choose_steps``.
+        iteration: Of the run; with ``seed`` and an image's id it fixes all its noise.
+        batch_size: Images in one denoiser call, or all there are if that is fewer.
+        choose: Which steps of each image are kept; arguments as ``choose_steps``.
         keep_means: Whether their means are kept too.
     """
     batch_size = min(batch_size, len(batch))
@@ -59,14 +59,16 @@ def rollout(
     index = torch.tensor([unique[prompt] for prompt in batch.prompts], device=device)
     conditioning = policy.encode(list(unique))
     negative = policy.encode_negative(config.negative_prompt, config.guidance_scale)
-    told, noisy = conditioning[index], schedule.eta.tolist()
+    conditioning_rows, noisy = conditioning[index], schedule.eta.tolist()
     latents = policy.initial_latents(generators)
     before, after = (latents.new_zeros(*chosen.shape, *latents.shape[1:]) for _ in range(2))
     means = torch.zeros_like(before) if keep_means else None
     densities = latents.new_zeros(chosen.shape)
     for step in range(config.num_inference_steps):
         at = torch.full((len(batch),), step, device=device)
-        output = predict(policy, latents, schedule.timesteps[at], told, negative, config.guidance_scale, batch_size)
+        output = predict_in_batches(
+            policy, latents, schedule.timesteps[at], conditioning_rows, negative, config.guidance_scale, batch_size
+        )
         transition = schedule.transition(output, latents, at)
         following = transition.sample(_noise(latents, generators)) if noisy[step] else transition.mean
         rows, slots = torch.nonzero(chosen == step, as_tuple=True)
@@ -92,6 +94,6 @@ def rollout(
 
 
 def _noise(latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Each picture's own noise, drawn on the CPU so that devices agree, ``(b, …)``."""
-    drawn = [torch.randn(latents.shape[1:], generator=generator) for generator in generators]
-    return torch.stack(drawn).to(latents.device)
+    """Each image's own noise, drawn on the CPU so that devices agree, ``(b, …)``."""
+    noise = [torch.randn(latents.shape[1:], generator=generator) for generator in generators]
+    return torch.stack(noise).to(latents.device)

@@ -47,7 +47,7 @@ class Schedule(Protocol):
 
     @property
     def timesteps(self) -> Tensor:
-        """What the denoiser is told at each step, in the scheduler's units, ``(steps,)``."""
+        """The denoiser's time input at each step, in the scheduler's units, ``(steps,)``."""
         ...
 
     @property

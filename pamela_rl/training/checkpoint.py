@@ -1,4 +1,4 @@
-"""What a run leaves behind to go on from: adapter, optimizer and counters, in safetensors and JSON, by rename."""
+"""Checkpoints: adapter, optimizer and counters, in safetensors and JSON, published by rename."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import Tensor
 from pamela_rl.errors import CheckpointError
 from pamela_rl.storage import publish, recover, write_text, writing
 
-FORMAT = 2
-_PLAIN = "#number"  # ends the key of what is no tensor in the optimizer
+FORMAT = 3
+_PLAIN = "#number"  # suffix of the optimizer's entries that are no tensors
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Checkpoint:
         adapter: The adapter's weights, by PEFT's names.
         optimizer: The optimizer's tensors, keyed ``<parameter number>.<name>``.
         copies: Further sets of the adapter's weights, keyed ``<copy>.<parameter number>``.
-        counters: Totals that go on counting.
-        numbers: What the algorithm remembers.
+        counters: Totals over all iterations.
+        scalars: The algorithm's own state.
     """
 
     iteration: int
@@ -39,7 +39,7 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
     copies: dict[str, Tensor]
     counters: dict[str, int]
-    numbers: dict[str, float]
+    scalars: dict[str, float]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -55,7 +55,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what ``optimizer_tensors`` copied."""
+    """Load what ``optimizer_tensors`` copied."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
@@ -76,7 +76,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         save_file(checkpoint.optimizer, str(partial / "optimizer.safetensors"))
         save_file(checkpoint.copies, str(partial / "copies.safetensors"))
         state: dict[str, Any] = {"format": FORMAT, "iteration": checkpoint.iteration}
-        state |= {"counters": checkpoint.counters, "numbers": checkpoint.numbers}
+        state |= {"counters": checkpoint.counters, "scalars": checkpoint.scalars}
         write_text(partial / "state.json", json.dumps(state) + "\n")
 
 
@@ -98,14 +98,14 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             optimizer=load_file(str(folder / "optimizer.safetensors")),
             copies=load_file(str(folder / "copies.safetensors")),
             counters=state["counters"],
-            numbers=state["numbers"],
+            scalars=state["scalars"],
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"the checkpoint {folder} cannot be read ({error}); remove it to start over.") from error
 
 
 def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
-    """Note in ``folder`` which settings its run has, or check that they are the ones it had; mend saves that were killed.
+    """Record a run's settings in ``folder``, or check them against those it had; repair saves that were killed.
 
     ``num_iterations``, ``checkpoint_every`` and ``validation.patience`` may change: a run can be made longer.
 
@@ -119,23 +119,23 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
     """
     for kept in ("checkpoint", "best"):
         recover(folder / kept)  # here, since one process alone claims a folder
-    mine = _flat(dataclasses.asdict(settings)) | dict(extra)
+    current = _flat(dataclasses.asdict(settings)) | dict(extra)
     path = folder / "run.json"
     if path.exists():
         try:
-            theirs = json.loads(path.read_text(encoding="utf-8"))
+            recorded = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); choose another output folder.") from error
         free = {"num_iterations", "checkpoint_every", "validation.patience"}
-        changed = [k for k in sorted({*mine, *theirs} - free) if mine.get(k) != theirs.get(k)]
+        changed = [k for k in sorted({*current, *recorded} - free) if current.get(k) != recorded.get(k)]
         if changed:
-            rows = "; ".join(f"{k}: there {theirs.get(k)!r}, here {mine.get(k)!r}" for k in changed)
+            rows = "; ".join(f"{k}: there {recorded.get(k)!r}, here {current.get(k)!r}" for k in changed)
             raise CheckpointError(
                 f"{folder} holds a run with other settings ({rows}); "
                 "choose another --output_dir, remove that folder, or use its settings."
             )
     with writing("the run's settings", path):
-        write_text(path, json.dumps(mine, indent=2) + "\n")
+        write_text(path, json.dumps(current, indent=2) + "\n")
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Whether a run still learns from something: rewards and gradients that are numbers, and a ratio that starts at 1."""
+"""Health checks of a run: finite rewards and gradients, and a ratio that starts at 1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PRECISIONS = ("no", "bf16")  # mixed precision that accelerate may be asked for
 
 
 def summary(rewards: Tensor) -> dict[str, float]:
-    """Describe an iteration's rewards, ``(b,)``; those that are no numbers are counted and left out."""
+    """Summarise an iteration's rewards, ``(b,)``; those that are not finite are counted and left out."""
     finite = rewards[rewards.isfinite()]
     bad = len(rewards) - len(finite)
     mean, std = (finite.mean().item(), finite.std(correction=0).item()) if len(finite) else (math.nan, math.nan)
@@ -22,15 +22,15 @@ def summary(rewards: Tensor) -> dict[str, float]:
 
 
 def check_health(metrics: Mapping[str, float], max_bad_share: float, tolerance: float) -> None:
-    """Stop a run that learns from noise; the state before stays.
+    """Stop a run whose rewards, gradients or ratios are broken; the state before it stays saved.
 
     Args:
         metrics: Of the iteration.
-        max_bad_share: Share of bad rewards or skipped updates that is borne.
+        max_bad_share: Highest share of bad rewards or skipped updates.
         tolerance: How far the ratio may be from 1 before the first update.
 
     Raises:
-        TrainingError: Too many rewards or gradients are no numbers, or sampling and training disagree.
+        TrainingError: Too many rewards or gradients are not finite, or sampling and training disagree.
     """
     shares = {
         "rewards are not finite; look at the reward model": metrics["rollout/bad_reward_share"],

@@ -1,4 +1,4 @@
-"""Requests to stop: SIGTERM from a scheduler and Ctrl-C from a person, heard at once and obeyed when it is safe."""
+"""Stop requests: SIGTERM from a scheduler and Ctrl-C, handled at once or when a write has finished."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StopRequested(BaseException):
 class StopRequests:
     """While entered, turns the first SIGTERM or Ctrl-C into ``StopRequested``; a second kills as usual.
 
-    Signals reach the main thread alone; entered in another, it hears none.
+    Signals reach the main thread alone; entered in another, it receives none.
 
     Attributes:
         requested: Name of the signal that came, or None.
@@ -32,7 +32,7 @@ class StopRequests:
 
     def __enter__(self) -> StopRequests:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hear) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
     def __exit__(
@@ -42,7 +42,7 @@ class StopRequests:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let nothing interrupt the block; a request that comes inside is obeyed when it ends."""
+        """Defer a stop request inside the block to its end."""
         self._held = True
         try:
             yield
@@ -51,7 +51,7 @@ class StopRequests:
         if self.requested:
             raise StopRequested
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = signal.Signals(number).name
         self._restore()
         if not self._held:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.learner import Experience, Learner
-from pamela_rl.config import SamplingConfig, TrainConfig
+from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
@@ -25,11 +25,18 @@ from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.training.checkpoint import claim, save_checkpoint
 from pamela_rl.training.health import check_health, summary
 from pamela_rl.training.interruption import StopRequests
-from pamela_rl.training.processes import check_processes, check_run, mean_over_processes, local_advantages, local_batch, ratio_tolerance
+from pamela_rl.training.processes import (
+    check_processes,
+    check_run,
+    local_advantages,
+    local_batch,
+    mean_over_processes,
+    ratio_tolerance,
+)
 from pamela_rl.training.record import RunLog
 from pamela_rl.training.state import OLD, TrainState
 from pamela_rl.training.trackers import track
-from pamela_rl.training.validation import Looks
+from pamela_rl.training.validation import Validation
 from pamela_rl.types import PromptBatch, Reward, RewardOutput, Scorer, Trajectory, Verdict, trainable
 
 
@@ -44,25 +51,25 @@ def train(
     monitors: Mapping[str, Scorer] | None = None,
     facts: Mapping[str, str] | None = None,
 ) -> str:
-    """Tune a fresh adapter on the policy to one person, or go on where ``folder`` stopped.
+    """Tune a fresh adapter on the policy to one user, or continue where ``folder`` stopped.
 
     Args:
-        policy: The pipeline; the adapter stays on it, active, when the call returns.
+        policy: The adapter stays on it, active, when the call returns.
         reward: What is maximised.
-        prompts: Of one person.
-        config: Everything about the run but how it learns.
-        algorithm: How it learns.
-        folder: The person's own folder: ``run.json``, ``metrics.jsonl``, ``validation.jsonl``, ``checkpoint/`` and ``best/``.
+        prompts: Of one user.
+        config: Everything about the run but the algorithm.
+        algorithm: How the adapter learns.
+        folder: The user's own: ``run.json``, ``metrics.jsonl``, ``validation.jsonl``, ``checkpoint/`` and ``best/``.
         accelerator: Devices, processes, mixed precision.
-        monitors: What is only watched, by name, e.g. ``judge``.
-        facts: What must not change under a run, e.g. the base model's and the reward's names.
+        monitors: Scorers that are logged, not trained against, by name, e.g. ``judge``.
+        facts: What must not change during a run, e.g. the base model's and the reward's names.
 
     Returns:
         The adapter's name on the denoiser.
 
     Raises:
-        ConfigError: Precision, number of processes or algorithm do not fit, the reward is a judge, or there is none to
-            stop by.
+        ConfigError: Precision, number of processes or algorithm do not fit, the reward is a judge, or early stopping
+            lacks one.
         CheckpointError: ``folder`` holds another run.
         StorageError: ``folder`` cannot be written to any more; the last checkpoint is whole.
         TrainingError: Too many rewards or gradients are not finite; the last good state is saved.
@@ -70,82 +77,74 @@ def train(
     """
     check_processes(accelerator, config)
     check_run(policy, config, algorithm)
-    user, main, scorers = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
+    user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
         claimed = {"user_id": user, "prompts": prompts.fingerprint, **settings_of(algorithm), **(facts or {})}
         claim(ensure_writable(folder), config, claimed)
     accelerator.wait_for_everyone()
     state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / "checkpoint")
-    learner = Learner(accelerator, policy, state.optimizer, config, reward, state.numbers, state.copies.get(OLD))
+    learner = Learner(accelerator, policy, state.optimizer, config, reward, state.scalars, state.copies.get(OLD))
     run = RunLog(folder / "metrics.jsonl", state.iteration, main, partial(track, accelerator))
-    watched = {"reward": reward, **scorers}
-    looks = Looks(policy, state.name, watched, prompts, config, folder, state.iteration, accelerator)
-    saved, tolerance = state.checkpoint(), ratio_tolerance(accelerator, policy, algorithm)
+    scorers = {"reward": reward, **monitors}
+    validation = Validation(policy, state.name, scorers, prompts, config, folder, state.iteration, accelerator)
+    snapshot, tolerance = state.checkpoint(), ratio_tolerance(accelerator, policy, algorithm)
 
     with StopRequests() as stop:
         try:
-            with state.shown():
-                looks.take(state.iteration)
+            with state.averaged_weights():
+                validation.run(state.iteration)
             for iteration in run.iterations(state.iteration, config.num_iterations, user):
-                if looks.exhausted():
+                if validation.out_of_patience():
                     break
                 whole = prompts.draw(iteration, config.prompts_per_iteration, config.group_size, config.seed)
                 batch = local_batch(whole, accelerator)
                 sampling = algorithm.sampling(config, iteration)
-                drawn = _draw(learner, state, batch, sampling, iteration)  # act
-                output = trainable(_score(reward, drawn, batch))  # judge
+                with state.rollout_weights(), accelerator.autocast():  # act
+                    trajectory = rollout(
+                        policy, batch, sampling, config.seed, iteration, config.batch_size, algorithm.kept_steps,
+                        algorithm.keeps_means,
+                    )  # fmt: skip
+                output = trainable(_score(reward, trajectory, batch))  # judge
                 rewards, advantages = local_advantages(accelerator, output, whole, batch, config)  # credit
-                known = output.lower_confidence_bound(config.reward.std_weight).isfinite().float()
-                stats = algorithm.update(
-                    learner, Experience(iteration, batch, sampling, drawn, advantages, known)
-                )  # learn
-                metrics = summary(rewards) | stats | mean_over_processes(accelerator, _watched(output, scorers, drawn, batch))
+                mask = output.lower_confidence_bound(config.reward.std_weight).isfinite().float()
+                experience = Experience(iteration, batch, sampling, trajectory, advantages, mask)
+                stats = algorithm.update(learner, experience)  # learn
+                monitored = _monitored(output, monitors, trajectory, batch)
+                metrics = summary(rewards) | stats | mean_over_processes(accelerator, monitored)
                 run.log(iteration, metrics, len(rewards))  # record
                 check_health(metrics, config.reward.max_bad_share, tolerance)
-                saved = state.count(metrics)
-                with state.shown():
-                    looks.take(state.iteration)
+                snapshot = state.advance(metrics)
+                with state.averaged_weights():
+                    validation.run(state.iteration)
                 if main and config.saves_after(state.iteration):
                     with stop.held():
-                        save_checkpoint(folder / "checkpoint", saved)
+                        save_checkpoint(folder / "checkpoint", snapshot)
         except BaseException as error:
             if main and (stop.requested or isinstance(error, TrainingError)):
-                save_checkpoint(folder / "checkpoint", saved)
+                save_checkpoint(folder / "checkpoint", snapshot)
             if stop.requested:
-                raise Interrupted(stop.requested, folder, saved.iteration) from error
+                raise Interrupted(stop.requested, folder, snapshot.iteration) from error
             raise
-    state.keep_average()
-    looks.restore_best()
+    state.apply_average()
+    validation.restore_best()
     return state.name
 
 
-def _draw(
-    learner: Learner, state: TrainState, batch: PromptBatch, sampling: SamplingConfig, iteration: int
-) -> Trajectory:
-    """Draw this process's pictures with the weights that the algorithm draws with."""
-    config, algorithm = learner.config, state.algorithm
-    with learner.accelerator.autocast(), state.acting():
-        return rollout(
-            learner.policy, batch, sampling, config.seed, iteration, config.batch_size, algorithm.kept_steps,
-            algorithm.keeps_means,
-        )  # fmt: skip
-
-
 @torch.no_grad()
-def _score(scorer: Scorer, drawn: Trajectory, batch: PromptBatch) -> RewardOutput | Verdict:
-    return scorer(drawn.images, batch.prompts, batch.user_ids)
+def _score(scorer: Scorer, trajectory: Trajectory, batch: PromptBatch) -> RewardOutput | Verdict:
+    return scorer(trajectory.images, batch.prompts, batch.user_ids)
 
 
-def _watched(
-    output: RewardOutput, scorers: Mapping[str, Scorer], drawn: Trajectory, batch: PromptBatch
+def _monitored(
+    output: RewardOutput, monitors: Mapping[str, Scorer], trajectory: Trajectory, batch: PromptBatch
 ) -> dict[str, Tensor]:
-    """The reward's parts and what the monitors say, by name, ``(b,)`` each."""
+    """The reward's parts and the monitors' scores, by name, ``(b,)`` each."""
     parts = {f"reward_{part}": values for part, values in (output.parts or {}).items()}
-    return parts | {name: _score(scorer, drawn, batch).mean for name, scorer in scorers.items()}
+    return parts | {name: _score(monitor, trajectory, batch).mean for name, monitor in monitors.items()}
 
 
 def settings_of(algorithm: Algorithm) -> dict[str, Any]:
-    """The algorithm's name and settings, for the record, and which text it is where it is not the package's own."""
+    """The algorithm's name and settings, for the record, and a digest of its file where it is not the package's own."""
     kind = type(algorithm)
     settings = {"algorithm": algorithm.name}
     if not kind.__module__.startswith("pamela_rl."):

@@ -1,4 +1,4 @@
-"""One person's adapter, from a fresh LoRA to a published folder."""
+"""One user's adapter, from a fresh LoRA to a published folder."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from pamela_rl.training.loop import settings_of, train
 from pamela_rl.training.trackers import tracked
 from pamela_rl.types import Reward, Scorer
 
-NUM_SAMPLES = 8  # pictures on the sheet beside the weights
+NUM_SAMPLES = 8  # images on the sheet beside the weights
 PACKAGES = ("pamela_rl", "torch", "diffusers", "transformers", "peft", "accelerate")
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What an adapter was made from; a run refuses to go on when any of it changed.
+    """What an adapter was made from; a run refuses to resume when any of it changed.
 
     Attributes:
         base_model: Name or folder of the pipeline.
@@ -45,7 +45,7 @@ class Provenance:
 
 
 def versions() -> dict[str, str]:
-    """Name the release of every package that can change a result; "unknown" of one that was not installed but found."""
+    """Map every package that can change a result to its version; "unknown" where it is on the path but not installed."""
     return {package: _release(package) for package in PACKAGES}
 
 
@@ -57,9 +57,9 @@ def _release(package: str) -> str:
 
 
 def num_images_spent(rows: Sequence[Mapping[str, Any]], config: TrainConfig) -> int:
-    """Count the pictures a run drew to learn from, and to look at, from its ``metrics.jsonl``."""
-    looks = 1 + len(rows) // config.validation.every if config.validation.every else 0
-    return len(rows) * config.images_per_iteration + looks * config.validation.num_images
+    """Count the images a run sampled for training and validation, from its ``metrics.jsonl``."""
+    validations = 1 + len(rows) // config.validation.every if config.validation.every else 0
+    return len(rows) * config.images_per_iteration + validations * config.validation.num_images
 
 
 def personalize(
@@ -74,19 +74,19 @@ def personalize(
     monitors: Mapping[str, Scorer] | None = None,
     num_inference_steps: int = 20,
 ) -> Path:
-    """Train one person's adapter, publish it under ``<run>/adapters/``, and leave the base model as it was.
+    """Train one user's adapter, publish it under ``<run>/adapters/``, and leave the base model as it was.
 
     Args:
         policy: The pipeline.
         reward: What is maximised.
-        prompts: Of one person.
+        prompts: Of one user.
         config: Of the training.
         algorithm: How it learns, e.g. ``DDPO()``.
-        run: The run's folder; ``users/<user>/`` holds metrics, curves, the pictures of looks, and the checkpoint.
+        run: The run's folder; ``users/<user>/`` holds metrics, curves, validation images, and the checkpoint.
         accelerator: Devices, processes, mixed precision.
         provenance: Written into the adapter.
-        monitors: What is only watched, by name.
-        num_inference_steps: Of the sample pictures.
+        monitors: Scorers that are logged, not trained against, by name.
+        num_inference_steps: Of the sample images.
 
     Returns:
         The adapter's folder.
@@ -100,19 +100,19 @@ def personalize(
     with tracked(accelerator, run.name, user, {**asdict(config), **settings_of(algorithm), **facts}):
         name = train(policy, reward, prompts, config, algorithm, folder, accelerator, monitors, facts)
     if accelerator.is_main_process or policy.sharded:
-        shown = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
+        sample_prompts = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
         draw = PipelineGenerator(
             policy.pipeline, name, num_inference_steps, config.sampling.guidance_scale, min(NUM_SAMPLES, config.batch_size),
             policy.height, policy.width,
         )  # fmt: skip
-        with policy.assembled():
-            drawn = draw(shown, range(NUM_SAMPLES))
+        with policy.all_on_device():
+            samples = draw(sample_prompts, range(NUM_SAMPLES))
     if accelerator.is_main_process:
         rows = read_metrics(folder / "metrics.jsonl")
         recipe = f"{algorithm.name}, {len(rows)} iterations x {config.images_per_iteration} images"
         spent = str(num_images_spent(rows, config))
         info = {**facts, "recipe": recipe, "seed": str(config.seed), "images_spent": spent, **versions()}
-        save_adapter(policy, name, user, run, info, {"samples.png": to_png(contact_sheet(drawn, NUM_SAMPLES // 2))})
+        save_adapter(policy, name, user, run, info, {"samples.png": to_png(contact_sheet(samples, NUM_SAMPLES // 2))})
         with writing("the run's curves", folder):
             draw_curves(folder, config.validation.num_images // IMAGES_PER_PROMPT)
     accelerator.wait_for_everyone()

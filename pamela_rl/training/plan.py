@@ -1,4 +1,4 @@
-"""How a run will spend itself, said before it starts: pictures, denoiser calls, memory, checkpoints."""
+"""The plan of a run, printed before it starts: images, denoiser calls, memory, checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.algorithms.minibatches import count_calls
+from pamela_rl.algorithms.minibatches import micro_batches
 from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.memory import activation_bytes, decoder_bytes
 from pamela_rl.diffusion.policy import Policy
@@ -26,9 +26,9 @@ class Memory:
     Attributes:
         base: Frozen weights: this process's share of the denoiser, and text encoders and VAE unless they wait elsewhere.
         adapter: The adapter's weights, gradients, their fp64 sums, and the optimizer's moments.
-        trajectory: Latents that are kept to learn from: the finished ones, and those of the steps that will be trained.
-        activations: What one micro-batch keeps for its backward pass, a reward's own left out; None where it could not be
-            told.
+        trajectory: Latents kept for the update: the final ones, and those of the trained steps.
+        activations: Of one micro-batch for its backward pass, without a reward's own; None where they could not be
+            estimated.
     """
 
     base: int
@@ -44,16 +44,16 @@ class Memory:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do.
+    """The plan of a run.
 
     Attributes:
         config: Its settings.
         algorithm: How it learns.
         num_processes: Sharing every iteration.
-        sampling_calls: Of the denoiser, an iteration and process.
+        sampling_calls: Of the denoiser, per iteration and process.
         training_calls: The same, with a backward pass.
-        reference_calls: Without gradients, of the base model or an old adapter, to compare with.
-        rows_a_call: Pictures in a call, both branches of guidance counted.
+        reference_calls: Without gradients, with the base model or an old adapter.
+        rows_per_call: Images in a call, both branches of guidance counted.
         memory: On one process's device.
         checkpoint_bytes: On disk.
     """
@@ -64,61 +64,59 @@ class Plan:
     sampling_calls: int
     training_calls: int
     reference_calls: int
-    rows_a_call: int
+    rows_per_call: int
     memory: Memory
     checkpoint_bytes: int
 
     def text(self) -> str:
-        """Say it in a few lines."""
+        """Format the plan in a few lines."""
         c, memory = self.config, self.memory
-        mine = c.images_per_iteration // self.num_processes
+        local = c.images_per_iteration // self.num_processes
         algorithm = self.algorithm
-        pairs = c.images_per_iteration * algorithm.num_slots(c) // algorithm.num_updates
+        pairs = c.images_per_iteration * algorithm.pairs_per_image(c) // algorithm.num_updates
         updates = algorithm.num_updates * algorithm.num_inner_epochs
-        shared = f", {mine} on each of {self.num_processes} processes" if self.num_processes > 1 else ""
-        besides = ", and what the reward keeps for its gradient" if algorithm.decodes else ""
+        shared = f", {local} on each of {self.num_processes} processes" if self.num_processes > 1 else ""
+        besides = ", and what the reward keeps for its gradient" if algorithm.footprint(c).decodes else ""
         unknown = "" if memory.activations is not None else " without activations, which could not be estimated"
         parts = [("base model", memory.base), ("adapter", memory.adapter), ("trajectory", memory.trajectory)]
         parts += [("activations", memory.activations)] if memory.activations is not None else []
         split = ", ".join(f"{name} {_size(count)}" for name, count in parts)
         rows = [
-            f"{c.num_iterations} iterations of {c.images_per_iteration} pictures = {c.prompts_per_iteration} prompts x "
-            f"{c.group_size}{shared}: {c.num_iterations * c.images_per_iteration:,} pictures",
-            f"an iteration: {updates} update{'s' * (updates > 1)} of {pairs} (picture, step) pairs; denoiser calls of "
-            f"{self.rows_a_call} rows: {self.sampling_calls} to sample, {self.training_calls} to train, "
+            f"{c.num_iterations} iterations of {c.images_per_iteration} images = {c.prompts_per_iteration} prompts x "
+            f"{c.group_size}{shared}: {c.num_iterations * c.images_per_iteration:,} images",
+            f"an iteration: {updates} update{'s' * (updates > 1)} of {pairs} (image, step) pairs; denoiser calls of "
+            f"{self.rows_per_call} rows: {self.sampling_calls} to sample, {self.training_calls} to train, "
             f"{self.reference_calls} to compare",
             f"memory: about {_size(memory.total)}{unknown} ({split}){besides}",
             f"checkpoints: every {c.checkpoint_every} iterations, {_size(self.checkpoint_bytes)}, the last one is kept",
         ]
         if c.validation.every:
-            looks = 1 + c.num_iterations // c.validation.every
+            count = 1 + c.num_iterations // c.validation.every
             stop = f"; {c.validation.patience} without gain stop the run" if c.validation.patience else ""
-            rows.insert(2, f"looks: {looks} of {c.validation.num_images} pictures{stop}")
+            rows.insert(2, f"validation: {count} times {c.validation.num_images} images{stop}")
         return "\n".join(rows)
 
 
 def plan_run(policy: Policy, config: TrainConfig, algorithm: Algorithm, num_processes: int) -> Plan:
-    """Work out how a run will spend itself; nothing is drawn."""
-    mine = config.images_per_iteration // num_processes
-    cuts, sampling = ceil(mine / config.batch_size), config.sampling
-    slots, updates = algorithm.num_slots(config), algorithm.num_updates * algorithm.num_inner_epochs
-    rows = min(config.batch_size, mine)
-    passes = algorithm.num_inner_epochs * count_calls(
-        config.images_per_iteration, mine, slots, algorithm.num_updates, rows
-    )
-    steps, watched = algorithm.steps_a_pair, passes if algorithm.kl_weight > 0 or policy.sharded else updates
+    """Plan a run without sampling anything."""
+    local = config.images_per_iteration // num_processes
+    cuts, sampling = ceil(local / config.batch_size), config.sampling
+    updates, cost = algorithm.num_updates * algorithm.num_inner_epochs, algorithm.footprint(config)
+    rows = min(config.batch_size, local)
+    passes = algorithm.num_inner_epochs * count_calls(config, algorithm, local)
+    steps, compared = cost.steps_per_pair, passes if algorithm.kl_weight > 0 or policy.sharded else updates
     guided = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale) is not None
     loaded = [part for part in policy.pipeline.components.values() if isinstance(part, nn.Module)]
     parts = [policy.denoiser] if policy.offload else loaded
     latents = policy.initial_latents([torch.Generator()])[0].numel()
     weights = adapter_size(policy, config.lora.rank)
-    copies = int(algorithm.acts_with_old) + int(config.ema.decay > 0)
+    copies = int(algorithm.samples_with_old) + int(config.ema.decay > 0)
     one_call = activation_bytes(policy, replace(config, batch_size=rows))
-    decoded = decoder_bytes(policy, rows) if algorithm.decodes else 0
+    decoded = decoder_bytes(policy, rows) if cost.decodes else 0
     memory = Memory(
         base=sum(_bytes(part) for part in parts),
         adapter=weights * (4 + 4 + 8 + 4 * copies + _MOMENTS[algorithm.optimizer]),
-        trajectory=mine * (1 + algorithm.latents_kept(config)) * latents * 4,
+        trajectory=local * (1 + cost.latents_per_image) * latents * 4,
         activations=None if one_call is None or decoded is None else one_call * steps + decoded,
     )
     return Plan(
@@ -127,15 +125,27 @@ def plan_run(policy: Policy, config: TrainConfig, algorithm: Algorithm, num_proc
         num_processes=num_processes,
         sampling_calls=cuts * sampling.num_inference_steps,
         training_calls=passes * steps,
-        reference_calls=watched * steps + passes * algorithm.acts_with_old,
-        rows_a_call=rows * (2 if guided else 1),
+        reference_calls=compared * steps + passes * algorithm.samples_with_old,
+        rows_per_call=rows * (2 if guided else 1),
         memory=memory,
         checkpoint_bytes=weights * (4 + 4 * copies + _MOMENTS[algorithm.optimizer]),
     )
 
 
+def count_calls(config: TrainConfig, algorithm: Algorithm, num_local: int) -> int:
+    """Count one inner epoch's micro-batches on the process that has the first ``num_local`` images."""
+    image_ids, rows = torch.arange(num_local), min(config.batch_size, num_local)
+    slots = torch.zeros(num_local, algorithm.pairs_per_image(config), dtype=torch.long)
+    updates = range(algorithm.num_updates)
+    return sum(
+        1
+        for update in updates
+        for _ in micro_batches(image_ids, slots, config.images_per_iteration, update, len(updates), rows)
+    )
+
+
 def adapter_size(policy: Policy, rank: int) -> int:
-    """Count the weights of an adapter of some rank: each layer it sits on gets two thin matrices."""
+    """Count the weights of an adapter of some rank: two matrices for each target layer."""
     count, ends = 0, tuple(policy.lora_target_modules)
     for name, layer in policy.denoiser.named_modules():
         module: Any = layer
@@ -150,7 +160,7 @@ def _bytes(module: nn.Module) -> int:
 
 
 def _size(count: int) -> str:
-    """Bytes as people say them."""
+    """Format a number of bytes."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""How processes share one run: each draws a contiguous part of every iteration, and all agree on the whole."""
+"""Data parallelism: each process samples a contiguous part of every iteration, and all agree on the whole."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from pamela_rl.types import PromptBatch, RewardOutput
 
 
 def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
-    """Refuse a precision that is not known, and numbers of pictures that do not divide.
+    """Refuse an unsupported precision, and numbers of images that do not divide.
 
     Raises:
-        ConfigError: Names the nearest numbers that do.
+        ConfigError: Names the nearest numbers that divide.
     """
     if accelerator.mixed_precision not in PRECISIONS:
         raise ConfigError(f"mixed_precision is {accelerator.mixed_precision!r}; use one of {', '.join(PRECISIONS)}.")
@@ -42,7 +42,7 @@ def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
 
 
 def ratio_tolerance(accelerator: Accelerator, policy: Policy, algorithm: Algorithm) -> float:
-    """How far the ratio may be from 1 before the first update: not at all where every kernel rounds by its shape alone."""
+    """Largest distance of the ratio from 1 before the first update: 0 where rounding depends on the call's shape alone."""
     full = accelerator.mixed_precision == "no" and policy.dtype == torch.float32
     if full:
         return 0.0 if policy.device.type == "cpu" else algorithm.ratio_tolerance / 10
@@ -50,7 +50,7 @@ def ratio_tolerance(accelerator: Accelerator, policy: Policy, algorithm: Algorit
 
 
 def check_run(policy: Policy, config: TrainConfig, algorithm: Algorithm) -> None:
-    """Refuse what the algorithm cannot learn from, and more trained steps than have noise at the policy's own levels.
+    """Refuse a config the algorithm cannot train with, and more trained steps than have noise at the policy's levels.
 
     Raises:
         ConfigError: Names what does not fit and what would.
@@ -73,7 +73,7 @@ def check_run(policy: Policy, config: TrainConfig, algorithm: Algorithm) -> None
 
 
 def local_batch(whole: PromptBatch, accelerator: Accelerator) -> PromptBatch:
-    """The pictures this process draws: a contiguous part, so that gathering restores the order."""
+    """The images this process samples: a contiguous part, so that gathering restores the order."""
     size = len(whole) // accelerator.num_processes
     return whole[accelerator.process_index * size : (accelerator.process_index + 1) * size]
 
@@ -81,20 +81,20 @@ def local_batch(whole: PromptBatch, accelerator: Accelerator) -> PromptBatch:
 def local_advantages(
     accelerator: Accelerator, output: RewardOutput, whole: PromptBatch, batch: PromptBatch, config: TrainConfig
 ) -> tuple[Tensor, Tensor]:
-    """Work out everybody's rewards, and the advantages of this process's pictures.
+    """Compute the rewards of all processes' images, and the advantages of this process's.
 
     Args:
         accelerator: Of the run.
-        output: What the reward said of this process's pictures.
-        whole: All processes' pictures.
-        batch: This process's.
+        output: The reward of this process's images.
+        whole: Of all processes.
+        batch: Of this process.
         config: Of the run.
 
     Returns:
-        Rewards of all pictures, ``(b,)``, and own advantages, ``(own b,)``.
+        Rewards of all images, ``(b,)``, and advantages of this process's, ``(local b,)``.
 
     Raises:
-        ConfigError: Parts shall be compared each by itself, but there are none, or uncertainty would be subtracted from the sum.
+        ConfigError: ``separate_parts`` is set but the reward has no parts, or uncertainty would be subtracted from their sum.
     """
     settings = config.advantages
     rewards = accelerator.gather(output.lower_confidence_bound(config.reward.std_weight))
@@ -111,13 +111,13 @@ def local_advantages(
         advantages = separate_advantages(parts, output.weights, groups, scale=settings.scale)
     else:
         advantages = group_advantages(rewards, groups, scale=settings.scale)
-    advantages = torch.where(rewards.isfinite(), advantages, 0.0)  # a part may be a number where the sum is none
-    mine = advantages[batch.image_ids.to(advantages.device)].clamp(-settings.clip, settings.clip)
-    return rewards, torch.zeros_like(mine) if settings.zero else mine
+    advantages = torch.where(rewards.isfinite(), advantages, 0.0)  # a part may be finite where the sum is not
+    local = advantages[batch.image_ids.to(advantages.device)].clamp(-settings.clip, settings.clip)
+    return rewards, torch.zeros_like(local) if settings.zero else local
 
 
-def mean_over_processes(accelerator: Accelerator, watched: Mapping[str, Tensor]) -> dict[str, float]:
-    """Mean over everybody's pictures of each score, under ``rollout/<name>_mean``; what is no number is left out."""
+def mean_over_processes(accelerator: Accelerator, scores: Mapping[str, Tensor]) -> dict[str, float]:
+    """Mean of each score over all processes' images, as ``rollout/<name>_mean``; values that are NaN are left out."""
     return {
-        f"rollout/{name}_mean": float(accelerator.gather(values.float()).nanmean()) for name, values in watched.items()
+        f"rollout/{name}_mean": float(accelerator.gather(values.float()).nanmean()) for name, values in scores.items()
     }

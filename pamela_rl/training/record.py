@@ -1,4 +1,4 @@
-"""The record of a run: one JSON line an iteration, and a bar that shows the figures that matter."""
+"""The record of a run: one JSON line an iteration, and a progress bar with the main metrics."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class RunLog:
     def __init__(
         self, path: Path, done: int, enabled: bool, show: Callable[[Mapping[str, float], int], None] | None = None
     ):
-        """Open the log of a run that has ``done`` iterations behind it; rows of later ones, not saved, are dropped.
+        """Open the log of a run with ``done`` completed iterations; rows of later ones, not in the checkpoint, are dropped.
 
         Args:
             path: Of the file.
             done: Iterations.
             enabled: Whether this process writes.
-            show: Takes the metrics and number of each iteration besides.
+            show: Also receives each iteration's metrics and number, e.g. for a tracker.
         """
         self._path, self._enabled, self._show = path, enabled, show
         self._bar: Any = None
@@ -44,7 +44,7 @@ class RunLog:
                 write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def iterations(self, first: int, count: int, title: str) -> Iterator[int]:
-        """Yield iteration numbers under a bar."""
+        """Yield iteration numbers under a progress bar."""
         self._bar = tqdm(
             range(first, count), initial=first, total=count, desc=title, unit="it", disable=not self._enabled
         )
@@ -53,12 +53,12 @@ class RunLog:
             yield iteration
 
     def log(self, iteration: int, metrics: Mapping[str, float], num_images: int = 0) -> None:
-        """Append one iteration's metrics; what is not finite is written as null.
+        """Append one iteration's metrics; values that are not finite are written as null.
 
         Args:
             iteration: Its number.
             metrics: By name.
-            num_images: Pictures drawn since the iteration began, from which their speed follows; 0 where it is not asked.
+            num_images: Images sampled since the iteration began, for the throughput; 0 logs none.
         """
         if num_images:
             seconds = time.monotonic() - self._started

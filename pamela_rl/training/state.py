@@ -1,4 +1,4 @@
-"""What training changes: the adapter's weights and their copies, the optimizer, and totals that go on counting."""
+"""The state of a run: the adapter's weights and their copies, the optimizer, and totals over all iterations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pamela_rl.errors import CheckpointError, ConfigError
 from pamela_rl.training.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
 
 _COUNTED = ("rollout/bad_rewards", "train/skipped_updates", "train/updates")
-OLD, EMA = "old", "ema"  # copies of the adapter: the one that draws where the algorithm asks for it; the average
+OLD, EMA = "old", "ema"  # copies of the adapter: the one that samples where the algorithm needs it; the average
 
 
 @dataclass
@@ -29,15 +29,15 @@ class TrainState:
     """The state of one run after some iterations.
 
     Attributes:
-        policy: The pipeline, the adapter on it and active.
+        policy: With the adapter active.
         name: The adapter's name on it.
         optimizer: Over the adapter's weights.
         algorithm: Of the run.
         ema: Of the run.
         copies: Further sets of the adapter's weights, by name.
-        iteration: Iterations that are done.
+        iteration: Completed iterations.
         counters: Totals over all of them.
-        numbers: What the algorithm remembers.
+        scalars: The algorithm's own state.
     """
 
     policy: Policy
@@ -48,28 +48,28 @@ class TrainState:
     copies: dict[str, AdapterCopy]
     iteration: int = 0
     counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
-    numbers: dict[str, float] = field(default_factory=dict)
+    scalars: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def resume(cls, policy: Policy, name: str, config: TrainConfig, algorithm: Algorithm, folder: Path) -> TrainState:
-        """Put the adapter on, fresh or as the checkpoint in ``folder`` left it.
+        """Add the adapter to the policy, fresh or from the checkpoint in ``folder``.
 
         Raises:
             CheckpointError: There is one, but it cannot be read or is of another adapter.
         """
         weights = add_adapter(policy, name, config.lora, config.seed)
-        needed = {OLD: algorithm.acts_with_old, EMA: config.ema.decay > 0}
-        copies = {copy: AdapterCopy(weights) for copy, wanted in needed.items() if wanted}
+        needed = {OLD: algorithm.samples_with_old, EMA: config.ema.decay > 0}
+        copies = {copy: AdapterCopy(weights) for copy, is_needed in needed.items() if is_needed}
         state = cls(policy, name, new_optimizer(weights, algorithm), algorithm, config.ema, copies)
         saved = load_checkpoint(folder)
         if saved is not None:
             check_fits(folder, adapter_state(policy, name), saved.adapter)
             load_adapter_state(policy, name, saved.adapter)
             restore_optimizer(state.optimizer, saved.optimizer)
-            check_fits(folder, state.copied(), saved.copies)
+            check_fits(folder, state.copied_tensors(), saved.copies)
             for copy, tensors in state.copies.items():
                 tensors.tensors = [saved.copies[f"{copy}.{row}"].to(w.device) for row, w in enumerate(weights)]
-            state.iteration, state.numbers = saved.iteration, dict(saved.numbers)
+            state.iteration, state.scalars = saved.iteration, dict(saved.scalars)
             state.counters = state.counters | saved.counters
         return state
 
@@ -78,53 +78,55 @@ class TrainState:
         """The adapter's."""
         return weights_of(self.optimizer)
 
-    def acting(self) -> AbstractContextManager[None]:
-        """Have the adapter draw as the algorithm asks inside the block: with the old weights or the trained ones."""
-        return self._worn(OLD)
+    def rollout_weights(self) -> AbstractContextManager[None]:
+        """Use the weights that sample images inside the block: the old copy where there is one."""
+        return self._swapped_in(OLD)
 
-    def shown(self) -> AbstractContextManager[None]:
-        """Have the adapter draw as it will be published inside the block: with the average where there is one."""
-        return self._worn(EMA)
+    def averaged_weights(self) -> AbstractContextManager[None]:
+        """Use the weights that will be published inside the block: the average where there is one."""
+        return self._swapped_in(EMA)
 
-    def keep_average(self) -> None:
-        """Put the average, where there is one, on the adapter for good."""
+    def apply_average(self) -> None:
+        """Overwrite the adapter with the average, where there is one."""
         if EMA in self.copies:
-            self.copies[EMA].put_on(self.weights)
+            self.copies[EMA].copy_to(self.weights)
 
-    def count(self, metrics: Mapping[str, float]) -> Checkpoint:
-        """Finish an iteration: move the copies, add its metrics to the totals, return what a checkpoint would hold."""
+    def advance(self, metrics: Mapping[str, float]) -> Checkpoint:
+        """Complete an iteration: update the copies, add its metrics to the totals, return its checkpoint."""
         self.iteration += 1
         self.counters = {name: total + int(metrics[name]) for name, total in self.counters.items()}
         if OLD in self.copies:
             taken = self.counters["train/updates"] - self.counters["train/skipped_updates"]
-            self.copies[OLD].follow(self.weights, self.algorithm.old_decay(taken))
+            self.copies[OLD].update(self.weights, self.algorithm.old_decay(taken))
         if EMA in self.copies and self.iteration % self.ema.every == 0:
             steps = self.iteration // self.ema.every
-            self.copies[EMA].follow(self.weights, min(self.ema.decay, (1 + steps) / (10 + steps)))
+            self.copies[EMA].update(self.weights, min(self.ema.decay, (1 + steps) / (10 + steps)))
         return self.checkpoint()
 
     def checkpoint(self) -> Checkpoint:
-        """Copy everything, on the CPU."""
+        """Copy the state to the CPU."""
         weights, moments = adapter_state(self.policy, self.name), optimizer_tensors(self.optimizer)
-        return Checkpoint(self.iteration, weights, moments, self.copied(), dict(self.counters), dict(self.numbers))
+        return Checkpoint(
+            self.iteration, weights, moments, self.copied_tensors(), dict(self.counters), dict(self.scalars)
+        )
 
-    def copied(self) -> dict[str, Tensor]:
-        """The copies' weights as a checkpoint holds them."""
+    def copied_tensors(self) -> dict[str, Tensor]:
+        """The copies' weights, keyed as in a checkpoint."""
         return {
             f"{copy}.{row}": tensor.detach().cpu().clone()
             for copy, tensors in self.copies.items()
             for row, tensor in enumerate(tensors.tensors)
         }
 
-    def _worn(self, copy: str) -> AbstractContextManager[None]:
-        return self.copies[copy].worn(self.weights) if copy in self.copies else nullcontext()
+    def _swapped_in(self, copy: str) -> AbstractContextManager[None]:
+        return self.copies[copy].swapped_in(self.weights) if copy in self.copies else nullcontext()
 
 
 def new_optimizer(weights: list[torch.nn.Parameter], algorithm: Algorithm) -> torch.optim.Optimizer:
-    """Make the optimizer that the settings name.
+    """Create the optimizer of the settings.
 
     Raises:
-        ConfigError: The eight-bit one is asked for, but bitsandbytes is not installed.
+        ConfigError: It is the eight-bit one, but bitsandbytes is not installed.
     """
     kind: Any = torch.optim.AdamW
     if algorithm.optimizer == "adamw_8bit":
@@ -138,17 +140,17 @@ def new_optimizer(weights: list[torch.nn.Parameter], algorithm: Algorithm) -> to
     return optimizer
 
 
-def check_fits(folder: Path, own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+def check_fits(folder: Path, current: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
     """Refuse a checkpoint of another adapter.
 
     Raises:
-        CheckpointError: Names what is missing, what is too much, and the first shape that differs.
+        CheckpointError: Names missing and surplus weights, and the first shape that differs.
     """
-    missing, surplus = sorted(own.keys() - saved.keys()), sorted(saved.keys() - own.keys())
-    shapes = [name for name in own.keys() & saved.keys() if own[name].shape != saved[name].shape]
+    missing, surplus = sorted(current.keys() - saved.keys()), sorted(saved.keys() - current.keys())
+    shapes = [name for name in current.keys() & saved.keys() if current[name].shape != saved[name].shape]
     facts = [f"{len(missing)} weights are missing, e.g. {missing[0]}"] if missing else []
     facts += [f"{len(surplus)} are not this model's, e.g. {surplus[0]}"] if surplus else []
-    facts += [f"{n} is {tuple(saved[n].shape)} there, {tuple(own[n].shape)} here" for n in sorted(shapes)[:1]]
+    facts += [f"{n} is {tuple(saved[n].shape)} there, {tuple(current[n].shape)} here" for n in sorted(shapes)[:1]]
     if facts:
         raise CheckpointError(
             f"the checkpoint {folder} is of another adapter ({'; '.join(facts)}); choose another output folder, or "

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on, in tensorboard, wandb or trackio, through Accelerate; its own record is kept anyway."""
+"""Experiment trackers besides the run's own record: tensorboard, wandb or trackio, through Accelerate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRACKERS: tuple[str, ...] = get_args(Tracker)
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuse trackers that are not known or not installed; Accelerate would leave the latter out without a word.
+    """Refuse unknown trackers and those that are not installed, which Accelerate would silently leave out.
 
     Raises:
         ConfigError: Names the tracker and how to get it.
@@ -34,13 +34,13 @@ def check_trackers(names: Sequence[str]) -> None:
 
 @contextmanager
 def tracked(accelerator: Accelerator, project: str, run: str, settings: Mapping[str, Any]) -> Iterator[None]:
-    """Open the trackers that the accelerator was made with, for one person's run, and close them after the block.
+    """Open the accelerator's trackers for one user's run, and close them after the block.
 
     Args:
         accelerator: Made with ``log_with`` and, for tensorboard, a project folder.
-        project: What the runs of a folder are filed under.
-        run: The person.
-        settings: What the run was made with; nested values are written as text.
+        project: Name of the project.
+        run: Name of the run: the user.
+        settings: Of the run; nested values are written as text.
 
     Raises:
         ConfigError: A tracker cannot be opened.
@@ -77,12 +77,12 @@ def _open(accelerator: Accelerator, project: str, run: str, settings: Mapping[st
 
 
 def track(accelerator: Accelerator, metrics: Mapping[str, float], iteration: int) -> None:
-    """Show one iteration's metrics; what is not finite is left out."""
+    """Log one iteration's metrics; those that are not finite are left out."""
     accelerator.log({name: value for name, value in metrics.items() if math.isfinite(value)}, step=iteration)
 
 
-def track_pictures(accelerator: Accelerator, name: str, images: Tensor, iteration: int) -> None:
-    """Show pictures, ``(n, 3, h, w)`` in [0, 1], in every tracker that can."""
+def track_images(accelerator: Accelerator, name: str, images: Tensor, iteration: int) -> None:
+    """Log images, ``(n, 3, h, w)`` in [0, 1], to every tracker that can show them."""
     pixels = (images.detach().cpu().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     for tracker in accelerator.trackers:
         if tracker.name == "tensorboard":
@@ -90,6 +90,6 @@ def track_pictures(accelerator: Accelerator, name: str, images: Tensor, iteratio
         elif tracker.name == "trackio":
             import trackio
 
-            tracker.log({name: [trackio.Image(picture) for picture in pixels]}, step=iteration)
+            tracker.log({name: [trackio.Image(image) for image in pixels]}, step=iteration)
         elif hasattr(tracker, "log_images"):
             tracker.log_images({name: list(pixels)}, step=iteration)

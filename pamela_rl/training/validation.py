@@ -1,4 +1,4 @@
-"""Looks: the same prompts and noise drawn again every few iterations, so that one sees the taste come, and turn bad."""
+"""Validation: the same prompts and noise are sampled every few iterations, which shows both progress and reward hacking."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ from pamela_rl.evaluation.distances import diversity
 from pamela_rl.storage import ensure_writable, writing
 from pamela_rl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pamela_rl.training.record import RunLog
-from pamela_rl.training.trackers import track, track_pictures
+from pamela_rl.training.trackers import track, track_images
 from pamela_rl.types import PromptBatch, Scorer
 
 JUDGE = "judge"
-STEPS_MEASURED = 2  # of each picture, for its distance to the base model
-_SHEET_SIDE = 256  # pixels of a picture's longer side on a sheet
-_NOISE = 1 << 40  # in place of an iteration in the noise's key: the same at every look, unlike any iteration's
+STEPS_MEASURED = 2  # of each image, for its distance to the base model
+_SHEET_SIDE = 256  # pixels of an image's longer side on a contact sheet
+_NOISE = 1 << 40  # in place of an iteration in the noise's key: the same at every validation, unlike any iteration's
 
 
-class Looks:
-    """Draws, scores and records; keeps the adapter the judge liked best, and says when to stop.
+class Validation:
+    """Samples, scores and records; keeps the adapter with the judge's highest mean, and decides when to stop early.
 
-    The record is ``validation.jsonl``, one row a look, its ``iteration`` the number of iterations behind it: row 0 is the
+    The record is ``validation.jsonl``, one row a validation, whose ``iteration`` counts completed iterations: row 0 is the
     base model. The best adapter so far is in ``best/``.
 
     Args:
-        policy: The pipeline, its adapter on.
+        policy: With the adapter on.
         name: The adapter's name on it.
         scorers: The reward and the monitors, by name; with a ``judge`` the best adapter is kept.
-        prompts: Of one person; the same few are drawn every time.
+        prompts: Of one user; the same few are sampled every time.
         config: Of the run.
-        folder: The person's folder.
-        done: Iterations that are behind a run that is taken up again.
+        folder: The user's.
+        done: Completed iterations of a run that is resumed.
         accelerator: Devices and processes.
 
     Raises:
-        ConfigError: The run shall stop by the judge, but there is none.
+        ConfigError: There is a patience, but no judge.
     """
 
     def __init__(
@@ -73,79 +73,83 @@ class Looks:
             )
         self._policy, self._name, self._scorers, self._accelerator = policy, name, scorers, accelerator
         self._config, self._best = config, folder / "best"
-        # with training's steps but without added noise, as the adapter's user will draw; but the KL of a step is measured as if there were some
-        self._quiet = replace(config.sampling, eta=0.0, window_start=0, window_size=None)
-        self._yardstick = replace(self._quiet, eta=config.sampling.eta or None)
-        self._batch = _fixed_pictures(prompts, config.validation.num_images)
-        self._log = RunLog(folder / "validation.jsonl", done + 1, accelerator.is_main_process, partial(track, accelerator))
+        # with training's steps but without added noise, as the adapter will be used; the KL of a step is measured as if there were some
+        self._sampling = replace(config.sampling, eta=0.0, window_start=0, window_size=None)
+        self._kl_sampling = replace(self._sampling, eta=config.sampling.eta or None)
+        self._batch = _fixed_batch(prompts, config.validation.num_images)
+        self._log = RunLog(
+            folder / "validation.jsonl", done + 1, accelerator.is_main_process, partial(track, accelerator)
+        )
         self._sheets = folder / "validation"
 
-    def take(self, iteration: int) -> None:
-        """Look, if it is time, after so many iterations."""
+    def run(self, iteration: int) -> None:
+        """Validate after so many iterations, if it is time."""
         every = self._config.validation.every
         if every == 0 or iteration % every or any(row["iteration"] == iteration for row in self._log.rows):
             return
         row, images = self._scores()
         better = JUDGE in self._scorers and row[f"eval/{JUDGE}_mean"] > self._best_score()
-        self._keep_pictures(images, iteration)
+        self._save_images(images, iteration)
         if better and self._accelerator.is_main_process:
             weights = adapter_state(self._policy, self._name)
             save_checkpoint(self._best, Checkpoint(iteration, weights, {}, {}, {}, {}))
-        self._log.log(iteration, row)  # last: a look that is on record is not taken again
+        self._log.log(iteration, row)  # last: a validation that is on record is not repeated
 
-    def exhausted(self) -> bool:
-        """Tell whether the judge has liked nothing better for as many looks as the run has patience."""
+    def out_of_patience(self) -> bool:
+        """Tell whether the judge's mean has not risen for ``validation.patience`` validations."""
         patience = self._config.validation.patience
-        scores = [_judged(row) for row in self._log.rows] if patience else []
+        scores = [_judge_mean(row) for row in self._log.rows] if patience else []
         return bool(patience and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience]))
 
     def restore_best(self) -> None:
-        """Put the adapter that the judge liked best back on, if the run was to stop by it."""
+        """Load the adapter with the judge's highest mean, if there is a patience."""
         self._accelerator.wait_for_everyone()
         best = load_checkpoint(self._best) if self._config.validation.patience else None
         if best is not None:
             load_adapter_state(self._policy, self._name, best.adapter)
 
     def _choose(self, schedule: Schedule, count: int, generators: Sequence[torch.Generator]) -> Tensor:
-        """Choose by copies, so that pictures do not depend on how many steps could be chosen."""
+        """Choose with copies of the generators, so that images do not depend on how many steps could be chosen."""
         copies = [generator.clone_state() for generator in generators]
-        return choose_steps(schedule_of(self._policy, self._yardstick), STEPS_MEASURED, copies)
+        return choose_steps(schedule_of(self._policy, self._kl_sampling), STEPS_MEASURED, copies)
 
     def _best_score(self) -> float:
-        return max(map(_judged, self._log.rows), default=float("-inf"))
+        return max(map(_judge_mean, self._log.rows), default=float("-inf"))
 
     def _scores(self) -> tuple[dict[str, float], Tensor]:
-        """Draw this process's share of the pictures; return everybody's means and pictures."""
+        """Sample this process's share of the images; return the means and images of all processes."""
         config, size = self._config, len(self._batch) // self._accelerator.num_processes
-        mine = slice(self._accelerator.process_index * size, (self._accelerator.process_index + 1) * size)
-        batch = self._batch[mine]
+        share = slice(self._accelerator.process_index * size, (self._accelerator.process_index + 1) * size)
+        batch = self._batch[share]
         cut = min(config.batch_size, size)
         with self._accelerator.autocast():
-            drawn = rollout(self._policy, batch, self._quiet, config.seed, _NOISE, cut, self._choose)
-            kl = kl_to_reference(self._policy, drawn, self._yardstick, cut)
+            trajectory = rollout(self._policy, batch, self._sampling, config.seed, _NOISE, cut, self._choose)
+            kl = kl_to_reference(self._policy, trajectory, self._kl_sampling, cut)
         scores = {"eval/kl_to_reference": float(self._accelerator.gather(kl).mean())}
         for name, scorer in self._scorers.items():
-            values = self._accelerator.gather(_score(scorer, drawn.images, batch, config.reward.std_weight).float())
+            values = self._accelerator.gather(
+                _score(scorer, trajectory.images, batch, config.reward.std_weight).float()
+            )
             scores[f"eval/{name}_mean"] = float(values.nanmean())
-        images = self._accelerator.gather(drawn.images).cpu()
+        images = self._accelerator.gather(trajectory.images).cpu()
         return scores | {"eval/diversity": diversity(images, self._batch.group_ids[: len(images)].numpy())}, images
 
-    def _keep_pictures(self, images: Tensor, iteration: int) -> None:
-        """Leave the pictures as a sheet, one column a prompt, and show them in the trackers."""
+    def _save_images(self, images: Tensor, iteration: int) -> None:
+        """Write the images as a contact sheet, one column a prompt, and log them to the trackers."""
         shrink = _SHEET_SIDE / max(images.shape[-2:])
         small = interpolate(images, scale_factor=shrink, mode="bilinear", antialias=True) if shrink < 1 else images
         sheet = small.view(-1, IMAGES_PER_PROMPT, *small.shape[1:]).transpose(0, 1).flatten(0, 1)
         if self._accelerator.is_main_process:
-            with writing("the pictures of a look", self._sheets):
+            with writing("the validation images", self._sheets):
                 path = ensure_writable(self._sheets) / f"{iteration:06d}.png"
                 partial = path.with_suffix(".partial")
                 save_contact_sheet(sheet, partial, len(images) // IMAGES_PER_PROMPT, scale=1)
                 partial.replace(path)
-        track_pictures(self._accelerator, "eval/pictures", images, iteration)
+        track_images(self._accelerator, "eval/images", images, iteration)
 
 
-def _judged(row: Mapping[str, Any]) -> float:
-    """What the judge said at a look; what was no number is logged as null, and worse than anything."""
+def _judge_mean(row: Mapping[str, Any]) -> float:
+    """The judge's mean of a validation; one that is not finite is logged as null and ranks lowest."""
     value = row.get(f"eval/{JUDGE}_mean")
     return float("-inf") if value is None else float(value)
 
@@ -156,8 +160,8 @@ def _score(scorer: Scorer, images: Tensor, batch: PromptBatch, std_weight: float
     return output.lower_confidence_bound(std_weight)
 
 
-def _fixed_pictures(prompts: PromptSource, num_images: int) -> PromptBatch:
-    """Some prompts, spread evenly over all, several pictures each."""
+def _fixed_batch(prompts: PromptSource, num_images: int) -> PromptBatch:
+    """Some prompts, spread evenly over all, several images each."""
     count = num_images // IMAGES_PER_PROMPT
     chosen = [prompts.prompts[row * len(prompts.prompts) // count] for row in range(count)]
     ids = torch.arange(count * IMAGES_PER_PROMPT)

@@ -15,7 +15,7 @@ from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.config import AdvantageSettings, LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import ConfigError
 from pamela_rl.types import RewardOutput, Trajectory
@@ -25,20 +25,20 @@ CONFIG = TrainConfig(images_per_iteration=4, group_size=2, batch_size=4, samplin
 NOTHING = torch.zeros(4)  # advantages, which are not asked for
 
 
-def adapter(policy: PipelinePolicy) -> list[torch.nn.Parameter]:
+def adapter(policy: Policy) -> list[torch.nn.Parameter]:
     weights = add_adapter(policy, "ada", LoraSettings(rank=2), seed=0)
     for number, weight in enumerate(weights):
         torch.nn.init.normal_(weight, std=0.05, generator=torch.Generator().manual_seed(number))
     return weights
 
 
-def drawn(policy: PipelinePolicy, algorithm: DRaFT, sampling: SamplingConfig = QUIET) -> Trajectory:
+def drawn(policy: Policy, algorithm: DRaFT, sampling: SamplingConfig = QUIET) -> Trajectory:
     batch = PromptSource(["a boat", "a tree"], "ada").draw(0, 2, 2, 0)
     return rollout(policy, batch, sampling, 0, 0, 4, algorithm.kept_steps)
 
 
 def gradient(
-    policy: PipelinePolicy, accelerator: Accelerator, algorithm: DRaFT, config: TrainConfig = CONFIG
+    policy: Policy, accelerator: Accelerator, algorithm: DRaFT, config: TrainConfig = CONFIG
 ) -> tuple[list[Tensor], Trajectory, list[torch.nn.Parameter]]:
     weights, seen = adapter(policy), []
     trajectory = drawn(policy, algorithm, config.sampling)
@@ -50,7 +50,7 @@ def gradient(
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_the_gradient_is_that_of_the_reward_through_the_schedulers_own_last_steps(
-    small_policy: PipelinePolicy, accelerator: Accelerator, depth: int
+    small_policy: Policy, accelerator: Accelerator, depth: int
 ) -> None:
     algorithm = DRaFT(num_steps=depth, kl_weight=0.0, num_updates=1, max_grad_norm=1e9)
     seen, trajectory, weights = gradient(small_policy, accelerator, algorithm)
@@ -69,7 +69,7 @@ def test_the_gradient_is_that_of_the_reward_through_the_schedulers_own_last_step
 
 
 def test_noisy_steps_are_gone_down_again_with_the_noise_that_was_drawn(
-    small_policy: PipelinePolicy, accelerator: Accelerator
+    small_policy: Policy, accelerator: Accelerator
 ) -> None:
     shown: list[Tensor] = []
 
@@ -88,7 +88,7 @@ def test_noisy_steps_are_gone_down_again_with_the_noise_that_was_drawn(
     torch.testing.assert_close(shown[0], trajectory.images, atol=1e-5, rtol=0)
 
 
-def test_without_the_rewards_gradient_nothing_moves(small_policy: PipelinePolicy, accelerator: Accelerator) -> None:
+def test_without_the_rewards_gradient_nothing_moves(small_policy: Policy, accelerator: Accelerator) -> None:
     weights = add_adapter(small_policy, "ada", LoraSettings(rank=2), seed=0)
     start = [w.detach().clone() for w in weights]
     control = replace(CONFIG, advantages=AdvantageSettings(zero=True))
@@ -99,7 +99,7 @@ def test_without_the_rewards_gradient_nothing_moves(small_policy: PipelinePolicy
 
 @pytest.mark.parametrize("spoil", [lambda x: x * float("nan"), lambda x: x + float("nan")], ids=["times", "plus"])
 def test_a_picture_without_a_reward_teaches_nothing_and_spoils_nothing(
-    small_policy: PipelinePolicy, accelerator: Accelerator, spoil: Callable[[Tensor], Tensor]
+    small_policy: Policy, accelerator: Accelerator, spoil: Callable[[Tensor], Tensor]
 ) -> None:
     def patchy(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
         scores = darkness(images, prompts, user_ids).mean
@@ -122,7 +122,7 @@ def test_a_picture_without_a_reward_teaches_nothing_and_spoils_nothing(
     assert gradients[0].abs().max() > 0
 
 
-def test_a_reward_without_a_gradient_is_refused(small_policy: PipelinePolicy, accelerator: Accelerator) -> None:
+def test_a_reward_without_a_gradient_is_refused(small_policy: Policy, accelerator: Accelerator) -> None:
     def blind(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
         return RewardOutput(images.detach().mean(dim=(1, 2, 3)))
 
@@ -144,7 +144,7 @@ def test_a_random_depth_is_drawn_anew_in_every_iteration() -> None:
 
 
 def test_more_steps_than_a_picture_takes_are_refused() -> None:
-    with pytest.raises(ConfigError, match="num_steps is 11 but a picture takes 10 steps"):
+    with pytest.raises(ConfigError, match="num_steps is 11 but an image takes 10 steps"):
         DRaFT(num_steps=11).check(TrainConfig())
     with pytest.raises(ConfigError, match="num_steps is 0; use 1 or more"):
         DRaFT(num_steps=0)

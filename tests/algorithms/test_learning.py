@@ -18,10 +18,17 @@ from pamela_rl.algorithms.draft import DRaFT
 from pamela_rl.algorithms.grpo import GRPO
 from pamela_rl.algorithms.nft import NFT
 from pamela_rl.algorithms.updates import adapted_weight
-from pamela_rl.config import AdvantageSettings, EMASettings, ValidationSettings, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import (
+    AdvantageSettings,
+    EMASettings,
+    LoraSettings,
+    SamplingConfig,
+    TrainConfig,
+    ValidationSettings,
+)
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.storage import read_metrics
 from pamela_rl.training.loop import train
 from pamela_rl.types import RewardOutput
@@ -48,13 +55,15 @@ PROMPTS = PromptSource(["a boat", "a tree", "a house"], "ada")
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda algorithm: algorithm.name)
 def test_it_learns_and_not_without_the_signal(
-    algorithm: Algorithm, small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    algorithm: Algorithm, small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     name = train(small_policy, darkness, PROMPTS, CONFIG, algorithm, tmp_path / "learns", accelerator)
     remove_adapter(small_policy, name)
     before, after = (row["eval/reward_mean"] for row in read_metrics(tmp_path / "learns" / "validation.jsonl"))
     assert after > before + 0.01
-    control = replace(CONFIG, num_iterations=2, advantages=AdvantageSettings(zero=True), validation=ValidationSettings(every=0))
+    control = replace(
+        CONFIG, num_iterations=2, advantages=AdvantageSettings(zero=True), validation=ValidationSettings(every=0)
+    )
     name = train(small_policy, darkness, PROMPTS, control, algorithm, tmp_path / "control", accelerator)
     state = adapter_state(small_policy, name)
     assert all(value.abs().max() == 0 for key, value in state.items() if "lora_B" in key)
@@ -64,7 +73,7 @@ def test_it_learns_and_not_without_the_signal(
     "algorithm", [NFT(), DDPO(learning_rate=4e-3, kl_weight=0.1, kl_target=1e-6)], ids=["nft", "ddpo with a target"]
 )
 def test_copies_and_weights_that_adapt_survive_an_interruption_bit_for_bit(
-    algorithm: Algorithm, small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    algorithm: Algorithm, small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     config = replace(CONFIG, num_iterations=3, checkpoint_every=1, ema=EMASettings(decay=0.5))
     states = []
@@ -106,7 +115,7 @@ class NeverFollowed(NFT):
 
 
 def test_pictures_are_drawn_by_the_old_adapter_not_by_the_one_that_learns(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     drawn: dict[str, list[torch.Tensor]] = {"learning": [], "still": []}
     settings = {"learning": NeverFollowed(learning_rate=4e-3), "still": NFT(kl_weight=0.0)}
@@ -119,7 +128,10 @@ def test_pictures_are_drawn_by_the_old_adapter_not_by_the_one_that_learns(
             return darkness(images, prompts, user_ids)
 
         short = replace(
-            CONFIG, num_iterations=2, validation=ValidationSettings(every=0), advantages=AdvantageSettings(zero=kind == "still")
+            CONFIG,
+            num_iterations=2,
+            validation=ValidationSettings(every=0),
+            advantages=AdvantageSettings(zero=kind == "still"),
         )
         name = train(small_policy, seen, PROMPTS, short, algorithm, tmp_path / kind, accelerator)
         moved = any(w.any() for key, w in adapter_state(small_policy, name).items() if "lora_B" in key)
@@ -128,9 +140,7 @@ def test_pictures_are_drawn_by_the_old_adapter_not_by_the_one_that_learns(
     assert all(map(torch.equal, drawn["learning"], drawn["still"]))
 
 
-def test_what_is_published_is_the_average(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
-) -> None:
+def test_what_is_published_is_the_average(small_policy: Policy, accelerator: Accelerator, tmp_path: Path) -> None:
     short = replace(CONFIG, num_iterations=2, validation=ValidationSettings(every=0))
     states = {}
     for decay in (0.0, 0.1):

@@ -4,39 +4,20 @@ import pytest
 import torch
 
 from pamela_rl.algorithms.minibatches import micro_batches, shuffled_slots
-from pamela_rl.types import Conditioning, Trajectory
-
-
-def trajectory(image_ids: list[int]) -> Trajectory:
-    count = len(image_ids)
-    nothing = torch.zeros(count, 0)
-    return Trajectory(
-        image_ids=torch.tensor(image_ids),
-        images=torch.zeros(count, 3, 2, 2),
-        final_latents=nothing,
-        latents=nothing,
-        next_latents=nothing,
-        step_index=nothing.long(),
-        log_probs=nothing,
-        means=None,
-        conditioning=Conditioning({}),
-        prompt_index=torch.zeros(count, dtype=torch.long),
-        negative=None,
-    )
 
 
 def pairs_of(image_ids: list[int], num_images: int, num_updates: int, batch_size: int) -> list[set[tuple[int, int]]]:
     """The (image id, slot) pairs of each update."""
-    mine = trajectory(image_ids)
-    slots = shuffled_slots(mine, 6, 3, 1, 0)
+    ids = torch.tensor(image_ids)
+    slots = shuffled_slots(ids, 6, 3, 1, 0)
     updates = []
     for update in range(num_updates):
         pairs = []
-        for batch in micro_batches(mine, slots, num_images, update, num_updates, batch_size):
+        for batch in micro_batches(ids, slots, num_images, update, num_updates, batch_size):
             assert len(batch.image) == batch_size
-            rows = batch.image[batch.counted]
-            assert torch.equal(rows % batch_size, torch.nonzero(batch.counted).flatten())  # its row when it was drawn
-            pairs += list(zip(mine.image_ids[rows].tolist(), batch.slot[batch.counted].tolist(), strict=True))
+            rows = batch.image[batch.mask]
+            assert torch.equal(rows % batch_size, torch.nonzero(batch.mask).flatten())  # its row in the rollout
+            pairs += list(zip(ids[rows].tolist(), batch.slot[batch.mask].tolist(), strict=True))
         assert len(pairs) == len(set(pairs))
         updates.append(set(pairs))
     return updates
@@ -59,9 +40,9 @@ def test_an_update_sees_the_same_pairs_at_any_cut_and_any_share_of_processes(bat
 
 
 def test_steps_are_shuffled_anew_for_every_key_and_image() -> None:
-    mine = trajectory(list(range(8)))
-    slots = shuffled_slots(mine, 12, 0, 0, 0)
-    assert torch.equal(slots, shuffled_slots(mine, 12, 0, 0, 0))
-    assert not torch.equal(slots, shuffled_slots(mine, 12, 0, 1, 0))
+    ids = torch.arange(8)
+    slots = shuffled_slots(ids, 12, 0, 0, 0)
+    assert torch.equal(slots, shuffled_slots(ids, 12, 0, 0, 0))
+    assert not torch.equal(slots, shuffled_slots(ids, 12, 0, 1, 0))
     assert len({tuple(row) for row in slots.tolist()}) == 8
     assert torch.equal(slots.sort(dim=1).values, torch.arange(12).repeat(8, 1))

@@ -12,8 +12,7 @@ from pamela_rl.algorithms.nft import NFT, levels_and_noise
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
-from pamela_rl.diffusion.policy import adapter_off
+from pamela_rl.diffusion.policy import Policy, adapter_off
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import ConfigError
 from pamela_rl.types import Trajectory
@@ -25,12 +24,12 @@ ADVANTAGES = torch.tensor([5.0, -5.0, 1.0, -1.0])
 ONE = NFT(num_updates=1, beta=0.5, kl_weight=0.01, max_grad_norm=1e9)
 
 
-def drawn(policy: PipelinePolicy) -> Trajectory:
+def drawn(policy: Policy) -> Trajectory:
     batch = PromptSource(["a boat", "a tree"], "ada").draw(0, 2, 2, 0)
     return rollout(policy, batch, CONFIG.sampling, 0, 0, 4, ONE.kept_steps)
 
 
-def moved(policy: PipelinePolicy) -> tuple[list[torch.nn.Parameter], AdapterCopy]:
+def moved(policy: Policy) -> tuple[list[torch.nn.Parameter], AdapterCopy]:
     """A trained adapter, and an old copy that lies elsewhere."""
     weights = add_adapter(policy, "ada", LoraSettings(rank=2), seed=0)
     for number, weight in enumerate(weights):
@@ -40,7 +39,7 @@ def moved(policy: PipelinePolicy) -> tuple[list[torch.nn.Parameter], AdapterCopy
     return weights, old
 
 
-def test_the_gradient_is_that_of_the_papers_loss(small_policy: PipelinePolicy, accelerator: Accelerator) -> None:
+def test_the_gradient_is_that_of_the_papers_loss(small_policy: Policy, accelerator: Accelerator) -> None:
     weights, old = moved(small_policy)
     trajectory = drawn(small_policy)
     assert trajectory.latents.shape[1] == 0
@@ -60,7 +59,7 @@ def test_the_gradient_is_that_of_the_papers_loss(small_policy: PipelinePolicy, a
         step, x0 = levels[:, slot], trajectory.final_latents
         alpha = schedule.alpha_bar[step].view(-1, 1, 1, 1)  # type: ignore[attr-defined]
         xt = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise[:, slot]
-        with torch.no_grad(), old.worn(weights):
+        with torch.no_grad(), old.swapped_in(weights):
             v_old = small_policy.predict(xt, schedule.timesteps[step], told, None, 1.0)
         asked.append((alpha, xt, schedule.timesteps[step], v_old))
     for alpha, xt, time, v_old in asked:
@@ -81,7 +80,7 @@ def test_the_gradient_is_that_of_the_papers_loss(small_policy: PipelinePolicy, a
 
 
 def test_pictures_that_are_neither_good_nor_bad_teach_nothing_to_the_bit(
-    small_policy: PipelinePolicy, accelerator: Accelerator
+    small_policy: Policy, accelerator: Accelerator
 ) -> None:
     weights = add_adapter(small_policy, "ada", LoraSettings(rank=2), seed=0)
     trajectory, start = drawn(small_policy), [w.detach().clone() for w in weights]
@@ -109,7 +108,7 @@ def test_what_cannot_work_is_refused_with_the_remedy(settings: dict[str, float],
         NFT(**settings)  # type: ignore[arg-type]
 
 
-def test_a_picture_without_a_reward_is_left_out(small_policy: PipelinePolicy, accelerator: Accelerator) -> None:
+def test_a_picture_without_a_reward_is_left_out(small_policy: Policy, accelerator: Accelerator) -> None:
     weights, old = moved(small_policy)
     trajectory, seen = drawn(small_policy), []
     optimizer = torch.optim.SGD(weights, lr=0.0)

@@ -20,7 +20,7 @@ PAIRS = Pairs(
     log_probs=torch.tensor([-1.0, -2.0]),
     old_log_probs=torch.tensor([-1.5, -2.0]),
     advantages=torch.tensor([2.0, -1.0]),
-    now=Normal(torch.ones(2, 1, 2, 2), torch.full((2, 1, 1, 1), 0.5)),
+    step=Normal(torch.ones(2, 1, 2, 2), torch.full((2, 1, 1, 1), 0.5)),
     old_mean=torch.full((2, 1, 2, 2), 0.5),
     span=torch.tensor([0.25, 0.5]),
 )
@@ -120,7 +120,7 @@ def test_what_cannot_work_is_refused_with_the_remedy(settings: dict[str, float],
 def test_updates_that_do_not_divide_and_steps_without_noise_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"192 pairs, which do not divide; use 6 or 8"):
         DDPO(num_updates=7).check(TrainConfig())
-    with pytest.raises(ConfigError, match=r"num_updates is 200 but an iteration has 192 pairs .*; use 1 to 192"):
+    with pytest.raises(ConfigError, match=r"num_updates is 200 but an iteration has 192 \(image, step\) pairs; use 1 to 192"):
         DDPO(num_updates=200).check(TrainConfig())
     with pytest.raises(ConfigError, match=r"eta is 0.0; ddpo needs noise.*use 1.0"):
         DDPO().check(TrainConfig(sampling=SamplingConfig(eta=0.0)))

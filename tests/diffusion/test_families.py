@@ -24,9 +24,9 @@ from pamela_rl.algorithms.learner import AdapterCopy
 from pamela_rl.algorithms.nft import NFT
 from pamela_rl.config import FlowNoise, LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.diffusion.adapters import add_adapter, save_adapter
-from pamela_rl.diffusion.batching import predict
+from pamela_rl.diffusion.batching import predict_in_batches
 from pamela_rl.diffusion.families import FAMILIES, policy_for
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.diffusion.transitions import Normal
 from pamela_rl.errors import ConfigError
@@ -40,7 +40,7 @@ SEEDS = [3, 4, 5]
 # Largest difference to the stock pipeline's own pixels; everything else is equal to the bit. Under guidance these two
 # ask for both branches one after the other, ours in one batch; Qwen-Image pads prompts to the longest beside them.
 TOLERANCE = {("Flux2KleinPipeline", 3.0): 2e-6, ("QwenImagePipeline", 3.0): 2e-6, ("QwenImagePipeline", 1.0): 5e-7}
-Loader = Callable[..., PipelinePolicy]
+Loader = Callable[..., Policy]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def load(folders: dict[str, Path]) -> Loader:
-    def fresh(family: str, dtype: torch.dtype = torch.float32) -> PipelinePolicy:
+    def fresh(family: str, dtype: torch.dtype = torch.float32) -> Policy:
         policy: Any = policy_for(reloaded(folders[family], dtype), HEIGHT, WIDTH)
         policy.encode_options = CALL_OPTIONS.get(family, {})
         return policy
@@ -75,7 +75,7 @@ def config(batch_size: int = 3, **sampling: Any) -> TrainConfig:
     )
 
 
-def trained(policy: PipelinePolicy, name: str = "ada") -> list[torch.nn.Parameter]:
+def trained(policy: Policy, name: str = "ada") -> list[torch.nn.Parameter]:
     weights = add_adapter(policy, name, LoraSettings(rank=2, alpha=4), seed=0)
     for weight in weights:
         torch.nn.init.normal_(weight, std=0.1)
@@ -181,13 +181,13 @@ def test_an_update_raises_the_log_probability_of_rewarded_samples(load: Loader, 
 
 
 @torch.no_grad()
-def log_probs(policy: PipelinePolicy, drawn: Trajectory) -> Tensor:
+def log_probs(policy: Policy, drawn: Trajectory) -> Tensor:
     """Of the steps that were drawn, under the policy as it is now, ``(b, t)``; in calls of three as in the rollout."""
     schedule, told = policy.schedule(4, 0.7), drawn.conditioning[drawn.prompt_index]
     columns = []
     for slot in range(drawn.step_index.shape[1]):
         step, latents = drawn.step_index[:, slot], drawn.latents[:, slot]
-        output = predict(policy, latents, schedule.timesteps[step], told, None, 1.0, 3)
+        output = predict_in_batches(policy, latents, schedule.timesteps[step], told, None, 1.0, 3)
         columns.append(schedule.transition(output, latents, step).log_prob(drawn.next_latents[:, slot]))
     return torch.stack(columns, dim=1)
 

@@ -17,9 +17,9 @@ from tiny_pipelines import reloaded, saved
 from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.diffusion.adapters import WEIGHTS, adapter_state, add_adapter, save_adapter
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.diffusion.loading import DTYPES, ModelSettings, compile_blocks, prepare_policy
 from pamela_rl.diffusion.memory import activation_bytes
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import ConfigError
 from pamela_rl.types import PromptBatch, Trajectory
@@ -31,7 +31,7 @@ CONFIG = TrainConfig(
     batch_size=2,
     sampling=SamplingConfig(num_inference_steps=3, train_steps=2, eta=0.7, guidance_scale=3.0),
 )
-Maker = Callable[..., PipelinePolicy]
+Maker = Callable[..., Policy]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make(folder: Path) -> Maker:
-    def fresh(**settings: Any) -> PipelinePolicy:
+    def fresh(**settings: Any) -> Policy:
         chosen = ModelSettings(height=32, width=32, **settings)
         policy = prepare_policy(reloaded(folder, DTYPES[chosen.dtype]), chosen, "cpu")
         for weight in add_adapter(policy, "ada", LoraSettings(rank=2), seed=0):
@@ -51,7 +51,7 @@ def make(folder: Path) -> Maker:
     return fresh
 
 
-def learned(policy: PipelinePolicy) -> tuple[Trajectory, torch.Tensor, dict[str, float]]:
+def learned(policy: Policy) -> tuple[Trajectory, torch.Tensor, dict[str, float]]:
     """A rollout, the gradient of an update on it, and its statistics."""
     ids = torch.arange(4)
     batch = PromptBatch(("a boat", "a tree", "a boat", "a house by the sea"), ("u",) * 4, ids, ids)
@@ -100,7 +100,7 @@ def test_idle_parts_leave_the_device_and_come_back_for_the_pipelines_own_call(ma
     seen.clear()
     policy.encode(["a boat"])  # known by now: nobody is woken up
     assert seen == []
-    with policy.assembled():
+    with policy.all_on_device():
         assert {name for name, _ in seen} == {"text_encoder", "text_encoder_3", "vae", "image_encoder"}
         seen.clear()
     assert {name for name, _ in seen} == {"text_encoder", "text_encoder_3", "vae", "image_encoder"}

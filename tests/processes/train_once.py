@@ -16,7 +16,7 @@ from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.algorithms.draft import DRaFT
 from pamela_rl.algorithms.nft import NFT
-from pamela_rl.config import EMASettings, ValidationSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import EMASettings, SamplingConfig, TrainConfig, ValidationSettings
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
 from pamela_rl.training.personalize import Provenance, personalize

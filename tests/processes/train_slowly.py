@@ -17,7 +17,7 @@ FOLDER = Path(sys.argv.pop())
 from command_line import run  # noqa: E402
 
 from pamela_rl.algorithms.ddpo import DDPO  # noqa: E402
-from pamela_rl.config import ValidationSettings, SamplingConfig, TrainConfig  # noqa: E402
+from pamela_rl.config import SamplingConfig, TrainConfig, ValidationSettings  # noqa: E402
 from pamela_rl.data.prompts import PromptSource  # noqa: E402
 from pamela_rl.diffusion.families import policy_for  # noqa: E402
 from pamela_rl.training.loop import train  # noqa: E402

@@ -16,7 +16,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from test_train import ALGORITHM, PROMPTS, SHORT, darkness
+from test_loop import ALGORITHM, PROMPTS, SHORT, darkness
 from torch import Tensor
 
 from pamela_rl.algorithms.algorithm import Algorithm
@@ -24,7 +24,7 @@ from pamela_rl.algorithms.nft import NFT
 from pamela_rl.config import EMASettings
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
 from pamela_rl.diffusion.families import policy_for
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import CheckpointError, Interrupted, StorageError
 from pamela_rl.storage import read_metrics
 from pamela_rl.training.checkpoint import load_checkpoint
@@ -83,7 +83,7 @@ def test_in_another_thread_nothing_is_heard_and_nothing_breaks() -> None:
     ("algorithm", "ema"), [(ALGORITHM, EMASettings()), (NFT(learning_rate=3e-3), EMASettings(decay=0.5))]
 )
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_same_adapter(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path, algorithm: Algorithm, ema: EMASettings
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path, algorithm: Algorithm, ema: EMASettings
 ) -> None:
     config = replace(SHORT, checkpoint_every=100, ema=ema)
     train(small_policy, darkness, PROMPTS, config, algorithm, tmp_path / "whole", accelerator)
@@ -138,7 +138,7 @@ def small_files() -> Iterator[None]:
 
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_leaves_the_last_checkpoint_and_a_sentence(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     calls = []
 
@@ -156,9 +156,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_a_sentence(
     assert sorted(path.name for path in tmp_path.iterdir() if "partial" in path.name) == []
 
 
-def test_a_folder_that_is_gone_is_a_sentence(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
-) -> None:
+def test_a_folder_that_is_gone_is_a_sentence(small_policy: Policy, accelerator: Accelerator, tmp_path: Path) -> None:
     folder = tmp_path / "run"
 
     def removing(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
@@ -172,7 +170,7 @@ def test_a_folder_that_is_gone_is_a_sentence(
 
 
 def test_a_checkpoint_of_another_adapter_is_refused_with_what_differs(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     once = replace(SHORT, num_iterations=1)
     train(small_policy, darkness, PROMPTS, once, ALGORITHM, tmp_path, accelerator)
@@ -193,14 +191,14 @@ def test_a_checkpoint_of_another_adapter_is_refused_with_what_differs(
 
 
 def test_a_checkpoint_of_another_release_is_refused(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     once = replace(SHORT, num_iterations=1)
     train(small_policy, darkness, PROMPTS, once, ALGORITHM, tmp_path, accelerator)
     remove_adapter(small_policy, "ada")
     path = tmp_path / "checkpoint" / "state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 0}))
-    with pytest.raises(CheckpointError, match=r"its format is 0, this release writes 2"):
+    with pytest.raises(CheckpointError, match=r"its format is 0, this release writes 3"):
         train(small_policy, darkness, PROMPTS, once, ALGORITHM, tmp_path, accelerator)
 
 

@@ -10,10 +10,17 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from pamela_rl.algorithms.ddpo import DDPO
-from pamela_rl.config import AdvantageSettings, ValidationSettings, LoraSettings, RewardSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import (
+    AdvantageSettings,
+    LoraSettings,
+    RewardSettings,
+    SamplingConfig,
+    TrainConfig,
+    ValidationSettings,
+)
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import CheckpointError, ConfigError, DataError, TrainingError
 from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
@@ -39,7 +46,7 @@ def darkness(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) ->
     return RewardOutput(-images.mean(dim=(1, 2, 3)))
 
 
-def run(small_policy: PipelinePolicy, config: TrainConfig, folder: Path, accelerator: Accelerator) -> dict[str, Tensor]:
+def run(small_policy: Policy, config: TrainConfig, folder: Path, accelerator: Accelerator) -> dict[str, Tensor]:
     name = train(small_policy, darkness, PROMPTS, config, ALGORITHM, folder, accelerator)
     state = adapter_state(small_policy, name)
     remove_adapter(small_policy, name)
@@ -47,7 +54,7 @@ def run(small_policy: PipelinePolicy, config: TrainConfig, folder: Path, acceler
 
 
 def test_it_learns_a_toy_reward_and_not_without_advantages(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     longer = replace(SHORT, num_iterations=10, checkpoint_every=10)
     run(small_policy, longer, tmp_path / "learns", accelerator)
@@ -65,7 +72,7 @@ def test_it_learns_a_toy_reward_and_not_without_advantages(
 
 @pytest.mark.parametrize("batch_size", [16, 7])
 def test_ratio_is_exactly_one_before_the_first_update(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path, batch_size: int
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path, batch_size: int
 ) -> None:
     run(small_policy, replace(SHORT, batch_size=batch_size), tmp_path, accelerator)
     rows = read_metrics(tmp_path / "metrics.jsonl")
@@ -74,7 +81,7 @@ def test_ratio_is_exactly_one_before_the_first_update(
 
 
 def test_a_run_that_was_interrupted_ends_with_the_same_adapter_bit_for_bit(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     whole = run(small_policy, SHORT, tmp_path / "whole", accelerator)
     run(small_policy, replace(SHORT, num_iterations=2), tmp_path / "parts", accelerator)
@@ -89,7 +96,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_adapter_bit_for_bit(
 
 
 def test_another_runs_folder_is_refused_and_the_difference_named(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     once = replace(SHORT, num_iterations=1)
     run(small_policy, once, tmp_path, accelerator)
@@ -100,7 +107,7 @@ def test_another_runs_folder_is_refused_and_the_difference_named(
 
 
 def test_some_rewards_that_are_no_numbers_are_skipped_and_counted(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     def patchy(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
         scores = darkness(images, prompts, user_ids).mean
@@ -113,7 +120,7 @@ def test_some_rewards_that_are_no_numbers_are_skipped_and_counted(
 
 
 def test_too_many_bad_rewards_stop_the_run_and_keep_its_last_good_state(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     calls = []
 
@@ -129,7 +136,7 @@ def test_too_many_bad_rewards_stop_the_run_and_keep_its_last_good_state(
 
 
 def test_a_run_that_stops_itself_saves_the_state_before_whenever_checkpoints_are_due(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     calls = []
 
@@ -143,14 +150,14 @@ def test_a_run_that_stops_itself_saves_the_state_before_whenever_checkpoints_are
 
 
 def test_more_trained_steps_than_have_noise_are_refused(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     config = replace(SHORT, sampling=SamplingConfig(num_inference_steps=5, train_steps=5))
     with pytest.raises(ConfigError, match=r"train_steps is 5 but only 4 of the 5 steps have noise .*: use 1 to 4"):
         train(small_policy, darkness, PROMPTS, config, ALGORITHM, tmp_path, accelerator)
 
 
-def test_other_prompts_are_another_run(small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path) -> None:
+def test_other_prompts_are_another_run(small_policy: Policy, accelerator: Accelerator, tmp_path: Path) -> None:
     once = replace(SHORT, num_iterations=1)
     run(small_policy, once, tmp_path, accelerator)
     with pytest.raises(CheckpointError, match="prompts: there"):
@@ -158,7 +165,7 @@ def test_other_prompts_are_another_run(small_policy: PipelinePolicy, accelerator
 
 
 def test_gradients_that_are_no_numbers_are_skipped(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     wild = replace(SHORT, num_iterations=1, reward=RewardSettings(max_bad_share=1.0))
 
@@ -174,7 +181,7 @@ def test_gradients_that_are_no_numbers_are_skipped(
 
 
 def test_the_parts_of_a_reward_are_recorded_each_by_its_name(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     seen: list[tuple[float, float]] = []
 
@@ -194,7 +201,7 @@ def test_the_parts_of_a_reward_are_recorded_each_by_its_name(
 
 
 def test_a_judge_is_watched(
-    small_policy: PipelinePolicy, accelerator: Accelerator, world_reward: PersonalReward, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, world_reward: PersonalReward, tmp_path: Path
 ) -> None:
     judge, seen = Judge(world_reward), []
 
@@ -218,7 +225,7 @@ def test_a_judge_is_watched(
 
 
 def test_a_judge_is_not_trained_against(
-    small_policy: PipelinePolicy, accelerator: Accelerator, world_reward: PersonalReward, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, world_reward: PersonalReward, tmp_path: Path
 ) -> None:
     judge, theirs = Judge(world_reward), PromptSource(["a boat"], "rater-007")
     with pytest.raises(ConfigError, match=r"the reward to train against is a judge; give the personal reward, and the"):
@@ -228,7 +235,7 @@ def test_a_judge_is_not_trained_against(
 
 
 def test_no_verdict_is_trained_against_whoever_gives_it(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     def verdict(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> Verdict:
         return Verdict(darkness(images, prompts, user_ids).mean)

@@ -12,7 +12,7 @@ from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.algorithms.draft import DRaFT
 from pamela_rl.algorithms.learner import AdapterCopy
 from pamela_rl.algorithms.nft import NFT
-from pamela_rl.config import ValidationSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import SamplingConfig, TrainConfig, ValidationSettings
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
@@ -59,7 +59,7 @@ def test_the_denoiser_is_called_as_often_as_planned(
     learn(algorithm, accelerator, policy, optimizer, drawn, torch.randn(12), config, AdapterCopy(weights))
     assert sum(learning for learning, _ in calls) == plan.training_calls
     assert len(calls) - plan.sampling_calls - plan.training_calls == plan.reference_calls
-    assert {rows for _, rows in calls} == {plan.rows_a_call} == {16}
+    assert {rows for _, rows in calls} == {plan.rows_per_call} == {16}
 
 
 def test_memory_and_disk_are_what_the_parts_weigh(policy: StableDiffusionPolicy) -> None:
@@ -78,8 +78,8 @@ def test_memory_and_disk_are_what_the_parts_weigh(policy: StableDiffusionPolicy)
 
 def test_the_plan_reads_as_a_person_would_say_it(policy: StableDiffusionPolicy) -> None:
     text = plan_run(policy, CONFIG, ALGORITHM, num_processes=2).text()
-    assert "20 iterations of 12 pictures = 3 prompts x 4, 6 on each of 2 processes: 240 pictures" in text
-    assert "6 updates of 12 (picture, step) pairs; denoiser calls of 12 rows: 4 to sample, 6 to train" in text
+    assert "20 iterations of 12 images = 3 prompts x 4, 6 on each of 2 processes: 240 images" in text
+    assert "6 updates of 12 (image, step) pairs; denoiser calls of 12 rows: 4 to sample, 6 to train" in text
     assert "validation: 5 times 6 images; 2 without gain stop the run" in text
     assert "checkpoints: every 5 iterations, " in text
     assert "memory: about " in text

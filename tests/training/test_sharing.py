@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from pamela_rl.config import AdvantageSettings, ValidationSettings, RewardSettings, TrainConfig
+from pamela_rl.config import AdvantageSettings, RewardSettings, TrainConfig, ValidationSettings
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.errors import ConfigError
 from pamela_rl.training.processes import check_processes, local_advantages
@@ -31,7 +31,9 @@ def test_parts_that_are_compared_each_by_itself_can_cancel_out(accelerator: Acce
     _, together = local_advantages(accelerator, MIXED, BATCH, BATCH, CONFIG)
     assert together.tolist() == pytest.approx([-1, 1, -1, 1], abs=1e-3)
     apart = replace(CONFIG, advantages=AdvantageSettings(separate_parts=True))
-    assert local_advantages(accelerator, MIXED, BATCH, BATCH, apart)[1].tolist() == pytest.approx([0, 0, -2, 2], abs=1e-3)
+    assert local_advantages(accelerator, MIXED, BATCH, BATCH, apart)[1].tolist() == pytest.approx(
+        [0, 0, -2, 2], abs=1e-3
+    )
 
 
 def test_the_control_forgets_the_rewards(accelerator: Accelerator) -> None:
@@ -77,4 +79,6 @@ def test_the_numbers_suggested_for_some_processes_are_allowed(
     several = cast(Accelerator, SimpleNamespace(num_processes=processes, mixed_precision="no"))
     with pytest.raises(ConfigError, match=sentence):
         check_processes(several, TrainConfig(**settings))
-    check_processes(several, replace(TrainConfig(images_per_iteration=processes * 12), validation=ValidationSettings(every=0)))
+    check_processes(
+        several, replace(TrainConfig(images_per_iteration=processes * 12), validation=ValidationSettings(every=0))
+    )

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
 from pamela_rl.errors import ConfigError
-from pamela_rl.training.trackers import check_trackers, track, track_pictures, tracked
+from pamela_rl.training.trackers import check_trackers, track, track_images, tracked
 
 
 def show(name: str, folder: Path) -> None:
@@ -20,7 +20,7 @@ def show(name: str, folder: Path) -> None:
     accelerator = Accelerator(cpu=True, log_with=[name], project_config=files)
     with tracked(accelerator, "project", "ada", {"algorithm": "ddpo", "train": {"seed": 3}}):
         assert len(accelerator.trackers) == 1
-        track_pictures(accelerator, "eval/pictures", torch.linspace(0, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8), 0)
+        track_images(accelerator, "eval/images", torch.linspace(0, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8), 0)
         for iteration in range(2):
             track(accelerator, {"rollout/reward_mean": 1.5 + iteration, "train/kl": float("nan")}, iteration)
     assert accelerator.trackers == []
@@ -34,7 +34,7 @@ def test_tensorboard_keeps_scalars_and_pictures_of_each_person_apart(tmp_path: P
     written = EventAccumulator(str(tmp_path / "logs" / "ada" / "project")).Reload()
     assert [(event.step, event.value) for event in written.Scalars("rollout/reward_mean")] == [(0, 1.5), (1, 2.5)]
     assert written.Tags()["scalars"] == ["rollout/reward_mean"]  # what is no number is not shown
-    assert any("eval/pictures" in tag for tag in written.Tags()["images"])
+    assert any("eval/images" in tag for tag in written.Tags()["images"])
 
 
 def test_wandb_writes_a_run_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +44,7 @@ def test_wandb_writes_a_run_without_a_network(tmp_path: Path, monkeypatch: pytes
     show("wandb", tmp_path)
     (run,) = tmp_path.glob("wandb/offline-run-*")
     assert list(run.glob("*.wandb"))
-    assert len(list(run.glob("files/media/images/eval/pictures_*.png"))) == 2
+    assert len(list(run.glob("files/media/images/eval/images_*.png"))) == 2
 
 
 def test_trackio_keeps_a_run_on_this_machine(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_without_trackers_nothing_is_opened_and_nothing_breaks(accelerator: Acce
     with tracked(accelerator, "project", "ada", {}):
         assert accelerator.trackers == []
         track(accelerator, {"a": 1.0}, 0)
-        track_pictures(accelerator, "b", torch.zeros(1, 3, 8, 8), 0)
+        track_images(accelerator, "b", torch.zeros(1, 3, 8, 8), 0)
 
 
 def test_trackers_that_cannot_be_opened_are_named_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,11 @@ from tiny_pipelines import stable_diffusion_3
 from torch import Tensor
 
 from pamela_rl.algorithms.ddpo import DDPO
-from pamela_rl.config import AdvantageSettings, FlowNoise, ValidationSettings, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import AdvantageSettings, FlowNoise, LoraSettings, SamplingConfig, TrainConfig, ValidationSettings
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, remove_adapter
 from pamela_rl.diffusion.families import policy_for
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import ConfigError
 from pamela_rl.storage import read_metrics
 from pamela_rl.training.checkpoint import load_checkpoint
@@ -54,7 +54,7 @@ class Script:
 
 
 def run(
-    small_policy: PipelinePolicy, config: TrainConfig, folder: Path, accelerator: Accelerator, judge: Script | None
+    small_policy: Policy, config: TrainConfig, folder: Path, accelerator: Accelerator, judge: Script | None
 ) -> dict[str, Tensor]:
     monitors = {} if judge is None else {"judge": judge}
     name = train(small_policy, darkness, PROMPTS, config, ALGORITHM, folder, accelerator, monitors)
@@ -68,7 +68,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def test_the_same_pictures_are_drawn_at_every_look_and_the_first_is_the_base(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     judge = Script(1, 2, 3, 4)
     run(small_policy, CONFIG, tmp_path, accelerator, judge)
@@ -102,7 +102,7 @@ def test_pictures_of_looks_do_not_depend_on_the_noise_that_training_adds(
 
 
 def test_while_nothing_is_learned_every_look_is_the_same_to_the_bit(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     judge = Script(1, 1)
     control = replace(CONFIG, num_iterations=2, advantages=AdvantageSettings(zero=True))
@@ -111,7 +111,7 @@ def test_while_nothing_is_learned_every_look_is_the_same_to_the_bit(
 
 
 def test_looking_changes_nothing_about_the_training(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     blind = replace(CONFIG, validation=ValidationSettings(every=0))
     without = run(small_policy, blind, tmp_path / "blind", accelerator, None)
@@ -121,7 +121,7 @@ def test_looking_changes_nothing_about_the_training(
 
 
 def test_a_run_stops_when_the_judge_likes_nothing_better_and_gives_back_the_best(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     patient = replace(CONFIG, num_iterations=20, validation=replace(CONFIG.validation, patience=2))
     stopped = run(small_policy, patient, tmp_path / "stopped", accelerator, Script(1, 3, 2, 3))
@@ -134,7 +134,7 @@ def test_a_run_stops_when_the_judge_likes_nothing_better_and_gives_back_the_best
 
 
 def test_a_stopped_run_stays_stopped_and_goes_on_when_patience_is_given_up(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     patient = replace(CONFIG, validation=replace(CONFIG.validation, patience=1))
     stopped = run(small_policy, patient, tmp_path, accelerator, Script(1, 3, 2))
@@ -145,7 +145,7 @@ def test_a_stopped_run_stays_stopped_and_goes_on_when_patience_is_given_up(
 
 
 def test_without_patience_the_last_adapter_is_kept_whatever_the_judge_says(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     last = run(small_policy, CONFIG, tmp_path, accelerator, Script(1, 3, 2, 1))
     checkpoint = load_checkpoint(tmp_path / "checkpoint")
@@ -154,7 +154,7 @@ def test_without_patience_the_last_adapter_is_kept_whatever_the_judge_says(
 
 
 def test_a_judge_who_says_nothing_is_no_improvement(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     patient = replace(CONFIG, num_iterations=20, validation=replace(CONFIG.validation, patience=2))
     nothing = float("nan")
@@ -165,7 +165,7 @@ def test_a_judge_who_says_nothing_is_no_improvement(
     assert best.iteration == 0
 
 
-def test_stopping_by_a_judge_needs_one(small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path) -> None:
+def test_stopping_by_a_judge_needs_one(small_policy: Policy, accelerator: Accelerator, tmp_path: Path) -> None:
     patient = replace(CONFIG, validation=replace(CONFIG.validation, patience=1))
     with pytest.raises(ConfigError, match=r"validation.patience is 1 but there is no judge to stop by"):
         run(small_policy, patient, tmp_path, accelerator, None)

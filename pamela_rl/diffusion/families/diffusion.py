@@ -11,12 +11,12 @@ from torch import Tensor
 
 from pamela_rl.config import FlowNoise
 from pamela_rl.diffusion.ddim import DDIMSchedule
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.transitions import noise_of_steps
 from pamela_rl.errors import ConfigError
 
 
-class DiffusionPolicy(PipelinePolicy):
+class DiffusionPolicy(Policy):
     """A pipeline with a UNet that predicts noise or velocity, seen as a policy over DDIM steps."""
 
     component = "unet"
@@ -30,7 +30,7 @@ class DiffusionPolicy(PipelinePolicy):
 
     @classmethod
     def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
-        """Say in the pipeline's own arguments what guidance to draw with."""
+        """Express guidance in the pipeline's own arguments."""
         return {"guidance_scale": guidance_scale, "negative_prompt": negative if any(negative) else None}
 
     def schedule(
@@ -52,7 +52,7 @@ class DiffusionPolicy(PipelinePolicy):
         times, now, after, at = (tensor.to(device) for tensor in (timesteps, cumulative[timesteps], after, at))
         return DDIMSchedule(times, now, after, at, scheduler.config.prediction_type == "v_prediction")
 
-    def _start(self, generators: Sequence[torch.Generator]) -> Tensor:
+    def _initial_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
         channels, compression = self.pipeline.unet.config.in_channels, self._compression()
         shape = (channels, self.height // compression, self.width // compression)
         drawn = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
@@ -60,5 +60,5 @@ class DiffusionPolicy(PipelinePolicy):
 
     def _decode(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        pictures: Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
-        return pictures
+        images: Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        return images

@@ -12,15 +12,15 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from pamela_rl.config import FlowNoise
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
 from pamela_rl.diffusion.flow import FlowSchedule
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.transitions import noise_of_steps
 from pamela_rl.errors import ConfigError
 
 OWN_NOISE: dict[FlowNoise, float] = {"flow_sde": 0.7, "cps": 0.8, "dance": 0.3}  # of the papers
 
 
-class FlowPolicy(PipelinePolicy):
+class FlowPolicy(Policy):
     """A pipeline whose transformer predicts a velocity, seen as a policy over noisy Euler steps.
 
     Attributes:
@@ -35,7 +35,7 @@ class FlowPolicy(PipelinePolicy):
 
     @classmethod
     def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
-        """Say in the pipeline's own arguments what guidance to draw with."""
+        """Express guidance in the pipeline's own arguments."""
         return {"guidance_scale": guidance_scale, "negative_prompt": negative}
 
     def schedule(
@@ -60,7 +60,7 @@ class FlowPolicy(PipelinePolicy):
     def _set_timesteps(self, num_inference_steps: int, sigmas: Any) -> None:
         """Set the scheduler as the pipeline sets its own; ``sigmas`` fall evenly from 1."""
 
-    def _start(self, generators: Sequence[torch.Generator]) -> Tensor:
+    def _initial_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
         config: Any = self.denoiser.config
         channels = config.in_channels // 4 if self.packs else config.in_channels
         prepared = self.pipeline.prepare_latents(
@@ -70,17 +70,17 @@ class FlowPolicy(PipelinePolicy):
         return latents
 
     def _shift(self, longest: float = 1.15) -> float:
-        """The pipelines' shift of noise levels, which grows with the number of the picture's patches."""
+        """The pipelines' shift of noise levels, which grows with the number of the image's patches."""
         config = self._scheduler.config
         low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
         least, most = config.get("base_shift", 0.5), config.get("max_shift", longest)
         return float(least + (most - least) / (high - low) * (math.prod(self._grid()) - low))
 
     def _grid(self) -> tuple[int, int]:
-        """Rows and columns of patches that the transformer sees of a picture."""
+        """Rows and columns of patches that the transformer sees of a image."""
         return self.height // self._multiple(), self.width // self._multiple()
 
-    def _told_scale(self, latents: Tensor, guidance_scale: float) -> Tensor | None:
+    def _guidance_input(self, latents: Tensor, guidance_scale: float) -> Tensor | None:
         """The guidance scale as a model with distilled guidance takes it, ``(b,)``; None for one without."""
         return torch.full([len(latents)], guidance_scale, device=latents.device) if self.embeds_guidance else None
 

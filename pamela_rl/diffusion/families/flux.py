@@ -19,6 +19,7 @@ LAYERS = (
 class FluxPolicy(FlowPolicy):
     """A ``FluxPipeline`` as a policy; a scale above 1 on a model without distilled guidance is true guidance."""
 
+    pipeline_class = "FluxPipeline"
     packs = True
 
     @property
@@ -28,7 +29,7 @@ class FluxPolicy(FlowPolicy):
 
     @classmethod
     def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
-        """Say in the pipeline's own arguments what guidance to draw with; a model takes the one it knows."""
+        """Express guidance in the pipeline's own arguments; a model takes the one it knows."""
         if pipeline.transformer.config.guidance_embeds:
             return {"guidance_scale": guidance_scale}
         return {"true_cfg_scale": guidance_scale, "negative_prompt": negative} if guidance_scale > 1 else {}
@@ -40,14 +41,17 @@ class FluxPolicy(FlowPolicy):
     def _set_timesteps(self, num_inference_steps: int, sigmas: Any) -> None:
         self._scheduler.set_timesteps(sigmas=sigmas, mu=self._shift())
 
-    def _denoise(self, latents: Tensor, timesteps: Tensor, told: Mapping[str, Tensor], guidance_scale: float) -> Tensor:
-        count, embeds = len(latents), told["prompt_embeds"]
+    def denoise(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor], guidance_scale: float
+    ) -> Tensor:
+        """Call the denoiser module once; arguments as ``Policy.denoise``."""
+        count, embeds = len(latents), conditioning["prompt_embeds"]
         places = self.pipeline._prepare_latent_image_ids(count, *self._grid(), latents.device, latents.dtype)
         output: Tensor = self.denoiser(
             hidden_states=latents,
             timestep=timesteps.to(latents.dtype) / 1000,
-            guidance=self._told_scale(latents, guidance_scale),
-            pooled_projections=told["pooled"],
+            guidance=self._guidance_input(latents, guidance_scale),
+            pooled_projections=conditioning["pooled"],
             encoder_hidden_states=embeds,
             txt_ids=torch.zeros(embeds.shape[1], 3, device=latents.device, dtype=latents.dtype),
             img_ids=places,
@@ -57,5 +61,5 @@ class FluxPolicy(FlowPolicy):
 
     def _decode(self, latents: Tensor) -> Tensor:
         whole = self.pipeline._unpack_latents(latents, self.height, self.width, self._compression())
-        pictures: Tensor = self.pipeline.vae.decode(self._unscaled(whole), return_dict=False)[0]
-        return pictures
+        images: Tensor = self.pipeline.vae.decode(self._unscaled(whole), return_dict=False)[0]
+        return images

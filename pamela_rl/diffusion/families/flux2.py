@@ -20,6 +20,7 @@ class Flux2Policy(FlowPolicy):
         encode_options: Further arguments of the pipeline's ``encode_prompt``, e.g. ``text_encoder_out_layers``.
     """
 
+    pipeline_class = "Flux2Pipeline"
     packs = True
     encode_options: Mapping[str, Any] = {}
 
@@ -32,7 +33,7 @@ class Flux2Policy(FlowPolicy):
 
     @classmethod
     def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
-        """Say in the pipeline's own arguments what guidance to draw with; it knows no negative prompt."""
+        """Express guidance in the pipeline's own arguments; it knows no negative prompt."""
         return {"guidance_scale": guidance_scale}
 
     @property
@@ -48,13 +49,16 @@ class Flux2Policy(FlowPolicy):
         shift = compute_empirical_mu(math.prod(self._grid()), num_inference_steps)
         self._scheduler.set_timesteps(sigmas=sigmas, mu=shift)
 
-    def _denoise(self, latents: Tensor, timesteps: Tensor, told: Mapping[str, Tensor], guidance_scale: float) -> Tensor:
+    def denoise(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor], guidance_scale: float
+    ) -> Tensor:
+        """Call the denoiser module once; arguments as ``Policy.denoise``."""
         output: Tensor = self.denoiser(
             hidden_states=latents,
             timestep=timesteps.to(latents.dtype) / 1000,
-            guidance=self._told_scale(latents, guidance_scale),
-            encoder_hidden_states=told["prompt_embeds"],
-            txt_ids=self.pipeline._prepare_text_ids(told["prompt_embeds"]).to(latents.device),
+            guidance=self._guidance_input(latents, guidance_scale),
+            encoder_hidden_states=conditioning["prompt_embeds"],
+            txt_ids=self.pipeline._prepare_text_ids(conditioning["prompt_embeds"]).to(latents.device),
             img_ids=self._places(len(latents)).to(latents.device),
             return_dict=False,
         )[0]
@@ -66,8 +70,8 @@ class Flux2Policy(FlowPolicy):
         patches = latents.transpose(1, 2).unflatten(2, self._grid())
         mean = vae.bn.running_mean.view(1, -1, 1, 1).to(patches)
         std = (vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps).sqrt().to(patches)
-        pictures: Tensor = vae.decode(self.pipeline._unpatchify_latents(patches * std + mean), return_dict=False)[0]
-        return pictures
+        images: Tensor = vae.decode(self.pipeline._unpatchify_latents(patches * std + mean), return_dict=False)[0]
+        return images
 
     def _places(self, count: int) -> Tensor:
         """Position ids of every patch, ``(b, n, 4)``."""

@@ -9,11 +9,13 @@ from pamela_rl.types import Conditioning
 class Flux2KleinPolicy(Flux2Policy):
     """A ``Flux2KleinPipeline`` as a policy."""
 
+    pipeline_class = "Flux2KleinPipeline"
+
     @property
     def embeds_guidance(self) -> bool:
         """Klein never takes a guidance scale as a number."""
         return False
 
     def encode_negative(self, prompt: str, guidance_scale: float) -> Conditioning | None:
-        """Encode what guidance steers away from; None for a model distilled to do without."""
+        """Encode the negative prompt; None for a model distilled to do without."""
         return None if self.pipeline.config.is_distilled else super().encode_negative(prompt, guidance_scale)

@@ -14,11 +14,12 @@ from pamela_rl.diffusion.families.flow_matching import FlowPolicy
 class QwenImagePolicy(FlowPolicy):
     """A ``QwenImagePipeline`` as a policy."""
 
+    pipeline_class = "QwenImagePipeline"
     packs = True
 
     @classmethod
     def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
-        """Say in the pipeline's own arguments what guidance to draw with."""
+        """Express guidance in the pipeline's own arguments."""
         if pipeline.transformer.config.guidance_embeds:
             return {"guidance_scale": guidance_scale}
         guided = guidance_scale > 1
@@ -39,23 +40,26 @@ class QwenImagePolicy(FlowPolicy):
     def _set_timesteps(self, num_inference_steps: int, sigmas: Any) -> None:
         self._scheduler.set_timesteps(sigmas=sigmas, mu=self._shift())
 
-    def _denoise(self, latents: Tensor, timesteps: Tensor, told: Mapping[str, Tensor], guidance_scale: float) -> Tensor:
-        mask = told["mask"].bool()
+    def denoise(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor], guidance_scale: float
+    ) -> Tensor:
+        """Call the denoiser module once; arguments as ``Policy.denoise``."""
+        mask = conditioning["mask"].bool()
         output: Tensor = self.denoiser(
             hidden_states=latents,
             timestep=timesteps.to(latents.dtype) / 1000,
-            guidance=self._told_scale(latents, guidance_scale),
-            encoder_hidden_states=told["prompt_embeds"],
+            guidance=self._guidance_input(latents, guidance_scale),
+            encoder_hidden_states=conditioning["prompt_embeds"],
             encoder_hidden_states_mask=None if bool(mask.all()) else mask,
             img_shapes=[[(1, *self._grid())]] * len(latents),
             return_dict=False,
         )[0]
         return output
 
-    def _guide(self, without: Tensor, asked: Tensor, guidance_scale: float) -> Tensor:
+    def guide(self, unconditional: Tensor, conditional: Tensor, guidance_scale: float) -> Tensor:
         """Guidance rescaled to the norm of the prompt's own prediction, patch by patch, as the pipeline does."""
-        guided = super()._guide(without, asked, guidance_scale)
-        return guided * (asked.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+        guided = super().guide(unconditional, conditional, guidance_scale)
+        return guided * (conditional.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
 
     def _decode(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
@@ -63,5 +67,5 @@ class QwenImagePolicy(FlowPolicy):
         mean, std = (
             torch.tensor(v).view(1, -1, 1, 1, 1).to(whole) for v in (vae.config.latents_mean, vae.config.latents_std)
         )
-        pictures: Tensor = vae.decode(whole / (1.0 / std) + mean, return_dict=False)[0][:, :, 0]
-        return pictures
+        images: Tensor = vae.decode(whole / (1.0 / std) + mean, return_dict=False)[0][:, :, 0]
+        return images

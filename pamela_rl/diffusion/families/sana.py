@@ -15,8 +15,10 @@ class SanaPolicy(FlowPolicy):
     """A ``SanaPipeline`` as a policy. Its steps are Euler's; the pipeline's usual solver is of second order.
 
     Attributes:
-        instruction: What the text encoder is told to do with a prompt; the pipeline's own unless changed.
+        instruction: Instruction put before a prompt for the text encoder; the pipeline's own unless changed.
     """
+
+    pipeline_class = "SanaPipeline"
 
     def __init__(self, pipeline: Any, height: int | None = None, width: int | None = None):
         super().__init__(pipeline, height, width)
@@ -30,7 +32,7 @@ class SanaPolicy(FlowPolicy):
 
     @classmethod
     def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
-        """Say in the pipeline's own arguments what guidance to draw with, at the size asked for and no other."""
+        """Express guidance in the pipeline's own arguments, at the size asked for and no other."""
         own = super().call_arguments(pipeline, guidance_scale, negative)
         return own | {"use_resolution_binning": False}
 
@@ -59,12 +61,15 @@ class SanaPolicy(FlowPolicy):
     def _multiple(self) -> int:
         return 32  # the pipeline itself takes no others
 
-    def _denoise(self, latents: Tensor, timesteps: Tensor, told: Mapping[str, Tensor], guidance_scale: float) -> Tensor:
+    def denoise(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor], guidance_scale: float
+    ) -> Tensor:
+        """Call the denoiser module once; arguments as ``Policy.denoise``."""
         config: Any = self.denoiser.config
         output: Tensor = self.denoiser(
             latents,
-            encoder_hidden_states=told["prompt_embeds"],
-            encoder_attention_mask=told["mask"],
+            encoder_hidden_states=conditioning["prompt_embeds"],
+            encoder_attention_mask=conditioning["mask"],
             timestep=timesteps * config.timestep_scale,
             return_dict=False,
         )[0]
@@ -73,5 +78,5 @@ class SanaPolicy(FlowPolicy):
 
     def _decode(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        pictures: Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
-        return pictures
+        images: Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        return images

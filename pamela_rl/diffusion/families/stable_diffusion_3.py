@@ -15,6 +15,8 @@ LAYERS = ("to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_q_proj", "add_v
 class StableDiffusion3Policy(FlowPolicy):
     """A ``StableDiffusion3Pipeline`` as a policy."""
 
+    pipeline_class = "StableDiffusion3Pipeline"
+
     @property
     def lora_target_modules(self) -> Sequence[str]:
         """Both streams' attention, except the last block's query of the prompt, whose answer is thrown away."""
@@ -25,7 +27,7 @@ class StableDiffusion3Policy(FlowPolicy):
 
     @classmethod
     def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
-        """Say in the pipeline's own arguments what guidance to draw with, and how many tokens T5 has where that is told."""
+        """Express guidance in the pipeline's own arguments, and T5's number of tokens where the transformer's config fixes it."""
         return super().call_arguments(pipeline, guidance_scale, negative) | _length(pipeline)
 
     def _encode(self, prompt: str) -> Mapping[str, Tensor]:
@@ -41,22 +43,25 @@ class StableDiffusion3Policy(FlowPolicy):
     def _multiple(self) -> int:
         return self._compression() * int(self.denoiser.config.patch_size)
 
-    def _denoise(self, latents: Tensor, timesteps: Tensor, told: Mapping[str, Tensor], guidance_scale: float) -> Tensor:
+    def denoise(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor], guidance_scale: float
+    ) -> Tensor:
+        """Call the denoiser module once; arguments as ``Policy.denoise``."""
         output: Tensor = self.denoiser(
             hidden_states=latents,
             timestep=timesteps,
-            encoder_hidden_states=told["prompt_embeds"],
-            pooled_projections=told["pooled"],
+            encoder_hidden_states=conditioning["prompt_embeds"],
+            pooled_projections=conditioning["pooled"],
             return_dict=False,
         )[0]
         return output
 
     def _decode(self, latents: Tensor) -> Tensor:
-        pictures: Tensor = self.pipeline.vae.decode(self._unscaled(latents), return_dict=False)[0]
-        return pictures
+        images: Tensor = self.pipeline.vae.decode(self._unscaled(latents), return_dict=False)[0]
+        return images
 
 
 def _length(pipeline: Any) -> dict[str, int]:
-    """How many tokens stand in T5's place, where the transformer's config says so; a model without T5 may want none."""
-    told = pipeline.transformer.config.get("_max_sequence_length")
-    return {} if told is None else {"max_sequence_length": told}
+    """T5's number of tokens, where the transformer's config fixes it; a model without T5 may need zero."""
+    length = pipeline.transformer.config.get("_max_sequence_length")
+    return {} if length is None else {"max_sequence_length": length}

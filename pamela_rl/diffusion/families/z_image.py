@@ -14,9 +14,11 @@ from pamela_rl.diffusion.families.flow_matching import FlowPolicy
 class ZImagePolicy(FlowPolicy):
     """A ``ZImagePipeline`` as a policy."""
 
+    pipeline_class = "ZImagePipeline"
+
     @classmethod
     def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
-        """Say in the pipeline's own arguments what guidance to draw with; its scale counts from 0, not from 1."""
+        """Express guidance in the pipeline's own arguments; its scale counts from 0, not from 1."""
         return {"guidance_scale": guidance_scale - 1, "negative_prompt": negative}
 
     def _encode(self, prompt: str) -> Mapping[str, Tensor]:
@@ -30,16 +32,21 @@ class ZImagePolicy(FlowPolicy):
         # the pipeline's own levels pass through fp32
         self._scheduler.set_timesteps(sigmas=torch.as_tensor(sigmas).float().tolist(), mu=self._shift())
 
-    def _denoise(self, latents: Tensor, timesteps: Tensor, told: Mapping[str, Tensor], guidance_scale: float) -> Tensor:
-        prompts = [embeds[mask] for embeds, mask in zip(told["prompt_embeds"], told["mask"], strict=True)]
+    def denoise(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor], guidance_scale: float
+    ) -> Tensor:
+        """Call the denoiser module once; arguments as ``Policy.denoise``."""
+        prompts = [
+            embeds[mask] for embeds, mask in zip(conditioning["prompt_embeds"], conditioning["mask"], strict=True)
+        ]
         frames = list(latents.unsqueeze(2).unbind(dim=0))
         drawn = self.denoiser(frames, (1000 - timesteps) / 1000, prompts, return_dict=False)[0]
-        return -torch.stack([picture.float() for picture in drawn]).squeeze(2)
+        return -torch.stack([image.float() for image in drawn]).squeeze(2)
 
-    def _guide(self, without: Tensor, asked: Tensor, guidance_scale: float) -> Tensor:
+    def guide(self, unconditional: Tensor, conditional: Tensor, guidance_scale: float) -> Tensor:
         """Guidance in the pipeline's own order of sums."""
-        return asked + (guidance_scale - 1) * (asked - without)
+        return conditional + (guidance_scale - 1) * (conditional - unconditional)
 
     def _decode(self, latents: Tensor) -> Tensor:
-        pictures: Tensor = self.pipeline.vae.decode(self._unscaled(latents), return_dict=False)[0]
-        return pictures
+        images: Tensor = self.pipeline.vae.decode(self._unscaled(latents), return_dict=False)[0]
+        return images
