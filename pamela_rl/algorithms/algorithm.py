@@ -131,6 +131,20 @@ class Algorithm(ABC):
                 f"{slots} trained steps = {pairs} pairs, which do not divide; use {fewer} or {more}."
             )
 
+    def check_schedule(self, config: TrainConfig, schedule: Schedule) -> None:
+        """Refuse a policy's noise levels that it cannot train with.
+
+        Raises:
+            ConfigError: Names what does not fit and what would.
+        """
+        possible = len(schedule.trainable_steps())
+        require(
+            config.sampling.train_steps <= possible or not self.needs_noise,
+            f"sampling.train_steps is {config.sampling.train_steps} but only {possible} of the "
+            f"{config.sampling.num_inference_steps} steps have noise to speak of (the last one may have none): use 1 to "
+            f"{possible}.",
+        )
+
     def footprint(self, config: TrainConfig) -> Footprint:
         """Return the cost of an update; here latents before and after each trained step, and means where they are kept."""
         return Footprint(latents_per_image=config.sampling.train_steps * (2 + self.keeps_means))

@@ -68,6 +68,15 @@ class PolicyGradient(Algorithm):
         """How far the ratio may leave 1 before a pair counts as clipped."""
         return float("inf")
 
+    def kl_penalty(self, kl: Tensor, span: Tensor) -> Tensor:
+        """Return the distance to the reference that ``kl_weight`` weighs; here the KL divergence itself, ``(n,)``.
+
+        Args:
+            kl: KL divergence of each pair's step to the reference, ``(n,)``.
+            span: Noise level that each step removes, ``(n,)``.
+        """
+        return kl
+
     def update(self, learner: Learner, experience: Experience) -> dict[str, float]:
         """Take the iteration's optimizer steps; ``train/ratio_max_error`` is among what it returns."""
         schedule = schedule_of(learner.policy, experience.sampling)
@@ -80,7 +89,8 @@ class PolicyGradient(Algorithm):
                 with torch.no_grad(), adapter_off(learner.policy):
                     reference = _distribution(learner, experience, schedule, batch)
                 kl = step.kl(reference)[batch.mask]
-                losses = losses + kl_weight(self, learner) * kl if self.kl_weight else losses
+                if self.kl_weight:
+                    losses = losses + kl_weight(self, learner) * self.kl_penalty(kl, pairs.span)
             away = (ratio - 1).abs().detach()
             log_ratio = (pairs.log_probs - pairs.old_log_probs).detach()
             metrics = {

@@ -56,20 +56,12 @@ def check_run(policy: Policy, config: TrainConfig, algorithm: Algorithm) -> None
         ConfigError: Names what does not fit and what would.
     """
     algorithm.check(config)
-    if not algorithm.needs_noise:
-        return
-    asked, seen = config.sampling.train_steps, set()
+    seen = set()
     for iteration in range(config.num_iterations):
         sampling = algorithm.sampling(config, iteration)
-        if sampling.window in seen:
-            continue
-        seen.add(sampling.window)
-        possible = len(schedule_of(policy, sampling).trainable_steps())
-        if asked > possible:
-            raise ConfigError(
-                f"sampling.train_steps is {asked} but only {possible} of the {sampling.num_inference_steps} steps have "
-                f"noise to speak of (the last one may have none): use 1 to {possible}."
-            )
+        if sampling.window not in seen:
+            seen.add(sampling.window)
+            algorithm.check_schedule(config, schedule_of(policy, sampling))
 
 
 def local_batch(whole: PromptBatch, accelerator: Accelerator) -> PromptBatch:

@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 
 from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.algorithms.ddpo_sf import DDPOSF
 from pamela_rl.algorithms.grpo import GRPO
 from pamela_rl.algorithms.policy_gradient import Pairs
-from pamela_rl.config import SamplingConfig, TrainConfig
-from pamela_rl.diffusion.transitions import Normal
+from pamela_rl.config import FlowNoise, SamplingConfig, TrainConfig
+from pamela_rl.diffusion.flow import FlowSchedule
+from pamela_rl.diffusion.transitions import Normal, noise_of_steps
 from pamela_rl.errors import ConfigError
 
 PAIRS = Pairs(
@@ -64,6 +66,40 @@ def test_the_guard_sees_no_bias_where_the_mean_moved_and_the_step_was_drawn_from
     assert abs(guarded) < 0.01
 
 
+def flow_schedule(noise: FlowNoise) -> FlowSchedule:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(10)
+    return FlowSchedule(scheduler.timesteps, scheduler.sigmas, noise_of_steps(10, 0.7, None), noise)
+
+
+def test_the_kl_of_flow_grpos_code_is_its_formula_and_the_exact_one_is_the_normals_own() -> None:
+    schedule, steps = flow_schedule("flow_sde"), torch.arange(9)
+    latents, prediction, other = torch.randn(3, 9, 4, 2, 2).unbind()
+    now, reference = (schedule.transition(output, latents, steps) for output in (prediction, other))
+    s, second = schedule.sigmas[:9], schedule.sigmas[1]
+    std_dev_t = 0.7 * (s / (1 - torch.where(s == 1, second, s))).sqrt()
+    theirs = (now.mean - reference.mean).square().flatten(1).mean(dim=1) / (2 * std_dev_t.square())
+    kl, span = now.kl(reference), schedule.span[steps]
+    torch.testing.assert_close(GRPO(kl_form="flow_grpo").kl_penalty(kl, span), theirs)
+    torch.testing.assert_close(GRPO().kl_penalty(kl, span), kl)
+    normals = torch.distributions.kl_divergence(
+        *(torch.distributions.Normal(n.mean, n.std.expand_as(n.mean)) for n in (now, reference))
+    )
+    torch.testing.assert_close(kl, normals.flatten(1).mean(dim=1))
+    factors = (kl / theirs).tolist()
+    assert factors[0] == pytest.approx(25, rel=0.02)  # 1 / (1 - .9601)
+    assert factors[8] == pytest.approx(3.7, rel=0.02)  # 1 / (.278 - .0089)
+
+
+@pytest.mark.parametrize("noise", ["cps", "dance"])
+def test_the_kl_of_flow_grpos_code_is_refused_for_other_noise(noise: FlowNoise) -> None:
+    with pytest.raises(
+        ConfigError, match=f"'flow_grpo', which is defined for flow_sde noise, but the noise is {noise}"
+    ):
+        GRPO(kl_form="flow_grpo").check_schedule(RUN, flow_schedule(noise))
+    GRPO(kl_form="flow_grpo").check_schedule(RUN, flow_schedule("flow_sde"))
+
+
 SAMPLING = SamplingConfig(num_inference_steps=10, window_size=3, train_steps=2)
 RUN = TrainConfig(sampling=SAMPLING)
 
@@ -108,6 +144,7 @@ def test_a_window_that_moves_needs_a_size() -> None:
         ({"kl_weight": 0.0, "kl_target": 0.1}, "kl_target is 0.1 but its kl_weight is 0"),
         ({"num_updates": 0}, "grpo's num_updates is 0; use at least 1"),
         ({"window": "moving"}, "window is 'moving'; use one of fixed, random, sliding"),
+        ({"kl_form": "other"}, "kl_form is 'other'; use one of exact, flow_grpo"),
         ({"window_every": 0}, "window_every is 0"),
         ({"max_grad_norm": 0.0}, "max_grad_norm is 0.0"),
     ],
@@ -120,7 +157,9 @@ def test_what_cannot_work_is_refused_with_the_remedy(settings: dict[str, float],
 def test_updates_that_do_not_divide_and_steps_without_noise_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"192 pairs, which do not divide; use 6 or 8"):
         DDPO(num_updates=7).check(TrainConfig())
-    with pytest.raises(ConfigError, match=r"num_updates is 200 but an iteration has 192 \(image, step\) pairs; use 1 to 192"):
+    with pytest.raises(
+        ConfigError, match=r"num_updates is 200 but an iteration has 192 \(image, step\) pairs; use 1 to 192"
+    ):
         DDPO(num_updates=200).check(TrainConfig())
     with pytest.raises(ConfigError, match=r"eta is 0.0; ddpo needs noise.*use 1.0"):
         DDPO().check(TrainConfig(sampling=SamplingConfig(eta=0.0)))

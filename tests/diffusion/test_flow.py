@@ -84,24 +84,69 @@ def test_trained_steps_have_a_finite_density_at_the_first_and_the_last(noise: Fl
     assert latents.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("noise", FLOW_NOISES)
-def test_the_marginal_keeps_its_spread_under_noise(noise: FlowNoise) -> None:
-    """With the true velocity of Gaussian data, noisy steps end where noiseless ones do: same mean, same spread."""
-    spread, centre, steps = 0.5, 1.0, 400
-    scheduler = FlowMatchEulerDiscreteScheduler()
-    scheduler.set_timesteps(steps)
-    schedule = FlowSchedule(scheduler.timesteps, scheduler.sigmas, noise_of_steps(steps, 0.4, None), noise)
-    latents = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0))
+def walk(schedule: FlowSchedule, spread: float, centre: float = 0.0, count: int = 20_000) -> Tensor:
+    """Sample a chain with the exact velocity of Gaussian data, from standard normal noise, ``(count,)``."""
     generator = torch.Generator().manual_seed(1)
-    for place, level in enumerate(schedule.sigmas[:-1].tolist()):
-        variance = (1 - level) ** 2 * spread**2 + level**2
-        surplus = latents - (1 - level) * centre
-        clean = centre + (1 - level) * spread**2 / variance * surplus
-        noise_part = level / variance * surplus
-        transition = schedule.transition(noise_part - clean, latents, torch.full((4000,), place))
-        latents = transition.sample(torch.randn(4000, 1, generator=generator))
+    latents = torch.randn(count, 1, generator=generator)
+    for place, s in enumerate(schedule.sigmas[:-1].tolist()):
+        variance = (1 - s) ** 2 * spread**2 + s**2
+        surplus = latents - (1 - s) * centre
+        x0 = centre + (1 - s) * spread**2 / variance * surplus
+        x1 = s / variance * surplus
+        transition = schedule.transition(x1 - x0, latents, torch.full((count,), place))
+        latents = transition.sample(torch.randn(count, 1, generator=generator))
+    return latents.flatten()
+
+
+def cps_spread(schedule: FlowSchedule, spread: float) -> float:
+    """Standard deviation at the end of a CPS chain with the exact velocity: each step scales it and adds s'^2 sin^2."""
+    variance, cosine = 1.0, torch.cos(schedule.eta.double() * math.pi / 2).tolist()
+    for (s, s_next), c in zip(pairwise(schedule.sigmas.double().tolist()), cosine, strict=True):
+        gain = ((1 - s_next) * (1 - s) * spread**2 + c * s_next * s) / ((1 - s) ** 2 * spread**2 + s**2)
+        variance = gain**2 * variance + s_next**2 * (1 - c**2)
+    return math.sqrt(variance)
+
+
+@pytest.mark.parametrize(("noise", "eta"), [("flow_sde", 0.7), ("dance", 0.3)])
+@pytest.mark.parametrize(("steps", "tolerance"), [(10, 0.2), (400, 0.03)])
+def test_flow_sde_and_dance_keep_the_marginal(noise: FlowNoise, eta: float, steps: int, tolerance: float) -> None:
+    """With the exact velocity of Gaussian data, noisy steps end where noiseless ones do: same mean, same spread."""
+    spread, centre = 0.5, 1.0
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    scheduler.set_timesteps(steps)
+    schedule = FlowSchedule(scheduler.timesteps, scheduler.sigmas, noise_of_steps(steps, eta, None), noise)
+    latents = walk(schedule, spread, centre)
     assert float(latents.mean()) == pytest.approx(centre, abs=0.04)
-    assert float(latents.std()) == pytest.approx(spread, rel=0.06)
+    assert float(latents.std()) == pytest.approx(spread, rel=tolerance)
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.0])
+@pytest.mark.parametrize("steps", [10, 400])
+@pytest.mark.parametrize("eta", [0.4, 0.8])
+def test_cps_loses_spread_as_its_closed_form_says(eta: float, steps: int, spread: float) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    scheduler.set_timesteps(steps)
+    schedule = FlowSchedule(scheduler.timesteps, scheduler.sigmas, noise_of_steps(steps, eta, None), "cps")
+    expected = cps_spread(schedule, spread)
+    assert float(walk(schedule, spread).std()) == pytest.approx(expected, rel=0.02)
+    if steps == 400:  # the limit of many steps
+        assert expected == pytest.approx(spread * math.cos(eta * math.pi / 4), rel=0.02)
+
+
+@pytest.mark.parametrize("first", [1.0, 1 - 2**-24, 0.99967])
+def test_the_first_steps_noise_is_bounded_just_below_level_one(first: float) -> None:
+    sigmas = torch.tensor([first, 0.9601, 0.5, 0.0])
+    schedule = FlowSchedule(sigmas[:-1] * 1000, sigmas, noise_of_steps(3, 0.7, None), "flow_sde")
+    step = schedule.transition(torch.zeros(1, 4), torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
+    assert 0.65 < float(step.std) <= 0.7
+
+
+def test_at_level_one_a_step_is_the_authors_to_the_bit() -> None:
+    schedule = chain("flow_sde", 0.7)
+    s, s_next = schedule.sigmas[:-1], schedule.sigmas[1:]
+    authors = 0.7 * (s / (1 - torch.where(s == 1, schedule.sigmas[1], s))).sqrt() * (s - s_next).sqrt()
+    step = schedule.transition(torch.zeros(10, 4), torch.zeros(10, 4), torch.arange(10))
+    assert torch.equal(step.std.flatten(), authors)
 
 
 def test_each_sample_may_be_at_its_own_step() -> None:

@@ -1,4 +1,4 @@
-"""What the diffusion families share: a UNet, DDIM steps, latents as channels by height by width."""
+"""The base of the diffusion families: a UNet, DDIM steps, latents as channels by height by width."""
 
 from __future__ import annotations
 
@@ -6,27 +6,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from pamela_rl.config import FlowNoise
 from pamela_rl.diffusion.ddim import DDIMSchedule
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.schedulers import DiffusionLevels
 from pamela_rl.diffusion.transitions import noise_of_steps
-from pamela_rl.errors import ConfigError
 
 
 class DiffusionPolicy(Policy):
-    """A pipeline with a UNet that predicts noise or velocity, seen as a policy over DDIM steps."""
+    """A pipeline whose UNet predicts noise or velocity, as a policy over DDIM steps at its scheduler's noise levels."""
 
     component = "unet"
 
     def __init__(self, pipeline: Any, height: int | None = None, width: int | None = None):
         super().__init__(pipeline, height, width)
-        self._scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
-        kind = self._scheduler.config.prediction_type
-        if kind not in ("epsilon", "v_prediction"):
-            raise ConfigError(f"the scheduler predicts {kind!r}; DDIM here knows 'epsilon' and 'v_prediction'.")
+        self._levels = DiffusionLevels(pipeline.scheduler)
 
     @classmethod
     def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
@@ -41,22 +37,15 @@ class DiffusionPolicy(Policy):
         window: tuple[int, int] | None = None,
     ) -> DDIMSchedule:
         """Return the pipeline's own noise levels for so many steps; DDIM's noise is of one kind."""
-        scheduler = self._scheduler
-        scheduler.set_timesteps(num_inference_steps)
-        timesteps = scheduler.timesteps.cpu()
-        following = timesteps - scheduler.config.num_train_timesteps // num_inference_steps
-        cumulative = scheduler.alphas_cumprod.float()
-        last = torch.as_tensor(scheduler.final_alpha_cumprod, dtype=torch.float32)
-        after = torch.where(following >= 0, cumulative[following.clamp(min=0)], last)
-        at, device = noise_of_steps(num_inference_steps, 1.0 if eta is None else eta, window), self.device
-        times, now, after, at = (tensor.to(device) for tensor in (timesteps, cumulative[timesteps], after, at))
-        return DDIMSchedule(times, now, after, at, scheduler.config.prediction_type == "v_prediction")
+        at = noise_of_steps(num_inference_steps, 1.0 if eta is None else eta, window)
+        levels = (tensor.to(self.device) for tensor in (*self._levels.chain(num_inference_steps), at))
+        return DDIMSchedule(*levels, self._levels.v_prediction)
 
     def _initial_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
         channels, compression = self.pipeline.unet.config.in_channels, self._compression()
         shape = (channels, self.height // compression, self.width // compression)
-        drawn = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
-        return torch.stack(drawn) * float(self._scheduler.init_noise_sigma)
+        noise = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
+        return torch.stack(noise) * self._levels.start_scale
 
     def _decode(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae

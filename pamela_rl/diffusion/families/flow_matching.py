@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from pamela_rl.config import FlowNoise
 from pamela_rl.diffusion.flow import FlowSchedule
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.schedulers import euler_scheduler
 from pamela_rl.diffusion.transitions import noise_of_steps
-from pamela_rl.errors import ConfigError
 
 OWN_NOISE: dict[FlowNoise, float] = {"flow_sde": 0.7, "cps": 0.8, "dance": 0.3}  # of the papers
 
@@ -92,20 +91,3 @@ class FlowPolicy(Policy):
     def _multiple(self) -> int:
         """Two latents are packed into one patch."""
         return 2 * self._compression()
-
-
-def euler_scheduler(scheduler: Any) -> FlowMatchEulerDiscreteScheduler:
-    """Return a scheduler of Euler's own steps at another flow scheduler's noise levels.
-
-    Raises:
-        ConfigError: The scheduler is not of flow matching.
-    """
-    config = scheduler.config
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
-        return FlowMatchEulerDiscreteScheduler.from_config(config)
-    if config.get("use_flow_sigmas"):  # Sana's own solver is of second order; its levels are shifted alike
-        return FlowMatchEulerDiscreteScheduler(shift=config.get("flow_shift") or 1.0)
-    raise ConfigError(
-        f"the pipeline's scheduler is {type(scheduler).__name__}, which is not of flow matching; "
-        "give the pipeline a FlowMatchEulerDiscreteScheduler."
-    )
