@@ -167,6 +167,29 @@ class RewardSettings:
         _require(0 <= share <= 1, f"reward.max_bad_share is {share}; it is a share: use 0 to 1, e.g. 0.5.")
 
 
+@dataclass(frozen=True)
+class MismatchSettings:
+    """How far importance ratios may be from 1 before an iteration's first update, where sampling and training must agree.
+
+    In fp32 on a CPU they agree exactly. Elsewhere kernels may round differently with gradients than without.
+
+    Attributes:
+        warn: Above this a warning is logged; None is 0 in fp32 on a CPU and a tenth of the clip range elsewhere.
+        stop: Above this the run stops; None is 0 in fp32 on a CPU and the clip range, at most 1e-3, elsewhere.
+    """
+
+    warn: float | None = None
+    stop: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("warn", self.warn), ("stop", self.stop)):
+            _require(value is None or value >= 0, f"mismatch.{name} is {value}; use 0 or more, e.g. 1e-3.")
+        _require(
+            self.warn is None or self.stop is None or self.warn <= self.stop,
+            f"mismatch.warn is {self.warn} but mismatch.stop is {self.stop}; warn below the threshold that stops.",
+        )
+
+
 IMAGES_PER_PROMPT = 2  # of a validation, so that diversity can be measured
 
 
@@ -221,6 +244,7 @@ class TrainConfig:
     lora: LoraSettings = field(default_factory=LoraSettings)
     reward: RewardSettings = field(default_factory=RewardSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
+    mismatch: MismatchSettings = field(default_factory=MismatchSettings)
 
     def __post_init__(self) -> None:
         _at_least("num_iterations", self.num_iterations, 1, "30 suffices in the world, 100 is usual for SD 1.5")

@@ -119,9 +119,11 @@ class PromptBatch:
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def __getitem__(self, part: slice) -> PromptBatch:
+    def __getitem__(self, rows: slice | Tensor) -> PromptBatch:
         """Return some of the images; their ids stay."""
-        return PromptBatch(self.prompts[part], self.user_ids[part], self.group_ids[part], self.image_ids[part])
+        places = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
+        prompts, users = (tuple(values[place] for place in places) for values in (self.prompts, self.user_ids))
+        return PromptBatch(prompts, users, self.group_ids[rows], self.image_ids[rows])
 
 
 @dataclass(frozen=True)

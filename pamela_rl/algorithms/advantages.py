@@ -1,4 +1,4 @@
-"""Credit: how much better each picture is than the others of its group. Pure."""
+"""Advantages: rewards relative to the other images of a group. Pure."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def group_advantages(
     Args:
         rewards: One reward per image, in the reward model's units, any numeric type, ``(b,)``.
         group_ids: The group each image belongs to; any integers, any order, ``(b,)``.
-        scale: What spread divides.
+        scale: Standard deviation that divides.
         eps: Added to the standard deviation, in reward units.
 
     Returns:
         Unitless advantages, fp32, ``(b,)``, in the order of ``rewards``.
     """
-    values = rewards.double()
+    values = rewards.cpu().double()  # few numbers, and not every accelerator has fp64
     finite = values.isfinite()
-    _, place = torch.unique(group_ids, return_inverse=True)
+    _, place = torch.unique(group_ids.cpu(), return_inverse=True)
     weight = finite.double()
     values = torch.where(finite, values, 0.0)
     size = int(place.max()) + 1 if len(place) else 0
@@ -45,7 +45,7 @@ def group_advantages(
     tied = std <= 1e-9 * (1 + values.abs())
     if scale == "batch":
         std = values[finite].std(correction=0).expand_as(std) if finite.any() else std
-    return torch.where(tied, 0.0, centred / (std + eps)).float()
+    return torch.where(tied, 0.0, centred / (std + eps)).float().to(rewards.device)
 
 
 def separate_advantages(
@@ -53,7 +53,7 @@ def separate_advantages(
 ) -> Tensor:
     """Turn each part of a weighted reward into advantages by itself and add them up, each by its weight, ``(b,)``.
 
-    A part then counts by how it ranks pictures, not by how far its scores spread (MixGRPO, arXiv:2507.21802).
+    A part then counts by how it ranks images, not by how far its scores spread (MixGRPO, arXiv:2507.21802).
 
     Args:
         parts: Scores of each part, ``(b,)``.

@@ -9,8 +9,13 @@ from accelerate import Accelerator
 from torch import Tensor
 
 
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype that sums are taken in: fp64, or fp32 on Apple's MPS, which has no fp64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class GradientSum:
-    """Sums one update's gradients in fp64: rounded once, at the end, however the update was divided.
+    """Sums one update's gradients in fp64 where the device has it: rounded once, at the end, however the update was divided.
 
     Args:
         parameters: Of the adapter; their ``grad`` is empty.
@@ -18,7 +23,7 @@ class GradientSum:
 
     def __init__(self, parameters: Sequence[Tensor]):
         self._parameters = parameters
-        self._sums = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
+        self._sums = [torch.zeros_like(parameter, dtype=sum_dtype(parameter.device)) for parameter in parameters]
 
     def add(self) -> None:
         """Add the parameters' ``grad`` and clear it."""

@@ -78,7 +78,7 @@ class PolicyGradient(Algorithm):
         return kl
 
     def update(self, learner: Learner, experience: Experience) -> dict[str, float]:
-        """Take the iteration's optimizer steps; ``train/ratio_max_error`` is among what it returns."""
+        """Take the iteration's optimizer steps; ``train/sampling_mismatch`` is among its metrics."""
         schedule = schedule_of(learner.policy, experience.sampling)
 
         def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.algorithms.gradients import GradientSum
+from pamela_rl.algorithms.gradients import GradientSum, sum_dtype
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.algorithms.minibatches import MicroBatch, micro_batches, shuffled_slots
 from pamela_rl.errors import ConfigError
 
 RATIO_ERROR = "ratio_error"
+MISMATCH = "train/sampling_mismatch"  # largest distance of a ratio from 1 before the iteration's first update
 KL_WEIGHT = "kl_weight"
 PairLoss = Callable[[MicroBatch, bool], tuple[Tensor, Mapping[str, Tensor]]]
 
@@ -45,7 +46,7 @@ def take_updates(
         distance: Which of them is the distance to the reference; None for an algorithm that measures none.
 
     Returns:
-        Means over the iteration, keyed ``train/…``; ``train/ratio_max_error`` is before the first update.
+        Means over the iteration, keyed ``train/…``; ``train/sampling_mismatch`` is before the first update.
 
     Raises:
         ConfigError: There is a ``kl_target`` but no distance.
@@ -70,7 +71,7 @@ def take_updates(
             means = _accumulate(algorithm, learner, experience, slots, update, loss, metrics, gradients)
             gradients.reduce(learner.accelerator)
             if updates == 0 and RATIO_ERROR in means:
-                totals["train/ratio_max_error"] = means[RATIO_ERROR]
+                totals[MISMATCH] = means[RATIO_ERROR]
             norm = torch.nn.utils.clip_grad_norm_(weights, algorithm.max_grad_norm)
             if norm.isfinite():
                 learner.optimizer.step()
@@ -81,7 +82,7 @@ def take_updates(
             for name in ("loss", *metrics):
                 totals[f"train/{name}"] += means[name]
             totals["train/grad_norm"] += float(norm)
-    stats = {k: v if k == "train/ratio_max_error" else v / updates for k, v in totals.items()}
+    stats = {k: v if k == MISMATCH else v / updates for k, v in totals.items()}
     if algorithm.kl_target:
         weight = stats[f"train/{KL_WEIGHT}"] = kl_weight(algorithm, learner)
         if skipped < updates:
@@ -120,7 +121,8 @@ def _accumulate(
     config, accelerator = learner.config, learner.accelerator
     rows = min(config.batch_size, len(slots))
     num_pairs = config.images_per_iteration * slots.shape[1] // algorithm.num_updates
-    sums = torch.zeros(len(metrics) + 1, 2, dtype=torch.float64, device=slots.device)
+    dtype = sum_dtype(slots.device)
+    sums = torch.zeros(len(metrics) + 1, 2, dtype=dtype, device=slots.device)
     error = torch.full((), -1.0, device=slots.device)
     first = True
     for batch in micro_batches(
@@ -133,7 +135,7 @@ def _accumulate(
         first = False
         with torch.no_grad():
             logged = [losses, *(values[name] for name in metrics)]
-            sums += torch.stack([torch.stack([v.double().sum(), v.new_tensor(len(v)).double()]) for v in logged])
+            sums += torch.stack([torch.stack([v.to(dtype).sum(), v.new_tensor(len(v)).to(dtype)]) for v in logged])
             if RATIO_ERROR in values:
                 error = torch.cat([error[None], values[RATIO_ERROR]]).max()
     sums = accelerator.reduce(sums, reduction="sum")

@@ -23,15 +23,16 @@ from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import Interrupted, TrainingError
 from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.training.checkpoint import claim, save_checkpoint
-from pamela_rl.training.health import check_health, summary
+from pamela_rl.training.health import check_health, finite_images, summary
 from pamela_rl.training.interruption import StopRequests
 from pamela_rl.training.processes import (
+    Shares,
+    check_precision,
     check_processes,
     check_run,
     local_advantages,
-    local_batch,
     mean_over_processes,
-    ratio_tolerance,
+    mismatch_thresholds,
 )
 from pamela_rl.training.record import RunLog
 from pamela_rl.training.state import OLD, TrainState
@@ -76,6 +77,7 @@ def train(
         Interrupted: SIGTERM or Ctrl-C; the last whole iteration is saved.
     """
     check_processes(accelerator, config)
+    check_precision(accelerator, policy)
     check_run(policy, config, algorithm)
     user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
@@ -87,7 +89,8 @@ def train(
     run = RunLog(folder / "metrics.jsonl", state.iteration, main, partial(track, accelerator))
     scorers = {"reward": reward, **monitors}
     validation = Validation(policy, state.name, scorers, prompts, config, folder, state.iteration, accelerator)
-    snapshot, tolerance = state.checkpoint(), ratio_tolerance(accelerator, policy, algorithm)
+    snapshot, shares = state.checkpoint(), Shares.of(accelerator, config.images_per_iteration, config.batch_size)
+    thresholds = mismatch_thresholds(accelerator, policy, algorithm, config)
 
     with StopRequests() as stop:
         try:
@@ -97,7 +100,7 @@ def train(
                 if validation.out_of_patience():
                     break
                 whole = prompts.draw(iteration, config.prompts_per_iteration, config.group_size, config.seed)
-                batch = local_batch(whole, accelerator)
+                batch = whole[shares.local_ids]
                 sampling = algorithm.sampling(config, iteration)
                 with state.rollout_weights(), accelerator.autocast():  # act
                     trajectory = rollout(
@@ -105,14 +108,18 @@ def train(
                         algorithm.keeps_means,
                     )  # fmt: skip
                 output = trainable(_score(reward, trajectory, batch))  # judge
-                rewards, advantages = local_advantages(accelerator, output, whole, batch, config)  # credit
+                rewards, advantages = local_advantages(shares, output, whole.group_ids, config)  # credit
                 mask = output.lower_confidence_bound(config.reward.std_weight).isfinite().float()
                 experience = Experience(iteration, batch, sampling, trajectory, advantages, mask)
                 stats = algorithm.update(learner, experience)  # learn
                 monitored = _monitored(output, monitors, trajectory, batch)
-                metrics = summary(rewards) | stats | mean_over_processes(accelerator, monitored)
+                metrics = (
+                    summary(rewards, shares.gather(finite_images(trajectory.images)))
+                    | stats
+                    | mean_over_processes(shares, monitored)
+                )
                 run.log(iteration, metrics, len(rewards))  # record
-                check_health(metrics, config.reward.max_bad_share, tolerance)
+                check_health(metrics, config.reward.max_bad_share, thresholds)
                 snapshot = state.advance(metrics)
                 with state.averaged_weights():
                     validation.run(state.iteration)

@@ -16,7 +16,7 @@ from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter, save_adapter
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.evaluation.contact_sheets import contact_sheet, to_png
-from pamela_rl.evaluation.curves import draw_curves
+from pamela_rl.evaluation.training_curves import draw_curves
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import folder_name, read_metrics, writing
 from pamela_rl.training.loop import settings_of, train

@@ -15,6 +15,7 @@ from pamela_rl.algorithms.minibatches import micro_batches
 from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.memory import activation_bytes, decoder_bytes
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.training.processes import image_shares
 
 _MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of optimizer state a weight
 
@@ -103,7 +104,7 @@ def plan_run(policy: Policy, config: TrainConfig, algorithm: Algorithm, num_proc
     cuts, sampling = ceil(local / config.batch_size), config.sampling
     updates, cost = algorithm.num_updates * algorithm.num_inner_epochs, algorithm.footprint(config)
     rows = min(config.batch_size, local)
-    passes = algorithm.num_inner_epochs * count_calls(config, algorithm, local)
+    passes = algorithm.num_inner_epochs * count_calls(config, algorithm, num_processes)
     steps, compared = cost.steps_per_pair, passes if algorithm.kl_weight > 0 or policy.sharded else updates
     guided = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale) is not None
     loaded = [part for part in policy.pipeline.components.values() if isinstance(part, nn.Module)]
@@ -132,16 +133,21 @@ def plan_run(policy: Policy, config: TrainConfig, algorithm: Algorithm, num_proc
     )
 
 
-def count_calls(config: TrainConfig, algorithm: Algorithm, num_local: int) -> int:
-    """Count one inner epoch's micro-batches on the process that has the first ``num_local`` images."""
-    image_ids, rows = torch.arange(num_local), min(config.batch_size, num_local)
-    slots = torch.zeros(num_local, algorithm.pairs_per_image(config), dtype=torch.long)
-    updates = range(algorithm.num_updates)
-    return sum(
-        1
-        for update in updates
-        for _ in micro_batches(image_ids, slots, config.images_per_iteration, update, len(updates), rows)
-    )
+def count_calls(config: TrainConfig, algorithm: Algorithm, num_processes: int) -> int:
+    """Count one inner epoch's micro-batches on the process that has most."""
+    return max(map(sum, calls_of_updates(config, algorithm, num_processes)))
+
+
+def calls_of_updates(config: TrainConfig, algorithm: Algorithm, num_processes: int) -> list[list[int]]:
+    """Count the micro-batches of each update of an inner epoch, one list a process."""
+    images, updates = config.images_per_iteration, algorithm.num_updates
+    shares = image_shares(images, num_processes, config.batch_size)
+    slots = torch.zeros(shares.shape[1], algorithm.pairs_per_image(config), dtype=torch.long)
+    rows = min(config.batch_size, shares.shape[1])
+    return [
+        [sum(1 for _ in micro_batches(ids, slots, images, update, updates, rows)) for update in range(updates)]
+        for ids in shares
+    ]
 
 
 def adapter_size(policy: Policy, rank: int) -> int:

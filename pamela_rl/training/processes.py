@@ -1,9 +1,10 @@
-"""Data parallelism: each process samples a contiguous part of every iteration, and all agree on the whole."""
+"""Data parallelism: each process samples a part of every iteration, and all agree on the whole."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -15,8 +16,8 @@ from pamela_rl.config import IMAGES_PER_PROMPT, TrainConfig
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import schedule_of
 from pamela_rl.errors import ConfigError
-from pamela_rl.training.health import PRECISIONS
-from pamela_rl.types import PromptBatch, RewardOutput
+from pamela_rl.training.health import PRECISIONS, Thresholds
+from pamela_rl.types import RewardOutput
 
 
 def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
@@ -26,7 +27,10 @@ def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
         ConfigError: Names the nearest numbers that divide.
     """
     if accelerator.mixed_precision not in PRECISIONS:
-        raise ConfigError(f"mixed_precision is {accelerator.mixed_precision!r}; use one of {', '.join(PRECISIONS)}.")
+        raise ConfigError(
+            f"mixed_precision is {accelerator.mixed_precision!r}, for which gradients would need scaling; use one of "
+            f"{', '.join(PRECISIONS)}."
+        )
     count = accelerator.num_processes
     shared = {"images_per_iteration": (config.images_per_iteration, config.group_size)}
     if config.validation.every:
@@ -41,12 +45,29 @@ def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
             )
 
 
-def ratio_tolerance(accelerator: Accelerator, policy: Policy, algorithm: Algorithm) -> float:
-    """Largest distance of the ratio from 1 before the first update: 0 where rounding depends on the call's shape alone."""
+def check_precision(accelerator: Accelerator, policy: Policy) -> None:
+    """Refuse a precision that the device has no units for.
+
+    Raises:
+        ConfigError: Names the precision, the device and what to use.
+    """
+    wants_bf16 = policy.dtype == torch.bfloat16 or accelerator.mixed_precision == "bf16"
+    if policy.device.type == "cuda" and wants_bf16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+        card = torch.cuda.get_device_name(policy.device)
+        raise ConfigError(
+            f"the precision is bf16, which {card} only emulates; use float32 for the model and mixed_precision 'no'."
+        )
+
+
+def mismatch_thresholds(
+    accelerator: Accelerator, policy: Policy, algorithm: Algorithm, config: TrainConfig
+) -> Thresholds:
+    """How far ratios may be from 1 before the first update: as set, else 0 where rounding depends on a call's shape alone."""
     full = accelerator.mixed_precision == "no" and policy.dtype == torch.float32
-    if full:
-        return 0.0 if policy.device.type == "cpu" else algorithm.ratio_tolerance / 10
-    return algorithm.ratio_tolerance
+    exact = full and policy.device.type == "cpu"
+    least, most = (0.0, 0.0) if exact else (algorithm.ratio_tolerance / 10, algorithm.ratio_tolerance)
+    warn, stop = config.mismatch.warn, config.mismatch.stop
+    return Thresholds(least if warn is None else warn, max(most, warn or 0.0) if stop is None else stop)
 
 
 def check_run(policy: Policy, config: TrainConfig, algorithm: Algorithm) -> None:
@@ -64,22 +85,57 @@ def check_run(policy: Policy, config: TrainConfig, algorithm: Algorithm) -> None
             algorithm.check_schedule(config, schedule_of(policy, sampling))
 
 
-def local_batch(whole: PromptBatch, accelerator: Accelerator) -> PromptBatch:
-    """The images this process samples: a contiguous part, so that gathering restores the order."""
-    size = len(whole) // accelerator.num_processes
-    return whole[accelerator.process_index * size : (accelerator.process_index + 1) * size]
+@dataclass(frozen=True)
+class Shares:
+    """Which process samples which images of an iteration: blocks of one denoiser call, dealt out in turn.
+
+    An update then sees about as many calls on every process, and a block makes the same call on one process and on many.
+
+    Attributes:
+        accelerator: Of the run.
+        image_ids: One row a process, ``(processes, local b)``.
+    """
+
+    accelerator: Accelerator
+    image_ids: Tensor
+
+    @classmethod
+    def of(cls, accelerator: Accelerator, num_images: int, batch_size: int) -> Shares:
+        """Deal out images; their number divides by that of the processes."""
+        return cls(accelerator, image_shares(num_images, accelerator.num_processes, batch_size))
+
+    @property
+    def local_ids(self) -> Tensor:
+        """Ids of this process's images, ``(local b,)``."""
+        return self.image_ids[self.accelerator.process_index]
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Collect one value of each image from all processes, in the order of image ids, ``(b, …)``."""
+        gathered = self.accelerator.gather(values)
+        ordered = torch.empty_like(gathered)
+        ordered[self.image_ids.flatten().to(gathered.device)] = gathered
+        return ordered
+
+
+def image_shares(num_images: int, num_processes: int, batch_size: int) -> Tensor:
+    """Deal blocks of ``batch_size`` images out in turn, a smaller one each at the end, ``(processes, local b)``."""
+    local = num_images // num_processes
+    size = min(batch_size, local)
+    whole = local // size * size
+    dealt = torch.arange(whole * num_processes).view(-1, num_processes, size).transpose(0, 1)
+    rest = torch.arange(whole * num_processes, num_images).view(num_processes, local - whole)
+    return torch.cat([dealt.reshape(num_processes, whole), rest], dim=1)
 
 
 def local_advantages(
-    accelerator: Accelerator, output: RewardOutput, whole: PromptBatch, batch: PromptBatch, config: TrainConfig
+    shares: Shares, output: RewardOutput, group_ids: Tensor, config: TrainConfig
 ) -> tuple[Tensor, Tensor]:
     """Compute the rewards of all processes' images, and the advantages of this process's.
 
     Args:
-        accelerator: Of the run.
+        shares: Of the iteration.
         output: The reward of this process's images.
-        whole: Of all processes.
-        batch: Of this process.
+        group_ids: Of all images, ``(b,)``.
         config: Of the run.
 
     Returns:
@@ -89,8 +145,8 @@ def local_advantages(
         ConfigError: ``separate_parts`` is set but the reward has no parts, or uncertainty would be subtracted from their sum.
     """
     settings = config.advantages
-    rewards = accelerator.gather(output.lower_confidence_bound(config.reward.std_weight))
-    groups = whole.group_ids.to(rewards.device)
+    rewards = shares.gather(output.lower_confidence_bound(config.reward.std_weight))
+    groups = group_ids.to(rewards.device)
     if settings.separate_parts:
         if not output.parts or output.weights is None:
             raise ConfigError("advantages.separate_parts is set, but the reward has no parts; give a weighted reward.")
@@ -99,17 +155,15 @@ def local_advantages(
                 f"advantages.separate_parts compares parts by themselves, but reward.std_weight is {config.reward.std_weight}, "
                 "which is subtracted from their sum; set reward.std_weight to 0."
             )
-        parts = {name: accelerator.gather(scores.float()) for name, scores in output.parts.items()}
+        parts = {name: shares.gather(scores.float()) for name, scores in output.parts.items()}
         advantages = separate_advantages(parts, output.weights, groups, scale=settings.scale)
     else:
         advantages = group_advantages(rewards, groups, scale=settings.scale)
     advantages = torch.where(rewards.isfinite(), advantages, 0.0)  # a part may be finite where the sum is not
-    local = advantages[batch.image_ids.to(advantages.device)].clamp(-settings.clip, settings.clip)
+    local = advantages[shares.local_ids.to(advantages.device)].clamp(-settings.clip, settings.clip)
     return rewards, torch.zeros_like(local) if settings.zero else local
 
 
-def mean_over_processes(accelerator: Accelerator, scores: Mapping[str, Tensor]) -> dict[str, float]:
+def mean_over_processes(shares: Shares, scores: Mapping[str, Tensor]) -> dict[str, float]:
     """Mean of each score over all processes' images, as ``rollout/<name>_mean``; values that are NaN are left out."""
-    return {
-        f"rollout/{name}_mean": float(accelerator.gather(values.float()).nanmean()) for name, values in scores.items()
-    }
+    return {f"rollout/{name}_mean": float(shares.gather(values.float()).nanmean()) for name, values in scores.items()}

@@ -69,7 +69,7 @@ def test_gradients_do_not_depend_on_the_cut_and_the_ratio_is_exactly_one(
     )
     for batch_size in (16, 3, 1):
         _, stats = gradient(policy, accelerator, replace(config, batch_size=batch_size))
-        assert stats["train/ratio_max_error"] == 0.0
+        assert stats["train/sampling_mismatch"] == 0.0
     adapter(policy)
     drawn = draw(policy, config)
     remove_adapter(policy, "ada")

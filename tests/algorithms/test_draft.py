@@ -97,13 +97,13 @@ def test_without_the_rewards_gradient_nothing_moves(small_policy: Policy, accele
     assert all(torch.equal(a, b) for a, b in zip(weights, start, strict=True))
 
 
-@pytest.mark.parametrize("spoil", [lambda x: x * float("nan"), lambda x: x + float("nan")], ids=["times", "plus"])
+@pytest.mark.parametrize("corrupt", [lambda x: x * float("nan"), lambda x: x + float("nan")], ids=["times", "plus"])
 def test_a_picture_without_a_reward_teaches_nothing_and_spoils_nothing(
-    small_policy: Policy, accelerator: Accelerator, spoil: Callable[[Tensor], Tensor]
+    small_policy: Policy, accelerator: Accelerator, corrupt: Callable[[Tensor], Tensor]
 ) -> None:
     def patchy(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
         scores = darkness(images, prompts, user_ids).mean
-        return RewardOutput(torch.cat([spoil(scores[:1]), scores[1:]]))
+        return RewardOutput(torch.cat([corrupt(scores[:1]), scores[1:]]))
 
     def others(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
         scores = darkness(images, prompts, user_ids).mean

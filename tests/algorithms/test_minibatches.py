@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pamela_rl.algorithms.gradients import sum_dtype
 from pamela_rl.algorithms.minibatches import micro_batches, shuffled_slots
 
 
@@ -46,3 +47,8 @@ def test_steps_are_shuffled_anew_for_every_key_and_image() -> None:
     assert not torch.equal(slots, shuffled_slots(ids, 12, 0, 1, 0))
     assert len({tuple(row) for row in slots.tolist()}) == 8
     assert torch.equal(slots.sort(dim=1).values, torch.arange(12).repeat(8, 1))
+
+
+def test_sums_are_taken_in_what_the_device_has() -> None:
+    assert sum_dtype(torch.device("mps")) == torch.float32
+    assert sum_dtype(torch.device("cpu")) == sum_dtype(torch.device("cuda")) == torch.float64

@@ -76,7 +76,7 @@ def test_ratio_is_exactly_one_before_the_first_update(
 ) -> None:
     run(small_policy, replace(SHORT, batch_size=batch_size), tmp_path, accelerator)
     rows = read_metrics(tmp_path / "metrics.jsonl")
-    assert [row["train/ratio_max_error"] for row in rows] == [0.0, 0.0, 0.0]
+    assert [row["train/sampling_mismatch"] for row in rows] == [0.0, 0.0, 0.0]
     assert rows[-1]["train/kl_to_reference"] > 0
 
 

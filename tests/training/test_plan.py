@@ -9,7 +9,9 @@ from learning import learn
 
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.ddpo import DDPO
+from pamela_rl.algorithms.ddpo_sf import DDPOSF
 from pamela_rl.algorithms.draft import DRaFT
+from pamela_rl.algorithms.grpo import GRPO
 from pamela_rl.algorithms.learner import AdapterCopy
 from pamela_rl.algorithms.nft import NFT
 from pamela_rl.config import SamplingConfig, TrainConfig, ValidationSettings
@@ -17,7 +19,7 @@ from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
 from pamela_rl.diffusion.rollout import rollout
-from pamela_rl.training.plan import plan_run
+from pamela_rl.training.plan import calls_of_updates, plan_run
 
 ALGORITHM = DDPO(num_updates=3, num_inner_epochs=2)
 CONFIG = TrainConfig(
@@ -60,6 +62,19 @@ def test_the_denoiser_is_called_as_often_as_planned(
     assert sum(learning for learning, _ in calls) == plan.training_calls
     assert len(calls) - plan.sampling_calls - plan.training_calls == plan.reference_calls
     assert {rows for _, rows in calls} == {plan.rows_per_call} == {16}
+
+
+@pytest.mark.parametrize("num_processes", [2, 4])
+@pytest.mark.parametrize("batch_size", [4, 8, 48])
+@pytest.mark.parametrize(
+    "algorithm", [DDPO(), DDPOSF(), GRPO(), NFT(), DRaFT(), DRaFT(num_updates=2), NFT(num_updates=2)],
+    ids=lambda a: f"{a.name}, {a.num_updates}",
+)  # fmt: skip
+def test_an_update_has_as_many_calls_on_every_process(
+    algorithm: Algorithm, batch_size: int, num_processes: int
+) -> None:
+    calls = calls_of_updates(TrainConfig(batch_size=batch_size), algorithm, num_processes)
+    assert all(max(update) - min(update) <= 1 for update in zip(*calls, strict=True))
 
 
 def test_memory_and_disk_are_what_the_parts_weigh(policy: StableDiffusionPolicy) -> None:

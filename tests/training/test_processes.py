@@ -60,7 +60,7 @@ def compare(alone: Path, shared: Path, tolerance: float) -> None:
     rows = [read_metrics(run / "users" / "ada" / "metrics.jsonl") for run in (alone, shared)]
     assert len(rows[0]) == 2
     for one, two in zip(*rows, strict=True):
-        assert one.get("train/ratio_max_error", 0.0) == two.get("train/ratio_max_error", 0.0) == 0.0
+        assert one.get("train/sampling_mismatch", 0.0) == two.get("train/sampling_mismatch", 0.0) == 0.0
         for name in one.keys() - {"time/seconds", "time/images_per_second"}:
             assert one[name] == pytest.approx(two[name], abs=1e-5), name
 

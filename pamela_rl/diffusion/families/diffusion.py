@@ -38,8 +38,9 @@ class DiffusionPolicy(Policy):
     ) -> DDIMSchedule:
         """Return the pipeline's own noise levels for so many steps; DDIM's noise is of one kind."""
         at = noise_of_steps(num_inference_steps, 1.0 if eta is None else eta, window)
-        levels = (tensor.to(self.device) for tensor in (*self._levels.chain(num_inference_steps), at))
-        return DDIMSchedule(*levels, self._levels.v_prediction)
+        levels = (*self._levels.chain(num_inference_steps), at)
+        timesteps, before, after, at = (tensor.to(self.device) for tensor in levels)
+        return DDIMSchedule(timesteps, before, after, at, self._levels.v_prediction)
 
     def _initial_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
         channels, compression = self.pipeline.unet.config.in_channels, self._compression()
