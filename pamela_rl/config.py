@@ -56,7 +56,7 @@ class SamplingConfig:
     train_steps: int = 4
 
     def __post_init__(self) -> None:
-        _at_least("sampling.num_inference_steps", self.num_inference_steps, 2, "e.g. 10 for the world, 50 for SD 1.5")
+        _at_least("sampling.num_inference_steps", self.num_inference_steps, 1, "e.g. 10 for the world, 50 for SD 1.5")
         _require(self.eta is None or 0 <= self.eta <= 1, f"sampling.eta is {self.eta}; use 0 to 1, e.g. 1.0.")
         _at_least("sampling.guidance_scale", self.guidance_scale, 1.0, "1 means no guidance")
         _require(

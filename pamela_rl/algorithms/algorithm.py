@@ -138,11 +138,11 @@ class Algorithm(ABC):
             ConfigError: Names what does not fit and what would.
         """
         possible = len(schedule.trainable_steps())
+        remedy = f"use 1 to {possible}" if possible else "use more steps, or DRaFT or DiffusionNFT, which need no noise"
         require(
             config.sampling.train_steps <= possible or not self.needs_noise,
             f"sampling.train_steps is {config.sampling.train_steps} but only {possible} of the "
-            f"{config.sampling.num_inference_steps} steps have noise to speak of (the last one may have none): use 1 to "
-            f"{possible}.",
+            f"{config.sampling.num_inference_steps} steps have noise to speak of (the last one may have none): {remedy}.",
         )
 
     def footprint(self, config: TrainConfig) -> Footprint:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,6 +15,7 @@ from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.sharding import shard_blocks
 from pamela_rl.errors import ConfigError
+from pamela_rl.storage import SHIPPED_PIPELINES
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -44,23 +49,60 @@ class ModelSettings:
     shard: bool = False
 
 
-def load_pipeline(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """Load a diffusers pipeline of any family by its hub id or folder, from safetensors alone.
+def load_pipeline(name: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """Load a diffusers pipeline of any family, from safetensors alone.
+
+    Args:
+        name: A shipped model ("world", "flow"), a folder or a hub id.
+        device: Where its weights go.
+        dtype: Of its weights.
 
     Raises:
         ConfigError: There is no such pipeline.
     """
     from diffusers import DiffusionPipeline
 
+    source = SHIPPED_PIPELINES.get(str(name), Path(name))
     try:
-        pipeline = DiffusionPipeline.from_pretrained(name, dtype=dtype, use_safetensors=True)
+        if source.is_dir():
+            with _no_loading_bars():
+                pipeline = DiffusionPipeline.from_pretrained(
+                    source, dtype=dtype, use_safetensors=True, **_absent_components(source)
+                )
+        else:
+            pipeline = DiffusionPipeline.from_pretrained(str(name), dtype=dtype, use_safetensors=True)
     except (OSError, ValueError, ImportError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"no diffusers pipeline can be loaded from {name!r} ({reason}); give a hub id or a folder."
+            f"no diffusers pipeline can be loaded from {str(name)!r} ({reason}); give a hub id or a folder."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def _absent_components(folder: Path) -> dict[str, None]:
+    """Name the components that a folder's ``model_index.json`` declares absent.
+
+    diffusers requires them as explicit None, or refuses e.g. a Stable Diffusion 3 saved without its T5.
+    """
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    return {component: None for component, value in index.items() if value == [None, None]}
+
+
+@contextmanager
+def _no_loading_bars() -> Iterator[None]:
+    """Hide the progress bars of diffusers' and transformers' loaders."""
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    enabled = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
+    for log in enabled:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in enabled:
+            log.enable_progress_bar()
 
 
 def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device | str) -> Policy:
@@ -86,6 +128,8 @@ def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device 
         pipeline.vae.enable_slicing()
     if settings.compile_blocks:
         compile_blocks(policy)
+    if policy.device.type == "cuda" and policy.pipeline_class.startswith("Flux"):
+        torch.backends.cuda.enable_cudnn_sdp(False)  # failed at FLUX.1's shapes in bf16 on an H100 with PyTorch 2.11
     return policy
 
 

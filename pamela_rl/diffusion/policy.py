@@ -55,7 +55,8 @@ class Policy(ABC):
         self.offload = self.detach_unconditional = self.sharded = self.compiled = False
         for module in (self.denoiser, pipeline.vae, *self._text_encoders()):
             module.requires_grad_(False).eval()
-        self.height, self.width = height or self._default_side(), width or self._default_side()
+        default_height, default_width = self._default_sides()
+        self.height, self.width = height or default_height, width or default_width
         self._prompts = EncodedPrompts(self._encode_all)
         for name, side in (("height", self.height), ("width", self.width)):
             check_multiple(name, side, self._multiple(), type(pipeline).__name__)
@@ -232,9 +233,13 @@ class Policy(ABC):
                 for part in parts:
                     part.to("cpu")
 
-    def _default_side(self) -> int:
+    def _default_sides(self) -> tuple[int, int]:
+        """The model's own height and width, in pixels; a config gives latents' side as one number or as two."""
         size = getattr(self.pipeline, "default_sample_size", None) or getattr(self.denoiser.config, "sample_size", None)
-        return int(size * self._compression()) if isinstance(size, int) else self.default_size
+        if size is None:
+            return self.default_size, self.default_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return height * self._compression(), width * self._compression()
 
     def _compression(self) -> int:
         """Pixels of a latent's side."""

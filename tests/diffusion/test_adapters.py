@@ -18,9 +18,9 @@ from pamela_rl.diffusion.adapters import (
     save_adapter,
 )
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
+from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.errors import AdapterError
 from pamela_rl.steering.generators import PipelineGenerator
-from pamela_rl.world import load_pipeline
 
 PROMPTS, SEEDS = ["a boat", "a tree"], [1, 2]
 
@@ -34,12 +34,12 @@ def test_an_adapter_gives_the_same_pictures_in_a_fresh_pipeline(policy: StableDi
     trained(policy)
     folder = save_adapter(policy, "someone", "Some One", tmp_path, {"seed": "0"}, {"samples.png": b"x"})
     ours = PipelineGenerator(policy.pipeline, "someone", 4)(PROMPTS, SEEDS)
-    fresh = load_pipeline()
+    fresh = load_pipeline("world")
     fresh.load_lora_weights(folder)  # the plain way
     generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
     images = fresh(PROMPTS, num_inference_steps=4, guidance_scale=1.0, generator=generators, output_type="pt").images
     assert torch.equal(images, ours)
-    again = pamela_rl.load_adapter(load_pipeline(), tmp_path, "Some One")  # ours
+    again = pamela_rl.load_adapter(load_pipeline("world"), tmp_path, "Some One")  # ours
     generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
     images = again(PROMPTS, num_inference_steps=4, guidance_scale=1.0, generator=generators, output_type="pt").images
     assert torch.equal(images, ours)

@@ -125,7 +125,7 @@ def test_noise_predicted_where_there_is_no_signal_is_refused(folders: dict[str, 
         pipeline = reloaded(folders["StableDiffusionPipeline"])
         kind = getattr(diffusers, name)
         pipeline.scheduler = kind(**BETAS, rescale_betas_zero_snr=True, timestep_spacing="trailing")
-        with pytest.raises(ConfigError, match="first level has no signal"):
+        with pytest.raises(ConfigError, match=r"first level has no signal"):
             policy_for(pipeline, 16, 16).schedule(10, 1.0)
         pipeline.scheduler = kind.from_config(pipeline.scheduler.config, prediction_type="v_prediction")
         schedule = policy_for(pipeline, 16, 16).schedule(10, 1.0)

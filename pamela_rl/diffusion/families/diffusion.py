@@ -29,6 +29,11 @@ class DiffusionPolicy(Policy):
         """Express guidance in the pipeline's own arguments."""
         return {"guidance_scale": guidance_scale, "negative_prompt": negative if any(negative) else None}
 
+    @property
+    def embeds_guidance(self) -> bool:
+        """Whether guidance is distilled into the UNet, as in latent consistency models."""
+        return self.denoiser.config.time_cond_proj_dim is not None
+
     def schedule(
         self,
         num_inference_steps: int,
@@ -41,6 +46,14 @@ class DiffusionPolicy(Policy):
         levels = (*self._levels.chain(num_inference_steps), at)
         timesteps, before, after, at = (tensor.to(self.device) for tensor in levels)
         return DDIMSchedule(timesteps, before, after, at, self._levels.v_prediction)
+
+    def _guidance_input(self, latents: Tensor, guidance_scale: float) -> Tensor | None:
+        """The guidance scale as a guidance-distilled UNet takes it, ``(b, dim)``; None for any other."""
+        if not self.embeds_guidance:
+            return None
+        scales, width = torch.full((len(latents),), guidance_scale - 1), self.denoiser.config.time_cond_proj_dim
+        embedding: Tensor = self.pipeline.get_guidance_scale_embedding(scales, embedding_dim=width)
+        return embedding.to(latents)
 
     def _initial_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
         channels, compression = self.pipeline.unet.config.in_channels, self._compression()

@@ -24,5 +24,8 @@ class StableDiffusionPolicy(DiffusionPolicy):
         self, latents: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor], guidance_scale: float
     ) -> Tensor:
         """Call the denoiser module once; arguments as ``Policy.denoise``."""
-        output: Tensor = self.denoiser(latents, timesteps, conditioning["prompt_embeds"], return_dict=False)[0]
+        output: Tensor = self.denoiser(
+            latents, timesteps, conditioning["prompt_embeds"], timestep_cond=self._guidance_input(latents, guidance_scale),
+            return_dict=False,
+        )[0]  # fmt: skip
         return output

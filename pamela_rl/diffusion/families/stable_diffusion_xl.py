@@ -41,8 +41,9 @@ class StableDiffusionXLPolicy(DiffusionPolicy):
         """Call the denoiser module once; arguments as ``Policy.denoise``."""
         added = {"text_embeds": conditioning["pooled"], "time_ids": conditioning["time_ids"]}
         output: Tensor = self.denoiser(
-            latents, timesteps, conditioning["prompt_embeds"], added_cond_kwargs=added, return_dict=False
-        )[0]
+            latents, timesteps, conditioning["prompt_embeds"], timestep_cond=self._guidance_input(latents, guidance_scale),
+            added_cond_kwargs=added, return_dict=False,
+        )[0]  # fmt: skip
         return output
 
     def _decode(self, latents: Tensor) -> Tensor:
