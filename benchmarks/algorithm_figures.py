@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pamela_rl.evaluation.statistics import Interval, bootstrap_mean
+from pamela_rl.evaluation.statistics import Interval, hierarchical_bootstrap_mean
 
 Row = Mapping[str, Any]
 SCORES = {
@@ -29,7 +29,7 @@ def interval(rows: Sequence[Row], values: Sequence[float]) -> Interval:
     """Mean of one value a run, with a 95 % interval over people and seeds."""
     users = np.unique([row["user"] for row in rows], return_inverse=True)[1]
     seeds = np.array([row["seed"] for row in rows])
-    return bootstrap_mean(np.asarray(values, dtype=float), users, seeds)
+    return hierarchical_bootstrap_mean(np.asarray(values, dtype=float), users, seeds)
 
 
 def gains(rows: Sequence[Row], score: str) -> list[float]:

@@ -18,7 +18,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -29,32 +28,31 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
-from jsonargparse import ArgumentParser
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 from algorithm_figures import draw_figure, table
-from algorithm_source import AlgorithmChoice, open_algorithm
-from run_source import WORLD, open_encoder, open_scorers
 
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.config import AdvantageSettings, TrainConfig
+from pamela_rl.algorithms.registry import open_algorithm
+from pamela_rl.config import AdvantageSettings, AlgorithmChoice, TrainConfig, build_settings
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter
 from pamela_rl.diffusion.families import policy_for
+from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.errors import PamelaError
 from pamela_rl.evaluation.compare import Arm, UserComparison, compare_user
 from pamela_rl.evaluation.distances import diversity
+from pamela_rl.rewards.encoders.opening import open_encoder
 from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.rewards.settings import WORLD
 from pamela_rl.steering.generators import PipelineGenerator
-from pamela_rl.storage import read_metrics
+from pamela_rl.storage import SHIPPED_PIPELINES, read_metrics
 from pamela_rl.training.loop import settings_of, train
-from pamela_rl.world import PIPELINES, load_judge, load_pipeline
+from pamela_rl.world.algorithm_settings import ALGORITHM_SETTINGS
 from pamela_rl.world.captions import train_and_held_out_prompts
-from pamela_rl.world.learned import fit_reward
-from pamela_rl.world.learned import measure as how_good
+from pamela_rl.world.fitted_rewards import fit_reward, measure_agreement
+from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import make_raters
 from pamela_rl.world.ratings import make_ratings
-from pamela_rl.world.tuned import TUNED
+from pamela_rl.world.saved_rewards import open_rewards
 
 HERE = Path(__file__).parent
 KEYS = ("model", "arm", "user", "seed", "num_images", "zero", "settings")
@@ -79,14 +77,12 @@ class Cell:
         """Put together the settings of the run."""
         settings = {**self.train, "seed": self.seed}
         settings["num_iterations"] = self.num_images // settings["images_per_iteration"]
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(TrainConfig)
-        config = TrainConfig(**vars(parser.instantiate(parser.parse_object(settings))))
+        config = build_settings(TrainConfig, settings, f"arm {self.arm}")
         return dataclasses.replace(config, advantages=AdvantageSettings(zero=True)) if self.zero else config
 
     def opened(self) -> Algorithm:
         """Make the algorithm."""
-        return open_algorithm(self.algorithm, TUNED[self.model])
+        return open_algorithm(self.algorithm, ALGORITHM_SETTINGS[self.model])
 
     def key(self) -> tuple[Any, ...]:
         """Tell runs apart: by what they are, and by a hash of all their settings."""
@@ -100,13 +96,11 @@ def measure(cell: Cell) -> dict[str, Any]:
     """Train one adapter and draw held-out prompts with it and with the base model."""
     torch.set_num_threads(1)
     config, algorithm = cell.config(), cell.opened()
-    reward, scorers = open_scorers(
-        cell.rewards / "personal", cell.rewards / "judge", WORLD, "cpu", content=WORLD, watch=[], in_world=True
-    )
+    reward, scorers = open_rewards(cell.rewards)
     if cell.encoder != WORLD:
         reward = PersonalReward.load(another_reward(cell.rewards, cell.encoder), open_encoder(cell.encoder, "cpu"))
         scorers["reward"] = reward
-    policy = policy_for(load_pipeline(PIPELINES[cell.model]))
+    policy = policy_for(load_pipeline(cell.model))
     seen, held_out = train_and_held_out_prompts()
     monitors = {name: scorer for name, scorer in scorers.items() if name != "reward"}
     with tempfile.TemporaryDirectory() as temporary:
@@ -135,9 +129,9 @@ def fit_another(rewards: Path, encoder: str) -> None:
     """Fit the reward of another encoder, if that is not done yet."""
     folder, raters = another_reward(rewards, encoder), make_raters()
     if encoder != WORLD and not folder.exists():
-        ratings = make_ratings(raters, load_judge())
+        ratings = make_ratings(raters, ContentJudge.load())
         reward, features = fit_reward(ratings, raters, open_encoder(encoder, "cpu"))
-        for split, (personal, *_) in how_good(reward, features, ratings, raters).items():
+        for split, (personal, *_) in measure_agreement(reward, features, ratings, raters).items():
             print(f"reward of {encoder}, {split}: SROCC {personal.srocc[0]:.3f}")
         reward.save(folder)
 
@@ -193,7 +187,7 @@ def grid(given: argparse.Namespace) -> list[Cell]:
         for model in given.models
         for user in users
         for arm in given.arms or arms
-        if model in arms[arm].get("models", PIPELINES)
+        if model in arms[arm].get("models", SHIPPED_PIPELINES)
     ]
     return [cell for cell in cells if cell.key() not in known]
 
@@ -203,7 +197,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("outputs/quickstart"), help="a quickstart's folder")
     parser.add_argument("--settings", type=Path, default=HERE / "algorithms.yaml", help="what the arms are")
-    parser.add_argument("--models", nargs="+", choices=PIPELINES, default=list(PIPELINES))
+    parser.add_argument("--models", nargs="+", choices=SHIPPED_PIPELINES, default=list(SHIPPED_PIPELINES))
     parser.add_argument("--arms", nargs="+", help="of the settings; none means all")
     parser.add_argument("--users", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)

@@ -21,32 +21,35 @@ import torch
 from torchvision.transforms.functional import to_pil_image
 
 from pamela_rl.data.images import FolderImages
-from pamela_rl.rewards.encoders.feature_cache import encode_pictures
+from pamela_rl.rewards.encoders.feature_cache import encode_images
 from pamela_rl.rewards.encoders.features import FeatureEncoder
-from pamela_rl.world import ENCODER, load_judge
+from pamela_rl.storage import WORLD_ENCODER
+from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import make_raters
 from pamela_rl.world.ratings import make_ratings
 
 ROUNDS, SIDE = 3, 512
 
 
-def ways(encoder: FeatureEncoder, store: FolderImages, ids: list[str], cache: Path) -> dict[str, Callable[[], object]]:
+def timed_calls(
+    encoder: FeatureEncoder, store: FolderImages, ids: list[str], cache: Path
+) -> dict[str, Callable[[], object]]:
     """What is timed, in order: the last finds what the one before it left."""
 
     @torch.no_grad()
     def one_at_a_time() -> None:
         for name in ids:
-            encoder.encode_pixels(encoder.preprocessing.of_picture(store.open(name))[None])
+            encoder.encode_pixels(encoder.preprocessing.from_pil(store.open(name))[None])
 
     def filling() -> None:
         shutil.rmtree(cache, ignore_errors=True)
-        encode_pictures(encoder, store, ids, cache=cache, progress=False)
+        encode_images(encoder, store, ids, cache=cache, progress=False)
 
     return {
-        "no cache": lambda: encode_pictures(encoder, store, ids, progress=False),
+        "no cache": lambda: encode_images(encoder, store, ids, progress=False),
         "one at a time": one_at_a_time,
         "filling the cache": filling,
-        "from the cache": lambda: encode_pictures(encoder, store, ids, cache=cache, progress=False),
+        "from the cache": lambda: encode_images(encoder, store, ids, cache=cache, progress=False),
         "hashing alone": lambda: [store.digest(name) for name in ids],
     }
 
@@ -54,24 +57,24 @@ def ways(encoder: FeatureEncoder, store: FolderImages, ids: list[str], cache: Pa
 def main() -> None:
     """Print one row a way."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    encoder = FeatureEncoder.load(sys.argv[2] if len(sys.argv) > 2 else ENCODER)
-    images = make_ratings(make_raters(), load_judge(), num_images=count).images
+    encoder = FeatureEncoder.load(sys.argv[2] if len(sys.argv) > 2 else WORLD_ENCODER)
+    images = make_ratings(make_raters(), ContentJudge.load(), num_images=count).images
     with tempfile.TemporaryDirectory() as folder:
-        pictures, cache = Path(folder) / "pictures", Path(folder) / "cache"
-        pictures.mkdir()
+        image_folder, cache = Path(folder) / "pictures", Path(folder) / "cache"
+        image_folder.mkdir()
         ids = [f"{number}.png" for number in range(count)]
         for name, image in zip(ids, images, strict=True):
-            to_pil_image(image).resize((SIDE, SIDE)).save(pictures / name, compress_level=1)
+            to_pil_image(image).resize((SIDE, SIDE)).save(image_folder / name, compress_level=1)
         seconds: dict[str, list[float]] = {}
         for _ in range(ROUNDS):
-            for name, run in ways(encoder, FolderImages(pictures), ids, cache).items():
+            for name, run in timed_calls(encoder, FolderImages(image_folder), ids, cache).items():
                 clock = time.perf_counter()
                 run()
                 seconds.setdefault(name, []).append(time.perf_counter() - clock)
-        sizes = [sum(file.stat().st_size for file in place.rglob("*.*")) / 2**20 for place in (pictures, cache)]
+        sizes = [sum(file.stat().st_size for file in place.rglob("*.*")) / 2**20 for place in (image_folder, cache)]
     print(f"{count} pictures, {torch.get_num_threads()} threads, {encoder.device}, {encoder.precision}")
     print(f"{sizes[0]:.0f} MiB of pictures, {sizes[1]:.1f} MiB of cache")
-    print(f"{'':20}{'seconds':>9}{'pictures/s':>12}{'ratio':>8}")
+    print(f"{'':20}{'seconds':>9}{'image_folder/s':>12}{'ratio':>8}")
     for name, mine in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(mine, seconds["no cache"], strict=True))
         print(f"{name:20}{statistics.median(mine):>9.2f}{count / statistics.median(mine):>12.0f}{ratio:>8.3f}")

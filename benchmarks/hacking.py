@@ -1,9 +1,9 @@
-"""What the report says of a reward that asks to be hacked: linear in a person's ratings, no doubt, no judge, no KL.
+"""Reward hacking: train against a linear reward without uncertainty, judge or KL penalty, and write the report.
 
 python benchmarks/hacking.py [OUTPUT_DIR]
 
-A line through one person's ratings over lightness, warmth and colourfulness knows no ideal point: it always wants more. The
-adapter is trained against it for twice as long as usual, then compared by true ratings on held-out prompts.
+A linear fit of one user's ratings over lightness, warmth and colourfulness has no ideal point, so its reward has no maximum.
+The adapter is trained against it for twice as long as usual, then compared by true ratings on held-out prompts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import load_adapter
 from pamela_rl.diffusion.families import policy_for
+from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.evaluation.compare import Arm, compare_user, summarize
 from pamela_rl.evaluation.report import Report, write_report
 from pamela_rl.evaluation.verdict import overall_verdict
@@ -28,9 +29,8 @@ from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import folder_name, read_metrics
 from pamela_rl.training.personalize import Provenance, personalize
 from pamela_rl.types import RewardOutput
-from pamela_rl.world import load_judge, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
-from pamela_rl.world.judge import Faithfulness
+from pamela_rl.world.judge import ContentJudge, Faithfulness
 from pamela_rl.world.raters import TrueRating, make_raters
 from pamela_rl.world.ratings import make_ratings
 
@@ -46,19 +46,19 @@ def simple_features(images: Tensor) -> Tensor:
 
 
 class LinearReward:
-    """A least-squares line through one person's ratings; no ideal points, no doubt, no eye for the prompt."""
+    """A least-squares linear reward of one user's ratings; it has no uncertainty and ignores the prompt."""
 
     def __init__(self, images: Tensor, ratings: Tensor):
         self.weights = torch.linalg.lstsq(simple_features(images), ratings[:, None]).solution.squeeze(1)
 
     def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
-        """Score pictures, ``(b,)``, whoever they are for."""
+        """Score images, ``(b,)``, the same for every user."""
         return RewardOutput(simple_features(images) @ self.weights)
 
 
 def main(folder: Path) -> None:
-    """Fit the line, train against it, compare, and print what the report says."""
-    raters, content = make_raters(), load_judge()
+    """Fit the linear reward, train against it, compare, and print the verdict."""
+    raters, content = make_raters(), ContentJudge.load()
     ratings = make_ratings(raters, content)
     own = ratings.table[(ratings.table["user_id"] == USER) & (ratings.table["split"] == "train")]
     rows = torch.from_numpy(own["image_index"].to_numpy(copy=True))
@@ -66,7 +66,7 @@ def main(folder: Path) -> None:
     print(f"weights of lightness, warmth, colourfulness: {[round(float(w), 2) for w in reward.weights[:3]]}")
     scorers = {"reward": reward, "true_rating": TrueRating(raters, content), "faithfulness": Faithfulness(content)}
     monitors = {name: scorer for name, scorer in scorers.items() if name != "reward"}
-    policy = policy_for(load_pipeline())
+    policy = policy_for(load_pipeline("world"))
     seen, held_out = train_and_held_out_prompts()
     personalize(
         policy, reward, PromptSource(seen, USER), CONFIG, DDPO(kl_weight=0.0), folder, Accelerator(),

@@ -22,10 +22,11 @@ from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter
 from pamela_rl.diffusion.families import policy_for
+from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.rewards.encoders.features import FeatureEncoder
+from pamela_rl.storage import WORLD_ENCODER
 from pamela_rl.types import RewardOutput
-from pamela_rl.world import ENCODER, load_pipeline
 from pamela_rl.world.captions import train_and_held_out_prompts
 
 BATCH_SIZES = (48, 24, 12, 4)
@@ -40,9 +41,9 @@ def encoder_alone(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str
 def main() -> None:
     """Print one row a batch size."""
     accelerator = Accelerator()
-    policy = policy_for(load_pipeline())
+    policy = policy_for(load_pipeline("world"))
     policy.pipeline.to(accelerator.device)
-    encoder = FeatureEncoder.load(ENCODER, str(accelerator.device))
+    encoder = FeatureEncoder.load(WORLD_ENCODER, str(accelerator.device))
     config = TrainConfig()
     optimizer = torch.optim.AdamW(add_adapter(policy, "benchmark", config.lora, 0), lr=1e-6)
     batch = PromptSource(train_and_held_out_prompts()[0], "nobody").draw(0, config.prompts_per_iteration, 12, 0)
@@ -67,7 +68,7 @@ def main() -> None:
                 learner, Experience(iteration, batch, cut.sampling, trajectory, advantages, torch.ones(len(batch)))
             )
             timed(size, "update", clock)
-            assert stats["train/ratio_max_error"] == 0.0
+            assert stats["train/sampling_mismatch"] == 0.0
     print(f"{torch.get_num_threads()} threads, {accelerator.device}, {len(batch)} images an iteration")
     print("batch  rollout  features   update    total  images/s  total / total of 48")
     for size in BATCH_SIZES:

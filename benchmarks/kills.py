@@ -27,9 +27,9 @@ from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.config import SamplingConfig, TrainConfig, ValidationSettings
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.families import policy_for
+from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.training.loop import train
 from pamela_rl.types import RewardOutput
-from pamela_rl.world import load_pipeline
 
 CONFIG = TrainConfig(
     num_iterations=6,
@@ -64,7 +64,7 @@ def _work(folder: Path, die_at_rename: int | None) -> None:
         _die_at_rename(die_at_rename)
     with Path(os.devnull).open("w") as nothing:
         os.dup2(nothing.fileno(), 2)
-        policy = policy_for(load_pipeline(), 32, 32)
+        policy = policy_for(load_pipeline("world"), 32, 32)
         prompts = PromptSource(["a boat", "a tree"], "ada")
         train(
             policy, darkness, prompts, CONFIG, DDPO(num_updates=1), folder, Accelerator(cpu=True), {"judge": darkness}

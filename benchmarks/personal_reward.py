@@ -30,7 +30,7 @@ from pamela_rl.agreement.measure import personal_agreement
 from pamela_rl.agreement.study import make_study
 from pamela_rl.data.sources import read_pamela
 from pamela_rl.rewards.demographics import DemographicsCoding
-from pamela_rl.rewards.preference import Pictures
+from pamela_rl.rewards.preference import ImageFeatures
 from pamela_rl.rewards.taste.fit import fit_taste_basis
 from pamela_rl.rewards.taste.newcomer import add_rating, fit_newcomer, next_image
 from pamela_rl.rewards.taste.noise import Noise
@@ -52,26 +52,26 @@ def make_features(seed: int = 0) -> tuple[Tensor, np.ndarray]:
     return torch.from_numpy(mixed).float(), 3 + 0.5 * hidden[:, :1] + hidden @ tastes.T
 
 
-def make_files(folder: Path, opinions: np.ndarray) -> None:
+def make_files(folder: Path, true_ratings: np.ndarray) -> None:
     """Write annotations and pictures as PAMELA lays them out."""
     rng = np.random.default_rng(1)
     (folder / "annotations").mkdir(parents=True)
     (folder / "images").mkdir()
-    for picture in range(NUM_IMAGES):
-        Image.new("RGB", (1, 1), (picture % 256, picture // 256, 0)).save(folder / "images" / f"{picture}.png")
+    for image in range(NUM_IMAGES):
+        Image.new("RGB", (1, 1), (image % 256, image // 256, 0)).save(folder / "images" / f"{image}.png")
     for split, size in SIZES.items():
         low, high = SHARES[split.replace("unseen", "seen")]
-        people = np.arange(SEEN) if not split.endswith("unseen") else SEEN + np.arange(UNSEEN)
-        places = rng.integers(int(low * NUM_IMAGES), int(high * NUM_IMAGES), size), rng.choice(people, size)
-        given = np.clip(np.rint(opinions[places] + 0.7 * rng.standard_normal(size)), 1, 5)
+        users = np.arange(SEEN) if not split.endswith("unseen") else SEEN + np.arange(UNSEEN)
+        places = rng.integers(int(low * NUM_IMAGES), int(high * NUM_IMAGES), size), rng.choice(users, size)
+        given = np.clip(np.rint(true_ratings[places] + 0.7 * rng.standard_normal(size)), 1, 5)
         entries = [
             {
-                "participant_id": f"p{person}", "image_id": int(picture), "image_path": f"./images/{picture}.png",
+                "participant_id": f"p{user}", "image_id": int(image), "image_path": f"./images/{image}.png",
                 "original_score": int(rating),
                 "image_metadata": {"prompt": "a dog", "group": "animal", "style": None, "type": "photorealism"},
-                "user_demographics": {"age": 20 + int(person) % 40, "gender": "female", "nationality": "belgian"},
+                "user_demographics": {"age": 20 + int(user) % 40, "gender": "female", "nationality": "belgian"},
             }
-            for picture, person, rating in zip(*places, given)
+            for image, user, rating in zip(*places, given)
         ]  # fmt: skip
         (folder / "annotations" / f"pamela_{split}.json").write_text(json.dumps(entries))
 
@@ -81,19 +81,19 @@ def fit(folder: Path) -> None:
     features, _ = make_features()
     before, start = peak(), time.perf_counter()
     rated = read_pamela(folder)
-    read = time.perf_counter() - start
-    images = [f"images/{picture}.png" for picture in range(NUM_IMAGES)]
+    read_seconds = time.perf_counter() - start
+    images = [f"images/{image}.png" for image in range(NUM_IMAGES)]
     study = make_study(rated.table, features, images, metadata=("group", "style", "type"))
     start = time.perf_counter()
     model = fit_taste_basis(study.data)
-    took = time.perf_counter() - start
-    held = personal_agreement("", model, study.held["test_seen"], study.data.scale)
+    fit_seconds = time.perf_counter() - start
+    held = personal_agreement("", model, study.held_out["test_seen"], study.data.scale)
     count = len(rated.table.rows)
-    print(f"{count:,} ratings read in {read:.1f} s; {len(study.data.train):,} fitted in {took:.0f} s")
+    print(f"{count:,} ratings read in {read_seconds:.1f} s; {len(study.data.train):,} fitted in {fit_seconds:.0f} s")
     print(f"memory at the peak {peak():,.0f} MiB ({before:,.0f} before reading); test_seen SROCC {held.srocc[0]:.3f}")
 
 
-def made_up_basis(num_people: int, taste_dim: int) -> TasteBasis:
+def random_basis(num_people: int, taste_dim: int) -> TasteBasis:
     """Return a basis of SigLIP2's width with random numbers."""
     torch.manual_seed(0)
     network = TasteFeatures(3 * WIDTH, taste_dim).eval().requires_grad_(False)
@@ -124,18 +124,24 @@ def main() -> None:
     if len(sys.argv) == 2:
         fit(Path(sys.argv[1]))
         return
-    thousand = made_up_basis(1000, 16)
-    pictures = Pictures(torch.randn(64, 3 * WIDTH))
-    print(f"64 pictures for 1,000 people after encoding: {milliseconds(lambda: thousand.scores(pictures)):.1f} ms")
+    thousand = random_basis(1000, 16)
+    images = ImageFeatures(torch.randn(64, 3 * WIDTH))
+    print(
+        f"64 pictures for 1,000 people after encoding: {milliseconds(lambda: thousand.predict_all_users(images)):.1f} ms"
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    basis = made_up_basis(1, 64)
-    rated, ratings, pool = Pictures(torch.randn(100, 3 * WIDTH)), 1 + 4 * torch.rand(100), torch.randn(600, 3 * WIDTH)
+    basis = random_basis(1, 64)
+    rated, ratings, pool = (
+        ImageFeatures(torch.randn(100, 3 * WIDTH)),
+        1 + 4 * torch.rand(100),
+        torch.randn(600, 3 * WIDTH),
+    )
     posterior = fit_newcomer(basis, rated, ratings)
     calls = {
         "100 ratings to a newcomer's taste": lambda: fit_newcomer(basis, rated, ratings),
         "one more rating": lambda: add_rating(basis, posterior, rated[torch.tensor([0])], ratings[:1]),
-        "the next picture out of 600": lambda: next_image(basis, posterior, Pictures(pool)),
+        "the next picture out of 600": lambda: next_image(basis, posterior, ImageFeatures(pool)),
     }
     for name, call in calls.items():
         print(f"{name}, 64 dimensions, one thread: {milliseconds(call):.1f} ms")

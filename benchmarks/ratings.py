@@ -70,13 +70,13 @@ def make(folder: Path, num_rows: int) -> None:
 
 def readers(folder: Path) -> dict[str, Callable[[], RatedImages | ChoiceTable]]:
     """How each file is read."""
-    pictures = folder / "pamela.zip" / "PAMELA"
+    images = folder / "pamela.zip" / "PAMELA"
     return {
-        "ratings.csv": lambda: read_folder(folder / "ratings.csv", pictures),
-        "ratings.parquet": lambda: read_folder(folder / "ratings.parquet", pictures),
-        "ratings.jsonl": lambda: read_folder(folder / "ratings.jsonl", pictures),
+        "ratings.csv": lambda: read_folder(folder / "ratings.csv", images),
+        "ratings.parquet": lambda: read_folder(folder / "ratings.parquet", images),
+        "ratings.jsonl": lambda: read_folder(folder / "ratings.jsonl", images),
         "one_in_a_hundred_is_wrong.csv": lambda: read_folder(
-            folder / "one_in_a_hundred_is_wrong.csv", pictures, on_bad_row="skip"
+            folder / "one_in_a_hundred_is_wrong.csv", images, on_bad_row="skip"
         ),
         "choices.csv": lambda: ChoiceTable.from_file(folder / "choices.csv"),
         "pamela.zip": lambda: read_pamela(folder / "pamela.zip"),
@@ -91,10 +91,10 @@ def measure(folder: Path, name: str) -> None:
     table = rated.table if isinstance(rated, RatedImages) else rated
     start = time.perf_counter()
     parts = [table.split(split) for split in SPLITS]
-    people = [table.for_user(user) for user in table.user_ids[:10]]
+    users = [table.for_user(user) for user in table.user_ids[:10]]
     split = time.perf_counter() - start
     assert sum(len(part.rows) for part in parts) == len(table.rows)
-    assert all(len(person.rows) for person in people)
+    assert all(len(user.rows) for user in users)
     size = (folder / name).stat().st_size / 2**20
     figures = f"{size:>9.0f}{read:>9.1f}{busy:>9.1f}{split:>9.2f}{before:>9.0f}{peak():>9.0f}"
     print(f"{name:32}{len(table.rows):>10,}{figures}", flush=True)

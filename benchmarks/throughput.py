@@ -16,30 +16,27 @@ from __future__ import annotations
 
 import argparse
 import gc
-import sys
 import time
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from diffusers.utils import logging
+from real_models import MODELS, Model
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
-from algorithm_source import open_algorithm
-from real_models import MODELS, Model
-
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.learner import AdapterCopy, Experience, Learner
+from pamela_rl.algorithms.registry import open_algorithm
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter
-from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
+from pamela_rl.diffusion.loading import prepare_policy
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
+from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.training.plan import plan_run
 from pamela_rl.types import Conditioning, PromptBatch, RewardOutput
 

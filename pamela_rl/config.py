@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args
 
 from pamela_rl.errors import ConfigError
 
 FlowNoise = Literal["flow_sde", "cps", "dance"]
 AdvantageScale = Literal["group", "batch"]
 FLOW_NOISES: tuple[str, ...] = get_args(FlowNoise)
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+AlgorithmChoice = str | dict[str, Any]  # a name, or a mapping with a name and settings
+Settings = TypeVar("Settings")
 
 
 def _require(holds: bool, sentence: str) -> None:
@@ -212,7 +216,9 @@ class ValidationSettings:
         _at_least("validation.every", self.every, 0, "0 never validates, 5 is every fifth iteration")
         _at_least("validation.num_images", self.num_images, 2, "24 is two images of twelve prompts")
         _check_division("validation.num_images", self.num_images, "the number of images a prompt", IMAGES_PER_PROMPT)
-        _at_least("validation.patience", self.patience, 0, "0 runs to the end, 3 stops after three validations without gain")
+        _at_least(
+            "validation.patience", self.patience, 0, "0 runs to the end, 3 stops after three validations without gain"
+        )
         _require(
             not self.patience or self.every > 0,
             f"validation.patience is {self.patience} but validation.every is 0, so there is nothing to stop by; set validation.every.",
@@ -270,3 +276,21 @@ class TrainConfig:
     def prompts_per_iteration(self) -> int:
         """Different prompts an iteration, over all processes."""
         return self.images_per_iteration // self.group_size
+
+
+def build_settings(kind: type[Settings], values: Mapping[str, Any], what: str) -> Settings:
+    """Make a settings dataclass of plain values, as YAML gives them; types are checked, and text may stand for a number.
+
+    Raises:
+        ConfigError: A value has no setting or another type; ``what`` names the thing that is set.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind)
+    try:
+        return kind(**vars(parser.instantiate(parser.parse_object(dict(values)))))
+    except ArgumentError as error:
+        known = ", ".join(setting.name for setting in fields(kind))  # type: ignore[arg-type]
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(f"{what} cannot be set so: {reason}. Its settings are {known}.") from error

@@ -16,6 +16,11 @@ from safetensors import SafetensorError
 
 from pamela_rl.errors import ConfigError, StorageError
 
+# The models shipped in the package, by the names that configs give them; this module imports no torch.
+WORLD_ASSETS = Path(__file__).parent / "world" / "assets"
+WORLD_ENCODER = WORLD_ASSETS / "open_clip"
+SHIPPED_PIPELINES = {"world": WORLD_ASSETS / "pipeline", "flow": WORLD_ASSETS / "flow_pipeline"}
+
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
 
 

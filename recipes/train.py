@@ -2,31 +2,21 @@
 
 accelerate launch --config_file accelerate_config.yaml recipes/train.py --config recipes/configs/train_sd15.yaml \
     --reward outputs/my-reward/rewards/taste_basis --users '[ada]' --prompts prompts.txt
-python recipes/evaluate.py --run outputs/mine --base_model stable-diffusion-v1-5/stable-diffusion-v1-5 ...
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from accelerate import DistributedType
-from algorithm_source import AlgorithmChoice, open_algorithm
-from command_line import new_accelerator, run
-from run_source import WORLD, open_pipeline, open_scorers
-
-from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.config import TrainConfig
-from pamela_rl.data.prompts import PromptSource
-from pamela_rl.diffusion.loading import ModelSettings, prepare_policy
-from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.encoders.pixels import NAME as PIXELS
-from pamela_rl.training.personalize import Provenance, personalize
-from pamela_rl.training.plan import plan_run
-from pamela_rl.training.trackers import Tracker
-from pamela_rl.world import PIPELINES
-from pamela_rl.world.captions import train_and_held_out_prompts
-from pamela_rl.world.tuned import TUNED
+from pamela_rl.cli.command_line import run
+from pamela_rl.config import AlgorithmChoice, Tracker, TrainConfig
+from pamela_rl.data.prompts import check_prompt_file, read_prompts
+from pamela_rl.diffusion.settings import ModelSettings
+from pamela_rl.rewards.hacking import hacking_warning
+from pamela_rl.rewards.saved import check_rewards
+from pamela_rl.storage import SHIPPED_PIPELINES
+from pamela_rl.world.algorithm_settings import open_tuned_algorithm
 
 
 @dataclass(frozen=True)
@@ -56,7 +46,7 @@ class TrainRecipeConfig:
     users: list[str] = field(default_factory=list)
     prompts: Path | None = None
     model: ModelSettings = field(default_factory=ModelSettings)
-    encoder: str = WORLD
+    encoder: str = "world"
     judge_encoder: str | None = None
     content: str = "none"
     watch: list[str] = field(default_factory=list)
@@ -66,59 +56,42 @@ class TrainRecipeConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        self.opened().check(self.train)
-        if self.prompts is None and self.model.name not in PIPELINES:
-            raise ConfigError(
-                f"the base model is {self.model.name}, for which no prompts are known; give --prompts FILE."
-            )
-
-    def opened(self) -> Algorithm:
-        """Make the algorithm; on the world's models, with settings tuned for them where none are given."""
-        return open_algorithm(self.algorithm, TUNED.get(self.model.name))
+        check_rewards(self.reward, self.judge, self.users)
+        in_world = self.model.name in SHIPPED_PIPELINES
+        check_prompt_file(self.prompts, None if in_world else f"the base model is {self.model.name}")
+        open_tuned_algorithm(self.algorithm, self.model.name).check(self.train)
 
 
-def caution(config: TrainRecipeConfig) -> str:
-    """Warn of a reward that is easily fooled where nothing holds the run; empty where there is nothing to warn of."""
-    sees_more = config.judge is not None and (config.judge_encoder or config.encoder) != PIXELS
-    stops = sees_more and config.train.validation.patience > 0
-    if config.encoder != PIXELS or stops or config.opened().kl_target > 0:
-        return ""
-    return (
-        "careful: a reward of pixels sees nothing of what a picture shows, and is easily fooled. Hold the run by "
-        "algorithm.kl_target, stop it by train.validation.patience and a --judge with a --judge_encoder of its own, or fit the "
-        "reward with an open_clip encoder (docs/algorithms.md, What holds against reward hacking).\n"
-    )
+def train_users(config: TrainRecipeConfig) -> None:
+    """Train and publish one adapter a user."""
+    from pamela_rl.rewards.opening import open_scorers
+    from pamela_rl.training.personalize import Provenance, personalize_users
+    from pamela_rl.training.plan import plan_run
+    from pamela_rl.training.processes import new_accelerator, open_policy
+    from pamela_rl.world.captions import train_and_held_out_prompts
+    from pamela_rl.world.scorers import world_scorers
 
-
-def train_people(config: TrainRecipeConfig) -> None:
-    """Train and publish one adapter a person."""
     accelerator = new_accelerator(config.output_dir, config.trackers)
-    device, in_world = accelerator.device, config.model.name in PIPELINES
     reward, scorers = open_scorers(
-        config.reward, config.judge, config.encoder, str(device), config.content, config.watch, in_world,
-        config.judge_encoder,
+        config.reward, config.judge, config.encoder, config.judge_encoder, config.content, config.watch,
+        str(accelerator.device),
     )  # fmt: skip
-    monitors = {name: scorer for name, scorer in scorers.items() if name != "reward"}
-    seen, _ = train_and_held_out_prompts()
-    prompts = list(PromptSource.from_file(config.prompts, "anybody").prompts) if config.prompts else seen
-    model = replace(config.model, shard=config.model.shard or accelerator.distributed_type == DistributedType.FSDP)
-    policy = prepare_policy(open_pipeline(model), model, device)
-    users = config.users or list(reward.model.user_ids)
-    algorithm = config.opened()
+    scorers |= world_scorers(config.model.name in SHIPPED_PIPELINES, config.content == "world")
+    prompts = train_and_held_out_prompts()[0] if config.prompts is None else read_prompts(config.prompts)
+    policy, users = open_policy(config.model, accelerator), config.users or list(reward.model.user_ids)
+    algorithm = open_tuned_algorithm(config.algorithm, config.model.name)
     plan = plan_run(policy, config.train, algorithm, accelerator.num_processes)
-    accelerator.print(f"For {'each of ' * (len(users) > 1)}{', '.join(users)}:\n{plan.text()}\n{caution(config)}")
-    size = f"{policy.height} x {policy.width}"
-    how = [name for name in ("detach_unconditional", "compile_blocks") if getattr(model, name)]
-    base = " ".join([model.name, size, model.dtype, *how])
-    provenance = Provenance(base, f"encoder {reward.encoder.fingerprint}")
-    for user in users:
-        folder = personalize(
-            policy, reward, PromptSource(prompts, user), config.train, algorithm, config.output_dir, accelerator,
-            provenance, monitors, config.num_inference_steps,
-        )  # fmt: skip
-        accelerator.print(f"{user}: {folder}")
+    warning = hacking_warning(
+        config.encoder, config.judge, config.judge_encoder, config.train.validation.patience, algorithm.kl_target
+    )
+    accelerator.print(f"For {'each of ' * (len(users) > 1)}{', '.join(users)}:\n{plan.text()}\n{warning}")
+    adapters = personalize_users(
+        policy, reward, prompts, users, config.train, algorithm, config.output_dir, accelerator,
+        Provenance.of(config.model, policy, f"encoder {reward.encoder.fingerprint}"), scorers, config.num_inference_steps,
+    )  # fmt: skip
+    accelerator.print("\n".join(f"{user}: {folder}" for user, folder in adapters.items()))
     accelerator.end_training()
 
 
 if __name__ == "__main__":
-    run(TrainRecipeConfig, __doc__ or "", train_people)
+    run(TrainRecipeConfig, __doc__ or "", train_users)

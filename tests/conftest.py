@@ -13,12 +13,13 @@ import torch
 from accelerate import Accelerator
 
 from pamela_rl.diffusion.families import policy_for
+from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.personal import PersonalReward
-from pamela_rl.world import ENCODER, load_judge, load_pipeline
+from pamela_rl.storage import WORLD_ENCODER
+from pamela_rl.world.fitted_rewards import fit_reward
 from pamela_rl.world.judge import ContentJudge
-from pamela_rl.world.learned import fit_reward
 from pamela_rl.world.raters import Raters, make_raters
 from pamela_rl.world.ratings import WorldRatings, make_ratings
 
@@ -33,23 +34,23 @@ def accelerator() -> Accelerator:
 @pytest.fixture
 def policy() -> Policy:
     """The world's own pipeline, fresh, without an adapter."""
-    return policy_for(load_pipeline())
+    return policy_for(load_pipeline("world"))
 
 
 @pytest.fixture
 def small_policy() -> Policy:
     """The world's own pipeline at a quarter of the pixels: what training does is the same, and faster."""
-    return policy_for(load_pipeline(), 32, 32)
+    return policy_for(load_pipeline("world"), 32, 32)
 
 
 @pytest.fixture(scope="session")
 def content_judge() -> ContentJudge:
-    return load_judge()
+    return ContentJudge.load()
 
 
 @pytest.fixture(scope="session")
 def encoder() -> FeatureEncoder:
-    return FeatureEncoder.load(ENCODER)
+    return FeatureEncoder.load(WORLD_ENCODER)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,12 @@ import pytest
 from pamela_rl.config import (
     AdvantageSettings,
     EMASettings,
-    ValidationSettings,
     LoraSettings,
     RewardSettings,
     SamplingConfig,
     TrainConfig,
+    ValidationSettings,
+    build_settings,
 )
 from pamela_rl.errors import ConfigError
 
@@ -55,3 +56,12 @@ def test_what_cannot_work_is_refused_with_the_remedy(kind: type, settings: dict[
 
 def test_defaults_hold_together() -> None:
     assert TrainConfig().prompts_per_iteration * TrainConfig().group_size == TrainConfig().images_per_iteration
+
+
+def test_settings_are_built_of_plain_values_as_yaml_gives_them() -> None:
+    assert build_settings(LoraSettings, {"rank": "4"}, "lora") == LoraSettings(rank=4)
+    assert build_settings(TrainConfig, {"lora": {"rank": 2}}, "train").lora == LoraSettings(rank=2)
+    with pytest.raises(ConfigError, match=r"lora cannot be set so: .*ranc.*\. Its settings are rank, alpha\."):
+        build_settings(LoraSettings, {"ranc": 4}, "lora")
+    with pytest.raises(ConfigError, match="rank is 0"):
+        build_settings(LoraSettings, {"rank": 0}, "lora")

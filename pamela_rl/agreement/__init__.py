@@ -1,0 +1,4 @@
+"""How well a reward agrees with its users: studies, measures, intervals, ceilings, comparisons, figures.
+
+Imports the nouns, data and rewards.
+"""

@@ -1,4 +1,4 @@
-"""Every model fitted to the same ratings of the same features, measured on the same held-out ratings: one table."""
+"""Comparison of preference models: fitted to the same ratings, measured on the same held-out ratings."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 import torch
 
 from pamela_rl.agreement.measure import controls, learning_curve, personal_agreement, population
-from pamela_rl.agreement.measures import Score, bootstrap_mean
-from pamela_rl.agreement.per_person import Agreement, format_table
-from pamela_rl.agreement.per_picture import PopulationAgreement, format_population_table
-from pamela_rl.agreement.study import HeldChoices, Study, knowing, people_in
+from pamela_rl.agreement.measures import Score, mean_with_interval
+from pamela_rl.agreement.per_image import PopulationAgreement, format_population_table
+from pamela_rl.agreement.per_user import Agreement, format_table
+from pamela_rl.agreement.study import HeldOutChoices, Study, users_in, with_newcomers
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.models import MODELS
 from pamela_rl.rewards.preference import PreferenceModel
 
-MAIN = "taste_basis"  # the model whose controls are shown
+MAIN_MODEL = "taste_basis"  # its controls are measured too
 TITLES = {
-    "val_seen": "known people, pictures chosen by",
+    "val_seen": "known people, validation pictures",
     "test_seen": "known people, new pictures",
     "val_unseen": "new people, new pictures",
     "test_unseen": "new people, new pictures",
@@ -30,15 +30,15 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Results:
-    """What came out.
+    """Results of a comparison.
 
     Attributes:
-        agreements: By split, one row a model, and the controls of the main one.
-        population: By split, what each model says of people on average.
-        curves: Of newcomers, by model and number of ratings shown.
-        choices: Share of held-out choices that each model would have made, ties counting one half; empty without any.
-        seconds: That each fit took.
-        shown: Ratings that newcomers gave before they were measured.
+        agreements: By split, one row per model, and the controls of the main model.
+        population: By split, agreement of each model with the mean rating of pictures.
+        curves: Agreement with newcomers, by model and number of support ratings.
+        choices: Accuracy of each model on held-out choices; empty without choices.
+        seconds: Duration of each fit.
+        num_support_ratings: Ratings of each newcomer that the models were given before they were measured.
     """
 
     agreements: Mapping[str, Sequence[Agreement]]
@@ -46,13 +46,13 @@ class Results:
     curves: Mapping[str, Mapping[int, Agreement]]
     choices: Mapping[str, Score]
     seconds: Mapping[str, float]
-    shown: int
+    num_support_ratings: int
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers."""
         return {
-            "ratings_shown": self.shown,
-            "people": {split: [row.to_json() for row in rows] for split, rows in self.agreements.items()},
+            "num_support_ratings": self.num_support_ratings,
+            "per_user": {split: [row.to_json() for row in rows] for split, rows in self.agreements.items()},
             "population": {split: [row.to_json() for row in rows] for split, rows in self.population.items()},
             "learning_curves": {
                 name: {str(count): row.to_json() for count, row in curve.items()} for name, curve in self.curves.items()
@@ -62,13 +62,13 @@ class Results:
         }
 
     def to_text(self) -> str:
-        """Lay everything out for a terminal."""
+        """Return all tables as text."""
         parts = []
         for split, rows in self.agreements.items():
             if split.startswith("val") and "test" + split[3:] in self.agreements:
-                continue  # these were chosen by; they stand in the JSON
-            shown = f", {self.shown} ratings shown" if split.endswith("unseen") else ""
-            parts.append(f"{TITLES[split]}{shown} ({split}); means over people\n{format_table(rows)}")
+                continue  # used for model selection; they are in the JSON
+            support = f", {self.num_support_ratings} support ratings" if split.endswith("unseen") else ""
+            parts.append(f"{TITLES[split]}{support} ({split}); means over people\n{format_table(rows)}")
         for split, means in self.population.items():
             if split.startswith("val") and "test" + split[3:] in self.population:
                 continue
@@ -80,21 +80,25 @@ class Results:
 
 
 def compare_models(
-    study: Study, names: Sequence[str], shown: int = 10, counts: Sequence[int] = (0, 5, 10, 20), seed: int = 0
+    study: Study,
+    names: Sequence[str],
+    num_support_ratings: int = 10,
+    counts: Sequence[int] = (0, 5, 10, 20),
+    seed: int = 0,
 ) -> tuple[dict[str, PreferenceModel], Results]:
-    """Fit and measure.
+    """Fit models and measure them on the held-out splits.
 
-    Newcomers of one unseen split are introduced by their ratings of the other's pictures.
+    Newcomers of one unseen split are introduced by their ratings in the other unseen split.
 
     Args:
-        study: What to fit to and to measure on.
-        names: Models, from ``MODELS``.
-        shown: Ratings of each newcomer that are shown before measuring.
-        counts: Numbers of ratings shown for the learning curve.
+        study: Training and held-out data.
+        names: Names of models, from ``MODELS``.
+        num_support_ratings: Ratings of each newcomer that the models are given.
+        counts: Numbers of support ratings for the learning curve.
         seed: Of every fit.
 
     Raises:
-        ConfigError: There is no model of a name.
+        ConfigError: A name is unknown.
     """
     unknown = [name for name in names if name not in MODELS]
     if unknown:
@@ -105,45 +109,49 @@ def compare_models(
         models[name] = MODELS[name](study.data, seed)
         seconds[name] = time.perf_counter() - started
     agreements, means = {}, {}
-    for split, held in study.held.items():
-        told = {name: knowing(study, model, split, shown) for name, model in models.items()}
-        agreements[split] = list(_rows(study, told, split))
-        measured = [population(name, model, held) for name, model in told.items()]
+    for split, held_out in study.held_out.items():
+        introduced = {name: with_newcomers(study, model, split, num_support_ratings) for name, model in models.items()}
+        agreements[split] = list(_rows(study, introduced, split))
+        measured = [population(name, model, held_out) for name, model in introduced.items()]
         if any(row.num_images > 2 for row in measured):
             means[split] = measured
-    curves = {name: _curve(study, name, model, counts) for name, model in models.items() if "test_unseen" in study.held}
+    curves = {
+        name: _curve(study, name, model, counts) for name, model in models.items() if "test_unseen" in study.held_out
+    }
     chosen = {} if study.choices is None else {n: choice_accuracy(m, study.choices) for n, m in models.items()}
-    return models, Results(agreements, means, curves, chosen, seconds, shown)
+    return models, Results(agreements, means, curves, chosen, seconds, num_support_ratings)
 
 
 def _rows(study: Study, models: Mapping[str, PreferenceModel], split: str) -> Iterator[Agreement]:
-    held, scale = study.held[split], study.data.scale
+    held_out, scale = study.held_out[split], study.data.scale
     for name, model in models.items():
-        yield personal_agreement(name, model, held, scale)
-    if MAIN in models:
-        yield from controls(models[MAIN], held, scale)
+        yield personal_agreement(name, model, held_out, scale)
+    if MAIN_MODEL in models:
+        yield from controls(models[MAIN_MODEL], held_out, scale)
 
 
 def _curve(study: Study, name: str, model: PreferenceModel, counts: Sequence[int]) -> dict[int, Agreement]:
-    shown, held = study.held.get("val_unseen"), study.held["test_unseen"]
-    most = 0 if shown is None else max(len(shown.of(user)) for user in people_in(held))
-    reachable = [count for count in counts if count <= most]
-    return learning_curve(name, model, shown or held, held, reachable, study.data.reported, study.data.scale)
+    support, held_out = study.held_out.get("val_unseen"), study.held_out["test_unseen"]
+    max_count = 0 if support is None else max(len(support.of(user)) for user in users_in(held_out))
+    counts = [count for count in counts if count <= max_count]
+    return learning_curve(
+        name, model, support or held_out, held_out, counts, study.data.demographics_of, study.data.scale
+    )
 
 
 @torch.no_grad()
-def choice_accuracy(model: PreferenceModel, held: HeldChoices, seed: int = 0) -> Score:
-    """Return the share of each person's choices that the model would have made, mean over people with its interval.
+def choice_accuracy(model: PreferenceModel, held_out: HeldOutChoices, seed: int = 0) -> Score:
+    """Return the share of each user's choices that the model predicts, as a mean over users with its interval.
 
-    Choices that were ties are left out; a model that cannot tell two pictures apart counts one half.
+    Ties are left out. Equal predictions for both pictures count one half.
     """
-    names = [str(user) for user in held.user_ids]
-    difference = model.predict(held.first, names).mean - model.predict(held.second, names).mean
-    right = 0.5 + 0.5 * torch.sign(difference.double()) * torch.sign(held.outcomes - 0.5)
-    decided = (held.outcomes != 0.5).numpy()
+    names = [str(user) for user in held_out.user_ids]
+    difference = model.predict(held_out.first, names).mean - model.predict(held_out.second, names).mean
+    right = 0.5 + 0.5 * torch.sign(difference.double()) * torch.sign(held_out.outcomes - 0.5)
+    decided = (held_out.outcomes != 0.5).numpy()
     shares = [
-        right.numpy()[decided & (held.user_ids == user)].mean()
-        for user in np.unique(held.user_ids)
-        if (decided & (held.user_ids == user)).any()
+        right.numpy()[decided & (held_out.user_ids == user)].mean()
+        for user in np.unique(held_out.user_ids)
+        if (decided & (held_out.user_ids == user)).any()
     ]
-    return bootstrap_mean(np.array(shares), seed)
+    return mean_with_interval(np.array(shares), seed)

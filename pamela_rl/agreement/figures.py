@@ -1,7 +1,7 @@
-"""Figures of how well people are predicted, as PNG: arrays in, a file out. Their titles say what to look for.
+"""Figures of the agreement with users, from arrays to PNG files.
 
-Colours are Okabe and Ito's, which people who confuse colours can tell apart; every line has a mark of its own besides.
-matplotlib is imported when a figure is drawn, and without pyplot, so that nothing is kept between figures.
+The colours are the colour-blind safe palette of Okabe and Ito, and every line has its own marker. matplotlib is imported
+when a figure is drawn, and without pyplot, so that no state is kept between figures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pamela_rl.agreement.measures import Array, Score
-from pamela_rl.agreement.per_person import agreement
+from pamela_rl.agreement.per_user import agreement
 from pamela_rl.data.ratings import RatingScale
 
 if TYPE_CHECKING:
@@ -30,113 +30,119 @@ TITLE_HEIGHT = 0.75  # inches
 MOST_STEPS = 11  # a scale with more is drawn as a slider
 
 
-def predicted_against_given(
-    path: Path, name: str, predicted: Array, given: Array, users: NDArray[Any], scale: RatingScale
+def plot_predicted_vs_actual(
+    path: Path, name: str, predicted: Array, actual: Array, users: NDArray[Any], scale: RatingScale
 ) -> None:
-    """Draw what a model predicts against what people gave: a box a rating for stars, a density for sliders.
+    """Plot predicted against actual ratings: a box per rating for stars, a density for sliders.
 
     Args:
         path: Of the PNG.
         name: Of the model.
-        predicted: One a rating, in rating units, ``(n,)``.
-        given: The ratings, ``(n,)``.
-        users: Who gave each, ``(n,)``.
-        scale: What ratings can be.
+        predicted: Predicted ratings, ``(n,)``.
+        actual: The ratings, ``(n,)``.
+        users: Whose ratings, ``(n,)``.
+        scale: The range of ratings.
 
     Raises:
         DataError: A prediction is not a finite number.
     """
-    result = agreement(name, predicted, given, users)
-    steps = np.unique(given)
+    result = agreement(name, predicted, actual, users)
+    steps = np.unique(actual)
     stars = scale.resolution > 0 and len(steps) <= MOST_STEPS
     figure, (axes,) = new_figure(6.4 if stars else 7.4, 5.6)
-    how = _boxes(axes, predicted, given, steps, scale) if stars else _density(figure, axes, predicted, given, scale)
+    caption = (
+        _boxes(axes, predicted, actual, steps, scale) if stars else _density(figure, axes, predicted, actual, scale)
+    )
     ends = [scale.low, scale.high]
-    axes.plot(ends, ends, color=COLOURS[1], linestyle="--", linewidth=1.8, label="predicted = given")
+    axes.plot(ends, ends, color=COLOURS[1], linestyle="--", linewidth=1.8, label="predicted = actual")
     axes.legend(loc="upper left", framealpha=0.9, edgecolor="none")
-    axes.set(xlabel=f"rating given ({scale.low:g} to {scale.high:g})", ylabel=f"rating predicted by {plain(name)}")
+    axes.set(
+        xlabel=f"actual rating ({scale.low:g} to {scale.high:g})", ylabel=f"rating predicted by {short_name(name)}"
+    )
     mean, low, high = (f"{number:.2f}" for number in result.srocc)
-    counts = f"{len(given):,} ratings of {len(np.unique(users)):,} people; {how}"
-    under = f"SROCC within a person, mean: {mean} [{low}, {high}] of {result.num_users:,} people"
-    entitle(axes, "What is predicted for each rating that people gave", f"{counts}\n{under}")
-    save(figure, path)
+    counts = f"{len(actual):,} ratings of {len(np.unique(users)):,} people; {caption}"
+    subtitle = f"SROCC within a person, mean: {mean} [{low}, {high}] of {result.num_users:,} people"
+    set_titles(axes, "Predicted against actual ratings", f"{counts}\n{subtitle}")
+    save_png(figure, path)
 
 
-def learning_curve(
+def plot_learning_curve(
     path: Path,
-    shown: Sequence[int],
+    counts: Sequence[int],
     curves: Mapping[str, Sequence[Score]],
     ceiling: float | None = None,
     metric: str = "SROCC",
 ) -> None:
-    """Draw how agreement with new people grows with the number of their ratings that a model has seen.
+    """Plot the agreement with newcomers against the number of their ratings that a model is given.
 
     Args:
         path: Of the PNG.
-        shown: Numbers of ratings, rising; 0 is ordinary.
-        curves: By model, its agreement at each of them: estimate, low and high end; NaN leaves a gap.
-        ceiling: What no model can beat, drawn dashed; None where it is not known.
-        metric: What the agreement is.
+        counts: Numbers of ratings, rising, from 0.
+        curves: By model, its agreement at each count: estimate, low and high end; NaN leaves a gap.
+        ceiling: The noise ceiling, drawn dashed; None if it is not known.
+        metric: Name of the metric.
     """
     figure, (axes,) = new_figure(7.2, 4.8)
-    places = np.arange(len(shown))  # even steps: 0, 5, 10, 20, 50 would crowd on the left
+    positions = np.arange(len(counts))  # evenly spaced: 0, 5, 10, 20, 50 would crowd on the left
     for number, (name, scores) in enumerate(curves.items()):
         middle, low, high = np.array(scores, dtype=np.float64).T
         colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
-        axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(places, middle, color=colour, marker=mark, linewidth=2, markersize=6, label=plain(name))
+        axes.fill_between(positions, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(positions, middle, color=colour, marker=mark, linewidth=2, markersize=6, label=short_name(name))
     if ceiling is not None:
         axes.axhline(ceiling, color=GREY, linestyle="--", linewidth=1.5, label=f"ceiling, {ceiling:.2f}")
-    axes.set_xticks(places, [str(count) for count in shown])
+    axes.set_xticks(positions, [str(count) for count in counts])
     axes.set(xlabel="ratings of the new person that the model has seen", ylabel=f"{metric} within a person, mean")
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    beside(axes)
-    entitle(axes, "How fast a model gets to know a new person", "bands: 95 % intervals over people")
-    save(figure, path)
+    legend_outside(axes)
+    set_titles(axes, "Agreement with new people by number of their ratings", "bands: 95 % intervals over people")
+    save_png(figure, path)
 
 
-def calibration_plot(
-    path: Path, levels: Array, covered: Mapping[str, Array], histograms: Mapping[str, Array] | None = None
+def plot_calibration(
+    path: Path, levels: Array, coverage: Mapping[str, Array], histograms: Mapping[str, Array] | None = None
 ) -> None:
-    """Draw how often intervals hold the rating against how often they ought to, and beside it where ratings fall.
+    """Plot actual against nominal coverage, and next to it PIT histograms.
 
     Args:
         path: Of the PNG.
-        levels: Nominal shares, rising, ``(m,)``.
-        covered: By model, actual shares, ``(m,)``, as means of ``calibration.coverage``.
+        levels: Nominal coverage, rising, ``(m,)``.
+        coverage: By model, actual coverage, ``(m,)``: means of ``calibration.coverage``.
         histograms: By model, ``calibration.pit_histogram``, ``(bins,)``; None leaves out the right half.
     """
     figure, parts = new_figure(10.4 if histograms else 5.6, 5.0, columns=2 if histograms else 1)
     left = parts[0]
-    left.plot([0, 100], [0, 100], color=GREY, linestyle="--", linewidth=1.2, label="as it should be")
-    for number, (name, shares) in enumerate(covered.items()):
+    left.plot([0, 100], [0, 100], color=GREY, linestyle="--", linewidth=1.2, label="calibrated")
+    for number, (name, shares) in enumerate(coverage.items()):
         colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
-        left.plot(100 * levels, 100 * shares, color=colour, marker=mark, linewidth=2, markersize=5, label=plain(name))
-    left.text(97, 4, "below the line: too sure of itself", ha="right", color=GREY)
-    left.set(xlabel="interval ought to hold (% of ratings)", ylabel="interval holds (% of ratings)")
+        left.plot(
+            100 * levels, 100 * shares, color=colour, marker=mark, linewidth=2, markersize=5, label=short_name(name)
+        )
+    left.text(97, 4, "below the line: overconfident", ha="right", color=GREY)
+    left.set(xlabel="nominal coverage (% of ratings)", ylabel="actual coverage (% of ratings)")
     left.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
     left.legend(loc="upper left", frameon=False)
-    entitle(left, "Does the model know how unsure it is?", "central intervals of the predicted distribution")
+    set_titles(left, "Coverage of predictive intervals", "central intervals of the predicted distribution")
     if histograms:
-        _pit(parts[1], histograms, list(covered))
-    save(figure, path)
+        _pit(parts[1], histograms, list(coverage))
+    save_png(figure, path)
 
 
 def _pit(axes: Axes, histograms: Mapping[str, Array], order: Sequence[str]) -> None:
     for name, shares in histograms.items():
         number = order.index(name) if name in order else len(order)
         edges = np.linspace(0, 100, len(shares) + 1)
-        axes.stairs(100 * shares, edges, color=COLOURS[number % len(COLOURS)], linewidth=2, label=plain(name))
+        axes.stairs(100 * shares, edges, color=COLOURS[number % len(COLOURS)], linewidth=2, label=short_name(name))
         axes.axhline(100 / len(shares), color=GREY, linestyle="--", linewidth=1.2)
-    axes.set(xlabel="place in the predicted distribution (percentile)", ylabel="ratings that fall there (%)")
+    axes.set(xlabel="percentile of the predicted distribution", ylabel="ratings (%)")
     highest = max(shares.max() for shares in histograms.values())
     axes.set(xlim=(0, 100), ylim=(0, 130 * highest))
     axes.legend(loc="upper center", frameon=False)
-    entitle(axes, "Where the ratings fall", "flat: right; valley: too sure; hill: not sure enough; slope: biased")
+    set_titles(axes, "PIT histogram", "flat: calibrated; U shape: overconfident; hump: underconfident; slope: biased")
 
 
-def _boxes(axes: Axes, predicted: Array, given: Array, steps: Array, scale: RatingScale) -> str:
-    parts = [predicted[given == step] for step in steps]
+def _boxes(axes: Axes, predicted: Array, actual: Array, steps: Array, scale: RatingScale) -> str:
+    parts = [predicted[actual == step] for step in steps]
     wide = 0.6 * scale.resolution
     style: dict[str, Any] = {"facecolor": COLOURS[5], "alpha": 0.6, "edgecolor": COLOURS[0]}
     axes.boxplot(
@@ -164,11 +170,11 @@ def _boxes(axes: Axes, predicted: Array, given: Array, steps: Array, scale: Rati
     return "box: middle half, whiskers: 5 to 95 %"
 
 
-def _density(figure: Figure, axes: Axes, predicted: Array, given: Array, scale: RatingScale) -> str:
+def _density(figure: Figure, axes: Axes, predicted: Array, actual: Array, scale: RatingScale) -> str:
     low, high = min(scale.low, float(predicted.min())), max(scale.high, float(predicted.max()))
     area = (scale.low, scale.high, low, high)
     cells = axes.hexbin(
-        given, predicted, gridsize=28, extent=area, mincnt=1, bins="log", vmin=0.3, cmap="Blues", linewidths=0.1
+        actual, predicted, gridsize=28, extent=area, mincnt=1, bins="log", vmin=0.3, cmap="Blues", linewidths=0.1
     )  # from 0.3, so that a single rating is not white
     bar = figure.colorbar(cells, ax=axes, label="ratings in a cell", shrink=0.85, pad=0.02, format="{x:g}")
     bar.outline.set_visible(False)
@@ -179,7 +185,7 @@ def _density(figure: Figure, axes: Axes, predicted: Array, given: Array, scale: 
 
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return an empty figure, inches, with room for titles, and its axes from left to right."""
+    """Return an empty figure of a size in inches with room for titles, and its axes from left to right."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -191,31 +197,33 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, l
     return figure, axes
 
 
-def entitle(axes: Axes, title: str, under: str) -> None:
-    """Write a sentence for a title, and one or two lines of small print under it, into the room left for them."""
-    lines = under.count("\n") + 1
+def set_titles(axes: Axes, title: str, subtitle: str) -> None:
+    """Write a title, and one or two lines of small print under it."""
+    lines = subtitle.count("\n") + 1
     words = [
         axes.annotate(
             title, (0, 1), (0, 10 + 13 * lines), "axes fraction", "offset points", fontsize=12, weight="bold"
         ),
-        axes.annotate(under, (0, 1), (0, 8), "axes fraction", "offset points", fontsize=9, color=GREY, linespacing=1.3),
+        axes.annotate(
+            subtitle, (0, 1), (0, 8), "axes fraction", "offset points", fontsize=9, color=GREY, linespacing=1.3
+        ),
     ]
     for text in words:
-        text.set_in_layout(False)  # a long title would push colour bars and legends away
+        text.set_in_layout(False)  # otherwise a long title would move colour bars and legends
 
 
-def beside(axes: Axes) -> None:
-    """Put the legend to the right of the axes, where it hides nothing."""
+def legend_outside(axes: Axes) -> None:
+    """Put the legend to the right of the axes."""
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
 
-def plain(name: str) -> str:
-    """Shorten a name to what finds room, and keep matplotlib from reading mathematics into its dollars."""
+def short_name(name: str) -> str:
+    """Shorten a name to ``NAME_LENGTH`` characters and escape its dollar signs for matplotlib."""
     return (name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…").replace("$", r"\$")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG; its title and small print are also in the file's description, for those who cannot see."""
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG. Title and small print are also in the file's description, for screen readers."""
     words = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Description": words.replace("\n", "; ")})

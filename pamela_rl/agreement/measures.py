@@ -1,4 +1,4 @@
-"""How well one list of predictions agrees with one list of ratings, and intervals by bootstrap."""
+"""Measures of agreement between predictions and ratings, and bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -15,41 +15,42 @@ NO_SCORE: Score = (float("nan"), float("nan"), float("nan"))
 NUM_DRAWS = 1000  # of a bootstrap
 
 
-def plcc(predicted: Array, given: Array) -> float:
-    """Return Pearson's correlation; NaN where either side is constant."""
-    if np.ptp(predicted) == 0 or np.ptp(given) == 0:
+def plcc(predicted: Array, actual: Array) -> float:
+    """Return Pearson's correlation; NaN if either side is constant."""
+    if np.ptp(predicted) == 0 or np.ptp(actual) == 0:
         return float("nan")
-    a, b = predicted - predicted.mean(), given - given.mean()
+    a, b = predicted - predicted.mean(), actual - actual.mean()
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
-def srocc(predicted: Array, given: Array) -> float:
-    """Return Spearman's rank correlation, ties at their mean rank; NaN where either side is constant."""
-    return plcc(rankdata(predicted), rankdata(given))
+def srocc(predicted: Array, actual: Array) -> float:
+    """Return Spearman's rank correlation with average ranks for ties; NaN if either side is constant."""
+    return plcc(rankdata(predicted), rankdata(actual))
 
 
-def pairwise_accuracy(predicted: Array, given: Array) -> float:
-    """Return the share of pairs put in the right order.
+def pairwise_accuracy(predicted: Array, actual: Array) -> float:
+    """Return the share of pairs in the right order.
 
-    Pairs that were rated equal are left out; a pair predicted equal counts one half. NaN without any pair. Every pair
-    counts, none is sampled: they are counted by Kendall's tau, in n log n steps and memory for n numbers.
+    Pairs with equal ratings are left out; a pair with equal predictions counts one half. NaN without any pair. All
+    pairs are counted, through Kendall's tau in O(n log n).
     """
-    told_apart = _pairs(len(given)) - _tied_pairs(given)
-    if told_apart == 0 or np.ptp(predicted) == 0:
-        return 0.5 if told_apart else float("nan")
-    also = _pairs(len(given)) - _tied_pairs(predicted)
-    # tau-b is (right - wrong) / sqrt(told_apart * also)
-    surplus = round(float(kendalltau(predicted, given).statistic) * (float(told_apart) * float(also)) ** 0.5)
-    return 0.5 + surplus / (2 * told_apart)
+    num_untied = _pairs(len(actual)) - _tied_pairs(actual)
+    if num_untied == 0 or np.ptp(predicted) == 0:
+        return 0.5 if num_untied else float("nan")
+    num_untied_predicted = _pairs(len(actual)) - _tied_pairs(predicted)
+    # tau-b is (right - wrong) / sqrt(num_untied * num_untied_predicted)
+    scale: float = (float(num_untied) * float(num_untied_predicted)) ** 0.5
+    surplus = round(float(kendalltau(predicted, actual).statistic) * scale)
+    return 0.5 + surplus / (2 * num_untied)
 
 
-def mae(predicted: Array, given: Array) -> float:
+def mae(predicted: Array, actual: Array) -> float:
     """Return the mean absolute error, in the units of the ratings."""
-    return float(np.abs(predicted - given).mean())
+    return float(np.abs(predicted - actual).mean())
 
 
-def places_by(labels: NDArray[Any]) -> list[NDArray[np.intp]]:
-    """Return where each distinct label stands, in the order of the sorted labels."""
+def rows_by_group(labels: NDArray[Any]) -> list[NDArray[np.intp]]:
+    """Return the rows of each distinct label, in the order of the sorted labels."""
     if not len(labels):
         return []
     order = np.argsort(labels, kind="stable")
@@ -57,8 +58,8 @@ def places_by(labels: NDArray[Any]) -> list[NDArray[np.intp]]:
     return np.split(order, starts[1:])
 
 
-def bootstrap_mean(values: Array, seed: int) -> Score:
-    """Return a mean with its 95 % percentile interval, the values drawn again with replacement; NaN of nothing."""
+def mean_with_interval(values: Array, seed: int) -> Score:
+    """Return the mean and its 95 % percentile bootstrap interval over the values; NaN without values."""
     if not len(values):
         return NO_SCORE
     chosen = np.random.default_rng(seed).integers(len(values), size=(NUM_DRAWS, len(values)))
@@ -69,13 +70,13 @@ def bootstrap_mean(values: Array, seed: int) -> Score:
 def bootstrap(
     statistic: Callable[[NDArray[np.int64]], float], count: int, seed: int, num_draws: int = NUM_DRAWS
 ) -> Score:
-    """Return a statistic with its 95 % percentile interval, its rows drawn again with replacement.
+    """Return a statistic and its 95 % percentile bootstrap interval over rows.
 
     Args:
-        statistic: Of some of the rows, from their numbers; NaN where it does not exist: such draws are left out.
-        count: Of all rows.
-        seed: Of the draws; the same seed and count draw the same rows, whatever the statistic.
-        num_draws: How often the rows are drawn.
+        statistic: Maps row numbers to the statistic; NaN if it does not exist. Such draws are left out.
+        count: Number of rows.
+        seed: Of the draws. The same seed and count draw the same rows for every statistic.
+        num_draws: Number of bootstrap samples.
     """
     estimate = statistic(np.arange(count)) if count else float("nan")
     if np.isnan(estimate):

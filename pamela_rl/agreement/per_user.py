@@ -1,4 +1,4 @@
-"""How well predictions agree with people, one person at a time."""
+"""Agreement of predictions with each user's ratings, averaged over users."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from pamela_rl.agreement.calibration import LEVELS, coverage
 from pamela_rl.agreement.measures import (
     Array,
     Score,
-    bootstrap_mean,
     mae,
+    mean_with_interval,
     pairwise_accuracy,
-    places_by,
     plcc,
+    rows_by_group,
     srocc,
 )
-from pamela_rl.agreement.tables import estimate, lay_out, percentages, with_interval, without_nan
+from pamela_rl.agreement.tables import align_columns, estimate, percentages, with_interval, without_nan
 from pamela_rl.data.ratings import RatingScale
 from pamela_rl.errors import DataError
 
-LEGEND = """SROCC, PLCC: rank and linear correlation of what is predicted with what a person rated; pairwise: share of pairs of
-pictures in the right order; MAE: mean error, in points; within: share of ratings inside the predicted intervals, which
-should be 50, 80 and 95 %. In brackets: 95 % intervals."""
+LEGEND = """SROCC, PLCC: rank and linear correlation of a person's ratings with the predictions; pairwise: share of pairs of
+pictures in the right order; MAE: mean absolute error in rating points; within: share of ratings inside the predicted
+intervals, which should be 50, 80 and 95 %. In brackets: 95 % intervals."""
 WITHIN = f"within {'/'.join(f'{100 * level:.0f}' for level in LEVELS)} %"  # heading: share of ratings in each interval
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Means over people with 95 % bootstrap intervals over people: estimate, low, high.
+    """Means over users with 95 % bootstrap intervals over users: estimate, low, high.
 
     Attributes:
         name: Of the model.
-        num_users: People with enough ratings to count.
-        srocc: Of each person's ratings with the predictions for that person.
-        plcc: The same, Pearson's.
-        pairwise: Share of a person's pairs put in the right order; pairs that the person rated equal are left out,
-            pairs predicted equal count one half.
-        mae: Mean absolute error, in the units of the ratings; says nothing of a model that predicts in others.
+        num_users: Number of users with enough ratings.
+        srocc: Rank correlation of a user's ratings with the predictions for that user.
+        plcc: Pearson's correlation of the same.
+        pairwise: Share of a user's pairs in the right order; pairs with equal ratings are left out, pairs with equal
+            predictions count one half.
+        mae: Mean absolute error in rating points; meaningless for models that predict in other units.
         coverage: Share of ratings within the central interval of each level ("50", "80", "95"); None without stds.
     """
 
@@ -54,56 +54,65 @@ class Agreement:
     coverage: Mapping[str, Score] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain lists and numbers, None for what could not be measured."""
+        """Return plain lists and numbers, with None for NaN."""
         return dict(without_nan(asdict(self)))
 
 
 def agreement(
     name: str,
     predicted: Array,
-    given: Array,
+    actual: Array,
     users: NDArray[Any],
     min_ratings: int = 5,
     seed: int = 0,
     std: Array | None = None,
     scale: RatingScale | None = None,
 ) -> Agreement:
-    """Measure a model person by person.
+    """Measure a model user by user.
 
-    Nothing is pooled: a model that knows nothing but who rates high and who low has no agreement with anybody, though
-    its predictions correlate with the ratings of all people together.
+    Ratings of different users are not pooled, because a model that only knows each user's mean rating would then
+    correlate with them.
 
-    People who gave every picture the same rating are left out of every column. Somebody for whom the model predicts
-    one and the same number counts with correlations of 0, so that every model is measured on the same people.
+    Users who gave every picture the same rating are left out. Users with constant predictions count with correlations
+    of 0, so that every model is measured on the same users.
 
     Args:
         name: Of the model, for tables.
-        predicted: One a rating, ``(n,)``.
-        given: The ratings, ``(n,)``. Give seen and unseen people, or pictures, in calls of their own.
-        users: Who gave each, ``(n,)``.
-        min_ratings: People with fewer ratings are left out.
+        predicted: Prediction for each rating, ``(n,)``.
+        actual: The ratings, ``(n,)``. Measure seen and unseen users, or pictures, in separate calls.
+        users: User of each rating, ``(n,)``.
+        min_ratings: Users with fewer ratings are left out.
         seed: Of the bootstrap.
-        std: Spread of single ratings around ``predicted``, rating units, ``(n,)``; None leaves out the coverage.
-        scale: What ratings can be; needed with ``std``.
+        std: Standard deviation of single ratings around ``predicted``, rating points, ``(n,)``; None leaves out the
+            coverage.
+        scale: The range of ratings; needed with ``std``.
 
     Raises:
         DataError: A prediction is not a finite number, a std not a positive one, or there is a std but no scale.
     """
-    finite(name, predicted)
-    covered = _covered(name, predicted, given, std, scale)
+    check_finite(name, predicted)
+    coverage_of_ratings = _covered(name, predicted, actual, std, scale)
     rows = []
-    for mine in places_by(users):
-        p, g = predicted[mine], given[mine]
-        if len(mine) >= min_ratings and np.ptp(g) > 0:
-            rows.append((srocc(p, g), plcc(p, g), pairwise_accuracy(p, g), mae(p, g), *covered[mine].mean(axis=0)))
-    table = np.nan_to_num(np.array(rows, dtype=np.float64).reshape(-1, 4 + covered.shape[1]), nan=0.0)
-    scores = [bootstrap_mean(column, seed) for column in table.T]
+    for rows_of_user in rows_by_group(users):
+        p, g = predicted[rows_of_user], actual[rows_of_user]
+        if len(rows_of_user) >= min_ratings and np.ptp(g) > 0:
+            rows.append(
+                (
+                    srocc(p, g),
+                    plcc(p, g),
+                    pairwise_accuracy(p, g),
+                    mae(p, g),
+                    *coverage_of_ratings[rows_of_user].mean(axis=0),
+                )
+            )
+    table = np.nan_to_num(np.array(rows, dtype=np.float64).reshape(-1, 4 + coverage_of_ratings.shape[1]), nan=0.0)
+    scores = [mean_with_interval(column, seed) for column in table.T]
     within = {f"{100 * level:.0f}": score for level, score in zip(LEVELS, scores[4:])}
     return Agreement(name, len(table), scores[0], scores[1], scores[2], scores[3], within or None)
 
 
-def finite(name: str, predicted: Array) -> None:
-    """Refuse predictions that are not numbers.
+def check_finite(name: str, predicted: Array) -> None:
+    """Check that all predictions are finite.
 
     Raises:
         DataError: Names the model and counts them.
@@ -113,57 +122,57 @@ def finite(name: str, predicted: Array) -> None:
         raise DataError(f"{bad} of {len(predicted)} predictions of {name!r} are not finite; look at the model.")
 
 
-def _covered(name: str, predicted: Array, given: Array, std: Array | None, scale: RatingScale | None) -> Array:
+def _covered(name: str, predicted: Array, actual: Array, std: Array | None, scale: RatingScale | None) -> Array:
     if std is None:
-        return np.empty((len(given), 0))
+        return np.empty((len(actual), 0))
     if scale is None:
         raise DataError(f"there is a std of {name!r} but no scale; give the scale of the ratings, e.g. RatingScale().")
-    return coverage(predicted, std, given, scale)
+    return coverage(predicted, std, actual, scale)
 
 
 def mismatched(users: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
-    """Give every person somebody else's taste: the control that shows how much of a score is personal.
+    """Assign another user to every user: the control that shows how much of a score is personal.
 
     Args:
-        users: Who gave each rating, ``(n,)``.
-        seed: Of the random circle in which each person takes the next one's place.
+        users: User of each rating, ``(n,)``.
+        seed: Of the random cyclic permutation of the users.
 
     Returns:
-        For each rating, the person whose prediction to use; one stranger a person and one person a stranger, ``(n,)``.
+        For each rating, the other user whose prediction to use, ``(n,)``.
 
     Raises:
-        DataError: There is only one person.
+        DataError: There is only one user.
     """
-    unique, places = np.unique(users, return_inverse=True)
+    unique, user_rows = np.unique(users, return_inverse=True)
     if len(unique) < 2:
         raise DataError("a mismatched control needs at least two people; there is one.")
-    circle = np.random.default_rng(seed).permutation(len(unique))
-    stranger = np.empty_like(circle)
-    stranger[circle] = np.roll(circle, 1)
-    return unique[stranger[places]]
+    permutation = np.random.default_rng(seed).permutation(len(unique))
+    other_user = np.empty_like(permutation)
+    other_user[permutation] = np.roll(permutation, 1)
+    return unique[other_user[user_rows]]
 
 
 def noise_ceiling(
-    expected: Array, given: Array, users: NDArray[np.int64], min_ratings: int = 5, seed: int = 0
+    expected: Array, actual: Array, users: NDArray[np.int64], min_ratings: int = 5, seed: int = 0
 ) -> Agreement:
-    """Measure the true expected ratings as if they were a model's: no model does better but by luck.
+    """Measure the true expected ratings as if a model had predicted them: the highest expected agreement.
 
-    Of real people the expectation is not known; see ``ceiling.implied_ceiling``.
+    The true expectation of real users is not known; see ``ceiling.implied_ceiling``.
 
     Args:
-        expected: What each person would rate each picture on average, ``(n,)``.
-        given: The ratings, ``(n,)``.
-        users: Who gave each, ``(n,)``.
-        min_ratings: People with fewer ratings are left out.
+        expected: The user's true expected rating of each picture, ``(n,)``.
+        actual: The ratings, ``(n,)``.
+        users: User of each rating, ``(n,)``.
+        min_ratings: Users with fewer ratings are left out.
         seed: Of the bootstrap.
     """
-    return agreement("noise ceiling", expected, given, users, min_ratings, seed)
+    return agreement("noise ceiling", expected, actual, users, min_ratings, seed)
 
 
 def format_table(rows: Sequence[Agreement]) -> str:
-    """Lay out agreements as text, one model a line, at most 120 characters wide.
+    """Format agreements as a text table, one model per line, at most 120 characters wide.
 
-    Correlations and accuracies carry their intervals; of errors and coverages only the estimate finds room.
+    Correlations and accuracies have intervals; errors and coverages are estimates only.
     """
     cells = []
     for row in rows:
@@ -171,4 +180,4 @@ def format_table(rows: Sequence[Agreement]) -> str:
         text |= {"pairwise": with_interval(row.pairwise), "MAE": estimate(row.mae)}
         text[WITHIN] = percentages(list((row.coverage or {}).values()))
         cells.append((row.name, row.num_users, text))
-    return lay_out("people", cells)
+    return align_columns("people", cells)

@@ -1,4 +1,4 @@
-"""The figures of a comparison of models."""
+"""Figures of a comparison of models."""
 
 from __future__ import annotations
 
@@ -9,65 +9,65 @@ import numpy as np
 from PIL import Image
 
 from pamela_rl.agreement.calibration import coverage, pit_histogram
-from pamela_rl.agreement.compare_models import MAIN, Results
-from pamela_rl.agreement.figures import calibration_plot, learning_curve, predicted_against_given
+from pamela_rl.agreement.compare_models import MAIN_MODEL, Results
+from pamela_rl.agreement.figures import plot_calibration, plot_learning_curve, plot_predicted_vs_actual
 from pamela_rl.agreement.measure import predictions
-from pamela_rl.agreement.per_person import Agreement
+from pamela_rl.agreement.per_user import Agreement
 from pamela_rl.agreement.study import Study
-from pamela_rl.agreement.taste_map import map_of_tastes
+from pamela_rl.agreement.taste_map import plot_taste_map
 from pamela_rl.rewards.preference import PreferenceModel
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
 
 LEVELS = np.linspace(0.1, 0.95, 18)
-SHOWN = ("taste_basis", "transformer", "population_regression")  # the others would hide these
+DRAWN_MODELS = ("taste_basis", "transformer", "population_regression")  # more curves would overlap
 
 
 def draw_results(
     study: Study, models: Mapping[str, PreferenceModel], results: Results, ceilings: Sequence[Agreement], folder: Path,
-    open_picture: Callable[[int], Image.Image],
+    open_image: Callable[[int], Image.Image],
 ) -> list[Path]:  # fmt: skip
-    """Draw what there is to draw, and return the PNGs.
+    """Draw the figures for which there is data, and return the PNG files.
 
     Args:
-        study: What was measured on.
-        models: Fitted.
-        results: Of ``compare_models``.
-        ceilings: What no model can beat.
+        study: Training and held-out data.
+        models: The fitted models.
+        results: The result of ``compare_models``.
+        ceilings: Noise ceilings.
         folder: For the figures.
-        open_picture: Opens the picture of a row of the study's pictures.
+        open_image: Opens the picture of a row of the study's pictures.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    held = study.held.get("test_seen")
-    shown = {name: models[name] for name in SHOWN if name in models}
-    if held is not None and shown:
-        mean = {name: predictions(model, held) for name, model in shown.items()}
-        given, scale = held.ratings.numpy(), study.data.scale
-        main = MAIN if MAIN in shown else next(iter(shown))
-        drawn.append(folder / "predicted_against_given.png")
-        predicted_against_given(drawn[-1], main, mean[main][0], given, held.user_ids, scale)
+    held_out = study.held_out.get("test_seen")
+    drawn_models = {name: models[name] for name in DRAWN_MODELS if name in models}
+    if held_out is not None and drawn_models:
+        mean = {name: predictions(model, held_out) for name, model in drawn_models.items()}
+        actual, scale = held_out.ratings.numpy(), study.data.scale
+        main = MAIN_MODEL if MAIN_MODEL in drawn_models else next(iter(drawn_models))
+        drawn.append(folder / "predicted_vs_actual.png")
+        plot_predicted_vs_actual(drawn[-1], main, mean[main][0], actual, held_out.user_ids, scale)
         drawn.append(folder / "calibration.png")
-        covered = {name: coverage(*pair, given, scale, LEVELS).mean(axis=0) for name, pair in mean.items()}
-        places = {main: pit_histogram(*mean[main], given, scale)}
-        calibration_plot(drawn[-1], LEVELS, covered, places)
+        covered = {name: coverage(*pair, actual, scale, LEVELS).mean(axis=0) for name, pair in mean.items()}
+        histograms = {main: pit_histogram(*mean[main], actual, scale)}
+        plot_calibration(drawn[-1], LEVELS, covered, histograms)
     curves = {name: curve for name, curve in results.curves.items() if len(curve) > 1}
     if curves:
         counts = sorted({count for curve in curves.values() for count in curve})
         ceiling = next((row.srocc[0] for row in ceilings if "unseen" in row.name), None)
         drawn.append(folder / "learning_curve.png")
-        learning_curve(
+        plot_learning_curve(
             drawn[-1], counts, {name: [curve[k].srocc for k in counts] for name, curve in curves.items()}, ceiling
         )
-    basis = models.get(MAIN)
-    if isinstance(basis, TasteBasis) and len(basis.user_ids) > 3 and len(study.tested) > 3:
+    basis = models.get(MAIN_MODEL)
+    if isinstance(basis, TasteBasis) and len(basis.user_ids) > 3 and len(study.test_image_rows) > 3:
         drawn.append(folder / "tastes.png")
-        predicted = basis.scores(study.data.pictures[study.tested]).detach().double().numpy().T
-        kindness = predicted.mean(axis=1)
-        map_of_tastes(
+        predicted = basis.predict_all_users(study.data.images[study.test_image_rows]).detach().double().numpy().T
+        mean_rating = predicted.mean(axis=1)
+        plot_taste_map(
             drawn[-1],
             predicted,
-            lambda place: open_picture(int(study.tested[place])),
-            kindness,
+            lambda place: open_image(int(study.test_image_rows[place])),
+            mean_rating,
             "mean predicted rating",
         )
     return drawn

@@ -1,4 +1,4 @@
-"""Agreements as text, narrow enough for a terminal of 120 characters, and as JSON."""
+"""Formatting of agreements as text, for terminals of 120 characters, and as JSON."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ NAME_WIDTH = 26  # longer names end in an ellipsis
 MISSING = "-"
 
 
-def lay_out(counted: str, rows: Sequence[tuple[str, int, Mapping[str, str]]]) -> str:
-    """Lay out models under one another.
+def align_columns(counted: str, rows: Sequence[tuple[str, int, Mapping[str, str]]]) -> str:
+    """Format a table with one model per row.
 
     Args:
-        counted: What the means are over, for the heading.
-        rows: Name, how many were counted, and cells by heading; a column without any content is left out.
+        counted: Unit of the counts, for the heading, e.g. "people".
+        rows: Name, count, and cells by heading; columns without content are left out.
     """
     headings = dict.fromkeys(h for _, _, cells in rows for h, cell in cells.items() if cell != MISSING)
     table = [["", *headings], *([_short(name), *(cells.get(h, MISSING) for h in headings)] for name, _, cells in rows)]
@@ -32,7 +32,7 @@ def lay_out(counted: str, rows: Sequence[tuple[str, int, Mapping[str, str]]]) ->
 
 
 def with_interval(score: Score) -> str:
-    """Write a correlation or a share with its interval, such as ``0.451 [.41, .49]``."""
+    """Format a correlation or a share with its interval, such as ``0.451 [.41, .49]``."""
     if np.isnan(score[0]):
         return MISSING
     low, high = (f"{end:.2f}".replace("0.", ".", 1) for end in score[1:])
@@ -40,17 +40,17 @@ def with_interval(score: Score) -> str:
 
 
 def estimate(score: Score) -> str:
-    """Write an estimate without its interval, for which there is no room."""
+    """Format an estimate without its interval."""
     return MISSING if np.isnan(score[0]) else f"{score[0]:.3f}"
 
 
 def percentages(scores: Sequence[Score]) -> str:
-    """Write shares side by side in percent, without their intervals, such as ``52 81 94``."""
+    """Format shares in percent without their intervals, such as ``52 81 94``."""
     return " ".join(f"{100 * score[0]:.0f}" for score in scores) if scores and not np.isnan(scores[0][0]) else MISSING
 
 
 def without_nan(value: Any) -> Any:
-    """Return the same numbers, lists and mappings with None in place of NaN and infinity, which JSON lacks."""
+    """Replace NaN and infinity, which JSON lacks, by None in nested lists and mappings."""
     if isinstance(value, Mapping):
         return {key: without_nan(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.config import SamplingConfig, TrainConfig
+from pamela_rl.diffusion.plugins import PREFIX
 from pamela_rl.diffusion.rollout import choose_steps
 from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.errors import ConfigError
-
-OWN = "own_algorithm_"  # prefix of the module name of an algorithm from a file of one's own, so that random.py is safe
 
 
 def require(holds: bool, sentence: str) -> None:
@@ -93,7 +92,7 @@ class Algorithm(ABC):
     @property
     def name(self) -> str:
         """Its name in configs and records: that of its file."""
-        return type(self).__module__.rpartition(".")[2].removeprefix(OWN)
+        return type(self).__module__.rpartition(".")[2].removeprefix(PREFIX)
 
     @property
     def keeps_means(self) -> bool:

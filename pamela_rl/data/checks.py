@@ -1,4 +1,4 @@
-"""What is wrong with which rows of a table: found for all rows at once, told by the row's number in its file."""
+"""Checks of table rows. Messages name the file, the row number, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ OnBadRow = Literal["stop", "skip"]
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows that are wrong in one way.
+    """One kind of error and the rows that have it.
 
     Attributes:
-        column: Where the wrong value stands.
-        bad: Which rows, ``(n,)``.
-        remedy: What is allowed and what to do, to follow the value in a sentence.
+        column: The column of the wrong value.
+        mask: True for the wrong rows, ``(n,)``.
+        remedy: What is allowed and how to fix it. In messages it follows the value.
     """
 
     column: str
-    bad: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
     remedy: str
 
 
 @dataclass(frozen=True)
 class SkippedRows:
-    """Rows left out because they are wrong in one way.
+    """Rows that were skipped for one reason.
 
     Attributes:
-        source: The file they stand in.
-        count: How many.
-        first_row: The first of them, counted from 1 without the header.
+        source: The file.
+        count: Number of skipped rows.
+        first_row: Number of the first one, counted from 1 without the header.
         reason: Column, first value and remedy.
     """
 
@@ -55,41 +55,41 @@ class SkippedRows:
 
 
 def blank(values: pd.Series[Any]) -> NDArray[np.bool_]:
-    """Tell where there is nothing, or nothing but white space."""
+    """Return a mask of missing values and of values that are only white space."""
     return (values.isna() | (values.astype(str).str.strip() == "")).to_numpy(dtype=bool)
 
 
 def as_text(values: pd.Series[Any]) -> pd.Series[str]:
-    """Turn ids into text, what is missing stays missing; whole numbers that a file format made into floats (7.0 beside a gap) are 7 again."""
+    """Convert ids to text and keep missing values. Whole numbers that were read as floats (7.0 in a column with gaps) become "7"."""
     if pd.api.types.is_float_dtype(values) and bool((values.dropna() % 1 == 0).all()):
         values = values.astype("Int64")
     return values.astype(str)
 
 
-def row_number(rows: pd.DataFrame, place: int) -> int:
-    """Count from 1 without the header; parts of a table keep the row labels of the whole."""
-    return (int(str(rows.index[place])) if pd.api.types.is_integer_dtype(rows.index) else place) + 1
+def row_number(rows: pd.DataFrame, position: int) -> int:
+    """Return the row number in the file, from 1 without the header. Subsets of a table keep the original row labels."""
+    return (int(str(rows.index[position])) if pd.api.types.is_integer_dtype(rows.index) else position) + 1
 
 
-def refuse(
+def raise_for_problems(
     rows: pd.DataFrame, problems: Iterable[Problem], source: str, names: Mapping[str, str] | None = None
 ) -> None:
-    """Stop at the first problem that any row has.
+    """Raise an error for the first problem that any row has.
 
     Args:
         rows: The table.
-        problems: Looked for in this order.
+        problems: Checked in this order.
         source: The file, for the message.
-        names: What the file calls a column, where that differs.
+        names: Column names of the file, where they differ from ours.
 
     Raises:
         DataError: Names file, row, value and remedy.
     """
     for problem in problems:
-        if problem.bad.any():
-            count = int(problem.bad.sum())
+        if problem.mask.any():
+            count = int(problem.mask.sum())
             raise DataError(
-                f"{source}, row {row_number(rows, int(problem.bad.argmax()))}: {_sentence(rows, problem, names)}."
+                f"{source}, row {row_number(rows, int(problem.mask.argmax()))}: {_sentence(rows, problem, names)}."
                 + (f" ({count} rows are wrong in this way.)" if count > 1 else "")
             )
 
@@ -101,41 +101,41 @@ def screen(
     on_bad_row: OnBadRow = "stop",
     names: Mapping[str, str] | None = None,
 ) -> tuple[pd.DataFrame, list[SkippedRows]]:
-    """Return the rows that are right, with their labels, and what was left out; a row counts under its first problem.
+    """Return the valid rows with their labels, and the skipped ones. A row with several problems counts under the first.
 
     Raises:
         DataError: A row is wrong and ``on_bad_row`` is "stop".
     """
     if on_bad_row == "stop":
-        refuse(rows, problems, source, names)
+        raise_for_problems(rows, problems, source, names)
         return rows, []
-    right, skipped = np.ones(len(rows), dtype=bool), []
+    good, skipped = np.ones(len(rows), dtype=bool), []
     for problem in problems:
-        new = Problem(problem.column, problem.bad & right, problem.remedy)
-        right &= ~new.bad
-        if new.bad.any():
-            first = row_number(rows, int(new.bad.argmax()))
-            skipped.append(SkippedRows(source, int(new.bad.sum()), first, _sentence(rows, new, names)))
-    return rows[right], skipped
+        new = Problem(problem.column, problem.mask & good, problem.remedy)
+        good &= ~new.mask
+        if new.mask.any():
+            first = row_number(rows, int(new.mask.argmax()))
+            skipped.append(SkippedRows(source, int(new.mask.sum()), first, _sentence(rows, new, names)))
+    return rows[good], skipped
 
 
 def check_on_bad_row(on_bad_row: str) -> None:
-    """Refuse anything but "stop" and "skip".
+    """Check that the value is "stop" or "skip".
 
     Raises:
-        ConfigError: It is something else.
+        ConfigError: It is not.
     """
     if on_bad_row not in ("stop", "skip"):
         raise ConfigError(f"on_bad_row is {on_bad_row!r}; use 'stop' or 'skip'.")
 
 
 def log_skipped(skipped: Iterable[SkippedRows]) -> None:
-    """Warn of every kind of rows left out."""
+    """Log one warning for each kind of skipped rows."""
     for rows in skipped:
         logger.warning("%s", rows)
 
 
 def _sentence(rows: pd.DataFrame, problem: Problem, names: Mapping[str, str] | None) -> str:
-    value = rows[problem.column].iloc[int(problem.bad.argmax())]
-    shown = repr(value) if isinstance(value, str) else value  # the repr of 7 is np.int64(7)
-    return f"{(names or {}).get(problem.column, problem.column)} is {shown}; {problem.remedy}"
+    value = rows[problem.column].iloc[int(problem.mask.argmax())]
+    text = repr(value) if isinstance(value, str) else value  # the repr of 7 is np.int64(7)
+    return f"{(names or {}).get(problem.column, problem.column)} is {text}; {problem.remedy}"

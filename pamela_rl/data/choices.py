@@ -1,4 +1,4 @@
-"""Which of two pictures somebody preferred: one table, checked like ratings."""
+"""Tables of pairwise choices between two pictures."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from pamela_rl.data.checks import OnBadRow, Problem, SkippedRows, as_text, check_on_bad_row, log_skipped, refuse, screen
+from pamela_rl.data.checks import (
+    OnBadRow,
+    Problem,
+    SkippedRows,
+    as_text,
+    check_on_bad_row,
+    log_skipped,
+    raise_for_problems,
+    screen,
+)
 from pamela_rl.data.files import read_file, write_file
-from pamela_rl.data.ratings import by_user, identity_problems, require, rows_of_split, rows_of_user
+from pamela_rl.data.ratings import identity_problems, index_by_user, require_columns, rows_of_split, rows_of_user
 
 CHOICES = ("a", "b", "tie")
 REQUIRED = ("user_id", "image_a", "image_b", "choice")
@@ -19,14 +28,14 @@ IDS = ("user_id", "image_a", "image_b")
 
 @dataclass(frozen=True)
 class ChoiceTable:
-    """Choices between two pictures, one a row. A pair may come up again; every time it was asked counts.
+    """Choices between two pictures, one per row. A pair may occur several times; every occurrence counts.
 
-    ``choice`` is "a", "b" or "tie", in these letters alone. A tie is an answer ("neither, both alike") and is kept;
-    ``without_ties`` leaves them out for models that know only winners. A question that was not answered is no row.
+    ``choice`` is "a", "b" or "tie". Ties are kept; ``without_ties`` removes them for models that need a winner.
+    Questions that were not answered have no row.
 
     Attributes:
-        rows: ``user_id``, ``image_a``, ``image_b`` (text), ``choice``, and where known ``prompt`` and ``split``.
-        raters: What people report of themselves, indexed by ``user_id``; missing values are ordinary.
+        rows: ``user_id``, ``image_a``, ``image_b`` (text), ``choice``, and optionally ``prompt`` and ``split``.
+        raters: Demographics of the users, indexed by ``user_id``; values may be missing.
         source: Where the rows come from, for error messages.
     """
 
@@ -35,11 +44,11 @@ class ChoiceTable:
     source: str = "the table of choices"
 
     def __post_init__(self) -> None:
-        require(self.rows, REQUIRED, self.source)
-        refuse(self.rows, choice_problems(self.rows), self.source)
+        require_columns(self.rows, REQUIRED, self.source)
+        raise_for_problems(self.rows, choice_problems(self.rows), self.source)
         text = {column: as_text(self.rows[column]) for column in (*IDS, "choice")}
         object.__setattr__(self, "rows", self.rows.assign(**text))
-        object.__setattr__(self, "raters", by_user(self.raters, self.source))
+        object.__setattr__(self, "raters", index_by_user(self.raters, self.source))
 
     @classmethod
     def from_file(cls, path: str | Path, raters: pd.DataFrame | None = None) -> ChoiceTable:
@@ -54,14 +63,14 @@ class ChoiceTable:
     def screened(
         cls, path: str | Path, on_bad_row: OnBadRow = "skip", raters: pd.DataFrame | None = None
     ) -> tuple[ChoiceTable, tuple[SkippedRows, ...]]:
-        """Read a file and return the rows that are right, with what was left out and why.
+        """Read a file and return the valid rows, and the skipped ones with the reason.
 
         Raises:
             DataError: The file cannot be read, or a row is wrong and ``on_bad_row`` is "stop".
         """
         check_on_bad_row(on_bad_row)
         rows, broken = read_file(Path(path), (*IDS, "choice"), on_bad_row, "choices")
-        require(rows, REQUIRED, str(path))
+        require_columns(rows, REQUIRED, str(path))
         rows, wrong = screen(rows, choice_problems(rows), str(path), on_bad_row)
         log_skipped([*broken, *wrong])
         return cls(rows, raters, str(path)), (*broken, *wrong)
@@ -72,7 +81,7 @@ class ChoiceTable:
 
     @property
     def user_ids(self) -> list[str]:
-        """Everyone who chose, in order of first appearance."""
+        """Users with choices, in order of first appearance."""
         return [str(user) for user in self.rows["user_id"].drop_duplicates()]
 
     def split(self, name: str) -> ChoiceTable:
@@ -84,22 +93,24 @@ class ChoiceTable:
         return replace(self, rows=rows_of_split(self.rows, name, self.source))
 
     def for_user(self, user_id: str) -> ChoiceTable:
-        """Return one person's rows.
+        """Return the rows of one user.
 
         Raises:
-            UnknownUserError: Nobody of that id chose.
+            UnknownUserError: There are none.
         """
         return replace(self, rows=rows_of_user(self.rows, user_id, self.source, "choices"))
 
     def without_ties(self) -> ChoiceTable:
-        """Return the rows that have a winner."""
+        """Return the rows that are not ties."""
         return replace(self, rows=self.rows[self.rows["choice"] != "tie"])
 
 
 def choice_problems(rows: pd.DataFrame) -> Iterator[Problem]:
-    """Find everything that can be wrong with choices; the columns ``REQUIRED`` are there."""
+    """Yield all problems of the rows, which have the columns ``REQUIRED``."""
     remedy = "choices are 'a', 'b' or 'tie'; correct it or remove the row"
     yield Problem("choice", ~rows["choice"].isin(CHOICES).to_numpy(dtype=bool), remedy)
     yield from identity_problems(rows, IDS)
-    same = (as_text(rows["image_a"]) == as_text(rows["image_b"])).to_numpy(dtype=bool)
-    yield Problem("image_b", same, "that is image_a too; a choice is between two pictures: correct or remove the row")
+    is_same_image = (as_text(rows["image_a"]) == as_text(rows["image_b"])).to_numpy(dtype=bool)
+    yield Problem(
+        "image_b", is_same_image, "that is image_a too; a choice is between two pictures: correct or remove the row"
+    )

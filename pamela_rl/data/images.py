@@ -1,4 +1,4 @@
-"""Pictures by their id, decoded when asked for, out of a folder or a zip that is never unpacked."""
+"""Stores that decode pictures by id from a folder or from a zip archive, which is read in place."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from PIL import Image, ImageOps
 
 from pamela_rl.errors import DataError
 
-# what people rate; Pillow would start Ghostscript for a file that says it is PostScript
+# image formats that are accepted; for a PostScript file Pillow would start Ghostscript
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
-# encrypted members of an archive are RuntimeErrors, unheard-of compression is a NotImplementedError
-UNREADABLE = (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# zipfile raises RuntimeError for encrypted members and NotImplementedError for unknown compression
+READ_FAILURES = (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class ImageStore(Protocol):
-    """Where rated pictures lie. Nothing is decoded before ``open``, and nothing decoded is kept."""
+    """Where rated pictures are stored. Pictures are decoded by ``open`` and not cached."""
 
     def open(self, image: str) -> Image.Image:
-        """Decode one picture to RGB, turned and laid on white as a browser shows it.
+        """Decode a picture to RGB, rotated by its EXIF tag and on white where it is transparent, as browsers show it.
 
         Raises:
             DataError: It is missing, broken, or not inside the store.
         """
         ...
 
-    def refusal(self, image: str) -> str | None:
-        """Say why there is no such picture, as the end of a sentence, or None where there is one. Decodes nothing."""
+    def missing_reason(self, image: str) -> str | None:
+        """Return why the picture is not available, as the end of a sentence, or None if it is. Decodes nothing."""
         ...
 
     def digest(self, image: str) -> str:
-        """Hash the bytes that ``open`` would decode, SHA-256 in hex; other bytes, another hash. Decodes nothing.
+        """Return the SHA-256 of the encoded bytes, in hex. Decodes nothing.
 
         Raises:
             DataError: It is missing, cannot be read, or is not inside the store.
@@ -50,10 +50,10 @@ class ImageStore(Protocol):
 
 
 class FolderImages:
-    """Pictures and other files under a folder; ids are paths relative to it.
+    """Pictures and other files in a folder; ids are paths relative to it.
 
-    An id may also be an absolute path, if it lies inside. Symbolic links are followed: whoever made the folder made
-    them, while ids come from whoever wrote the table.
+    An id may also be an absolute path inside the folder. Symbolic links are followed: they were made by the owner of
+    the folder, while ids come from the author of the table.
     """
 
     def __init__(self, root: str | Path):
@@ -63,29 +63,29 @@ class FolderImages:
         return str(self.root)
 
     def open(self, image: str) -> Image.Image:
-        """Decode one picture to RGB, as ``ImageStore.open``."""
-        _stop(image, self.refusal(image))
-        with decoding(str(self._path(image))), open(self._path(image), "rb") as stream:
+        """Decode a picture to RGB, as ``ImageStore.open``."""
+        _raise_if_missing(image, self.missing_reason(image))
+        with decode_errors(str(self._path(image))), open(self._path(image), "rb") as stream:
             return decode(stream)
 
     def digest(self, image: str) -> str:
         """Hash the picture's file, as ``ImageStore.digest``."""
-        _stop(image, self.refusal(image))
-        with decoding(str(self._path(image))), open(self._path(image), "rb") as stream:
+        _raise_if_missing(image, self.missing_reason(image))
+        with decode_errors(str(self._path(image))), open(self._path(image), "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
-    def refusal(self, image: str) -> str | None:
-        """Say why there is no such picture, as the end of a sentence, or None."""
+    def missing_reason(self, image: str) -> str | None:
+        """Return why the picture is not available, or None, as ``ImageStore.missing_reason``."""
         if not str(self._path(image)).startswith(os.path.join(self.root, "")):
             return f"pictures lie inside {self.root} and this path leads out of it; give paths relative to that folder"
-        return None if self.has(image) else f"there is no such picture in {self.root}; add it or correct the path"
+        return None if self.has_file(image) else f"there is no such picture in {self.root}; add it or correct the path"
 
-    def has(self, name: str) -> bool:
-        """Tell whether there is such a file."""
+    def has_file(self, name: str) -> bool:
+        """Return whether the file exists."""
         return self._path(name).is_file()
 
     def has_folder(self, name: str) -> bool:
-        """Tell whether there is such a folder."""
+        """Return whether the folder exists."""
         return self._path(name).is_dir()
 
     def read(self, name: str) -> bytes:
@@ -94,11 +94,11 @@ class FolderImages:
         Raises:
             DataError: It cannot be read.
         """
-        with reading(f"{self}/{name}"):
+        with read_errors(f"{self}/{name}"):
             return self._path(name).read_bytes()
 
-    def within(self, folder: str) -> FolderImages:
-        """Return what lies in a folder of this one."""
+    def subfolder(self, folder: str) -> FolderImages:
+        """Return the files of a subfolder."""
         return FolderImages(self._path(folder))
 
     def _path(self, name: str) -> Path:
@@ -108,12 +108,12 @@ class FolderImages:
 class ZipImages:
     """Pictures and other files in a zip, read in place; ids are paths relative to ``prefix`` inside it.
 
-    Every process opens the archive for itself, so that workers do not move each other's place in it.
+    Every process opens the archive itself, so that workers do not share a file position.
     """
 
     def __init__(self, archive: str | Path, prefix: str = "", *, opened: tuple[int, zipfile.ZipFile] | None = None):
         self.archive, self.prefix, self._opened = Path(archive), prefix, opened
-        _ = self._zip  # an archive that cannot be opened is better known now
+        _ = self._zip  # fail early if the archive cannot be opened
 
     def __str__(self) -> str:
         return f"{self.archive}/{self.prefix}".rstrip("/")
@@ -123,34 +123,36 @@ class ZipImages:
 
     @property
     def names(self) -> list[str]:
-        """Everything in the archive, whatever the prefix."""
+        """Names of all files in the archive, regardless of the prefix."""
         return self._zip.namelist()
 
     def open(self, image: str) -> Image.Image:
-        """Decode one picture to RGB, as ``ImageStore.open``."""
-        _stop(image, self.refusal(image))
-        with decoding(f"{self}/{image}"):
+        """Decode a picture to RGB, as ``ImageStore.open``."""
+        _raise_if_missing(image, self.missing_reason(image))
+        with decode_errors(f"{self}/{image}"):
             return decode(io.BytesIO(self._zip.read(self._member(image))))
 
     def digest(self, image: str) -> str:
         """Hash the picture's file, as ``ImageStore.digest``."""
-        _stop(image, self.refusal(image))
-        with decoding(f"{self}/{image}"):
+        _raise_if_missing(image, self.missing_reason(image))
+        with decode_errors(f"{self}/{image}"):
             return hashlib.sha256(self._zip.read(self._member(image))).hexdigest()
 
-    def refusal(self, image: str) -> str | None:
-        """Say why there is no such picture, as the end of a sentence, or None."""
+    def missing_reason(self, image: str) -> str | None:
+        """Return why the picture is not available, or None, as ``ImageStore.missing_reason``."""
         path = posixpath.normpath(image)
         if path.startswith(("../", "/")) or path == "..":
             return f"pictures lie inside {self} and this path leads out of it; give paths relative to it"
-        return None if self.has(image) else f"there is no such picture in {self}; correct the path or remove the row"
+        return (
+            None if self.has_file(image) else f"there is no such picture in {self}; correct the path or remove the row"
+        )
 
-    def has(self, name: str) -> bool:
-        """Tell whether there is such a file."""
+    def has_file(self, name: str) -> bool:
+        """Return whether the file exists."""
         return self._member(name) in self._zip.NameToInfo
 
     def has_folder(self, name: str) -> bool:
-        """Tell whether there is such a folder."""
+        """Return whether the folder exists."""
         folder = self._member(name) + "/"
         return any(member.startswith(folder) for member in self.names)
 
@@ -160,11 +162,11 @@ class ZipImages:
         Raises:
             DataError: It cannot be read.
         """
-        with reading(f"{self}/{name}"):
+        with read_errors(f"{self}/{name}"):
             return self._zip.read(self._member(name))
 
-    def within(self, folder: str) -> ZipImages:
-        """Return what lies in a folder of the archive."""
+    def subfolder(self, folder: str) -> ZipImages:
+        """Return the files of a folder in the archive."""
         return ZipImages(self.archive, self._member(folder) + "/", opened=self._opened)
 
     def _member(self, name: str) -> str:
@@ -184,10 +186,10 @@ Files = FolderImages | ZipImages
 
 
 def open_files(path: str | Path) -> Files:
-    """Return what lies in a folder, in a zip, or in a folder of a zip (``pictures.zip/part1``).
+    """Return the files of a folder, of a zip, or of a folder in a zip (``pictures.zip/part1``).
 
     Raises:
-        DataError: It is none of them.
+        DataError: The path is none of these.
     """
     place = Path(path)
     if place.is_dir():
@@ -199,66 +201,71 @@ def open_files(path: str | Path) -> Files:
             if inside == ".":
                 return files
             if files.has_folder(inside):
-                return files.within(inside)
+                return files.subfolder(inside)
     raise DataError(f"there is no folder or zip {path}; give the folder of pictures, or the archive as downloaded.")
 
 
-def find_files(path: str | Path, landmark: str) -> Files:
-    """Return the folder that holds the file ``landmark``: ``path``, one of its folders, or any folder in a zip.
+def find_files(path: str | Path, marker: str) -> Files:
+    """Find the folder with the file ``marker``: ``path`` itself, one of its subfolders, or any folder in a zip.
 
     Raises:
-        DataError: There is none.
+        DataError: No folder has it.
     """
     files = open_files(path)
     if isinstance(files, FolderImages):
-        places: list[Files] = [files, *(FolderImages(f) for f in sorted(files.root.iterdir()) if f.is_dir())]
+        folders: list[Files] = [files, *(FolderImages(f) for f in sorted(files.root.iterdir()) if f.is_dir())]
     else:
         ends = ("/" + name for name in files.names)
-        found = sorted({end[1 : -len(landmark)] for end in ends if end.endswith("/" + landmark)}, key=len)
+        found = sorted({end[1 : -len(marker)] for end in ends if end.endswith("/" + marker)}, key=len)
         kept = (prefix for prefix in found if not prefix.startswith("__MACOSX/"))
-        places = [files.within(prefix) if prefix else files for prefix in kept]
-    for place in places:
-        if place.has(landmark):
-            return place
-    raise DataError(f"{path} holds no {landmark}; give the folder that holds it, or the archive as downloaded.")
+        folders = [files.subfolder(prefix) if prefix else files for prefix in kept]
+    for folder in folders:
+        if folder.has_file(marker):
+            return folder
+    raise DataError(f"{path} holds no {marker}; give the folder that holds it, or the archive as downloaded.")
 
 
 def decode(stream: IO[bytes]) -> Image.Image:
-    """Decode to RGB, turned as its EXIF says and laid on white where it is transparent, as a browser shows it."""
-    with Image.open(stream, formats=FORMATS) as picture:
-        shown = ImageOps.exif_transpose(picture)
-        if shown.has_transparency_data:
-            shown = shown.convert("RGBA")
-            shown = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)
-        return shown.convert("RGB")
+    """Decode to RGB, rotated by the EXIF tag and on white where it is transparent, as browsers show it."""
+    with Image.open(stream, formats=FORMATS) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB")
 
 
 @contextmanager
-def reading(where: str) -> Iterator[None]:
-    """Turn what the file system and zipfile raise into a sentence.
+def read_errors(where: str) -> Iterator[None]:
+    """Turn errors of the file system and of zipfile into a ``DataError``.
 
     Raises:
         DataError: Names the file.
     """
     try:
         yield
-    except UNREADABLE as error:
+    except READ_FAILURES as error:
         raise DataError(f"cannot read {where} ({error}); correct the path or replace the file.") from error
 
 
 @contextmanager
-def decoding(where: str) -> Iterator[None]:
-    """Turn what Pillow and zipfile raise for broken pictures into a sentence.
+def decode_errors(where: str) -> Iterator[None]:
+    """Turn errors of Pillow and zipfile into a ``DataError``.
 
     Raises:
         DataError: Names the picture.
     """
     try:
         yield
-    except (*UNREADABLE, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # a broken PNG: SyntaxError
+    except (
+        *READ_FAILURES,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+    ) as error:  # a broken PNG: SyntaxError
         raise DataError(f"the image {where} cannot be opened ({error}); replace or remove it.") from error
 
 
-def _stop(image: str, refusal: str | None) -> None:
-    if refusal:
-        raise DataError(f"cannot open the image {image!r}: {refusal}.")
+def _raise_if_missing(image: str, missing_reason: str | None) -> None:
+    if missing_reason:
+        raise DataError(f"cannot open the image {image!r}: {missing_reason}.")

@@ -1,4 +1,4 @@
-"""What a split lets slip from one side to the other."""
+"""Detection of leakage between the training, validation and test sides of a split."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from itertools import combinations
 import pandas as pd
 
 from pamela_rl.data.choices import ChoiceTable
-from pamela_rl.data.ratings import RatingTable, require
+from pamela_rl.data.ratings import RatingTable, require_columns
 
-SIDES = {"train": "train", "val_seen": "val", "val_unseen": "val", "test_seen": "test", "test_unseen": "test"}
+SIDE_OF_SPLIT = {"train": "train", "val_seen": "val", "val_unseen": "val", "test_seen": "test", "test_unseen": "test"}
 
 
-def leaks(*tables: RatingTable | ChoiceTable, groups: Mapping[str, str] | None = None) -> list[str]:
-    """Say what stands on two sides, a sentence each; nothing of an honest split.
+def find_leaks(*tables: RatingTable | ChoiceTable, groups: Mapping[str, str] | None = None) -> list[str]:
+    """List leaks, one sentence each; the list is empty for a clean split.
 
-    The sides are training, validation and test. Looked for are pictures (also as a picture of a pair), ratings that
-    repeat what the same person said on another side, near-duplicates or other groups, pairs, and people who are both
-    seen and unseen.
+    The sides are training, validation and test. These leaks are found: a picture on two sides (also as part of a
+    pair), a user's repeated rating of a picture on another side, a group of near-duplicates on two sides, a pair on two
+    sides, and users who are both seen and unseen.
 
     Args:
         tables: Ratings and choices that are used together, with a column ``split``.
-        groups: Pictures that belong together, a group by picture, as ``near_duplicates`` gives.
+        groups: Group of each picture, as ``near_duplicates`` returns it.
 
     Raises:
         DataError: A table has no column ``split``.
     """
     for table in tables:
-        require(table.rows, ("split",), table.source)
-    shown = pd.concat([_shown(table) for table in tables], ignore_index=True)
-    shown["group"] = shown["image"].map(lambda image: (groups or {}).get(image, image))
-    found = [*_on_two_sides(shown, "image", "picture", "every picture belongs on one side")]
-    # pictures that stand on two sides themselves are named already
-    apart = shown[shown.groupby("image")["side"].transform("nunique") == 1]
-    found += _on_two_sides(apart, "group", "group of near-duplicates", "keep a group on one side")
-    shown["said"] = "user " + shown["user_id"] + " of " + shown["image"]
-    found += _on_two_sides(shown, "said", "repeated opinion", "keep a person's repeats on one side")
+        require_columns(table.rows, ("split",), table.source)
+    exposures = pd.concat([_exposures(table) for table in tables], ignore_index=True)
+    exposures["group"] = exposures["image"].map(lambda image: (groups or {}).get(image, image))
+    found = [*_on_two_sides(exposures, "image", "picture", "every picture belongs on one side")]
+    # pictures on two sides are reported already
+    on_one_side = exposures[exposures.groupby("image")["side"].transform("nunique") == 1]
+    found += _on_two_sides(on_one_side, "group", "group of near-duplicates", "keep a group on one side")
+    exposures["repeat"] = "user " + exposures["user_id"] + " of " + exposures["image"]
+    found += _on_two_sides(exposures, "repeat", "repeated opinion", "keep a person's repeats on one side")
     pairs = [_pairs(table) for table in tables if isinstance(table, ChoiceTable)]
     if pairs:
         found += _on_two_sides(pd.concat(pairs), "pair", "pair", "keep a pair on one side")
-    return [*found, *_seen_and_unseen(shown)]
+    return [*found, *_seen_and_unseen(exposures)]
 
 
-def _shown(table: RatingTable | ChoiceTable) -> pd.DataFrame:
-    """Return who saw which picture on which side: of a choice, two rows."""
-    rows = table.rows.assign(side=table.rows["split"].map(SIDES))
+def _exposures(table: RatingTable | ChoiceTable) -> pd.DataFrame:
+    """Return user, picture and side of every rating; a choice gives two rows."""
+    rows = table.rows.assign(side=table.rows["split"].map(SIDE_OF_SPLIT))
     columns = ["image"] if isinstance(table, RatingTable) else ["image_a", "image_b"]
     kept = ["user_id", "split", "side"]
     return pd.concat([rows[[column, *kept]].rename(columns={column: "image"}) for column in columns])
@@ -53,7 +53,7 @@ def _shown(table: RatingTable | ChoiceTable) -> pd.DataFrame:
 
 def _pairs(table: ChoiceTable) -> pd.DataFrame:
     names = [" and ".join(sorted(pair)) for pair in zip(table.rows["image_a"], table.rows["image_b"])]
-    return pd.DataFrame({"pair": names, "side": table.rows["split"].map(SIDES).to_numpy()})
+    return pd.DataFrame({"pair": names, "side": table.rows["split"].map(SIDE_OF_SPLIT).to_numpy()})
 
 
 def _on_two_sides(rows: pd.DataFrame, key: str, what: str, remedy: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What a prompt may add to its subject without changing it: phrases for lighting, angle, viewpoint, palette, composition."""
+"""Phrases that a prompt may add to its subject: lighting, angle, viewpoint, palette, composition."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ _PREFIX_ENDS = (" of", " of a", " of the")
 
 @dataclass(frozen=True)
 class Phrasebook:
-    """Phrases by attribute. A phrase that ends in "of" goes before the request, any other behind it, after a comma.
+    """Phrases by attribute. A phrase that ends in "of" goes before the request; others follow it after a comma.
 
     Attributes:
-        phrases: Attribute to its phrases, e.g. ``{"lighting": ("at noon", "at night")}``; a prompt takes at most one
-            of each. Phrases are added in this order.
+        phrases: The phrases of each attribute, e.g. ``{"lighting": ("at noon", "at night")}``. A prompt has at most one
+            phrase of each attribute. Phrases are added in this order.
     """
 
     phrases: Mapping[str, tuple[str, ...]]
 
-    def left_open(self, request: str) -> list[str]:
-        """List the attributes of which the request names no phrase."""
+    def unspecified(self, request: str) -> list[str]:
+        """List the attributes without a phrase in the request."""
         words = request.lower()
         return [name for name, phrases in self.phrases.items() if not any(p.lower() in words for p in phrases)]
 
     def apply(self, request: str, chosen: Mapping[str, str]) -> str:
-        """Add one phrase of each chosen attribute to a request, e.g. "a close-up of a boat, at night".
+        """Add phrases to a request, e.g. "a close-up of a boat, at night".
 
         Args:
-            request: What was asked for.
-            chosen: Attribute to phrase.
+            request: The prompt without the phrases, e.g. "a boat".
+            chosen: Phrase by attribute.
         """
         ordered = [chosen[name] for name in self.phrases if name in chosen]
         before = [phrase for phrase in ordered if phrase.endswith(_PREFIX_ENDS)]
         after = [phrase for phrase in ordered if not phrase.endswith(_PREFIX_ENDS)]
         return ", ".join([" ".join([*before, request]), *after])
 
-    def chosen_in(self, prompt: str, request: str) -> dict[str, str]:
-        """Return the phrases that a prompt adds to the request it was made from, the inverse of ``apply``."""
+    def added_phrases(self, prompt: str, request: str) -> dict[str, str]:
+        """Return the phrases by attribute that ``prompt`` adds to ``request``; the inverse of ``apply``."""
         words = prompt.lower()
         found = {}
-        for name in self.left_open(request):
-            there = [phrase for phrase in self.phrases[name] if phrase.lower() in words]
-            if there:
-                found[name] = max(there, key=len)
+        for name in self.unspecified(request):
+            present = [phrase for phrase in self.phrases[name] if phrase.lower() in words]
+            if present:
+                found[name] = max(present, key=len)
         return found
 
 

@@ -1,4 +1,4 @@
-"""Prompts to train and to test on."""
+"""Prompts for training and testing."""
 
 from __future__ import annotations
 
@@ -7,53 +7,80 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from pamela_rl.errors import DataError
+from pamela_rl.errors import ConfigError, DataError
 from pamela_rl.types import PromptBatch
 
 
+def read_prompts(path: Path) -> list[str]:
+    """Read one prompt per line; empty lines are skipped.
+
+    Raises:
+        DataError: The file is missing or holds no prompt.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors put a byte order mark in front
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the prompt file {path} ({error}); give one prompt a line, in UTF-8.") from error
+    return check_prompts([line for line in lines if line.strip()])
+
+
+def check_prompt_file(path: Path | None, drawn_by: str | None) -> None:
+    """Refuse a file that holds no prompt, and a model without a file for which no prompts are known.
+
+    Args:
+        path: The file, or None.
+        drawn_by: A clause that names the model, e.g. "the base model is some/model"; None where the model has prompts of
+            its own.
+
+    Raises:
+        DataError: The file is missing or holds no prompt.
+        ConfigError: There is no file, and it is needed.
+    """
+    if path is not None:
+        read_prompts(path)
+    elif drawn_by is not None:
+        raise ConfigError(f"{drawn_by}, for which no prompts are known; give --prompts FILE.")
+
+
+def check_prompts(prompts: Sequence[str]) -> list[str]:
+    """Return the prompts without the spaces around them.
+
+    Raises:
+        DataError: There are none, or some are empty.
+    """
+    stripped = [prompt.strip() for prompt in prompts]
+    if not stripped or not all(stripped):
+        raise DataError(
+            f"the prompt list holds {len(stripped)} prompts, {sum(not p for p in stripped)} of them empty; "
+            "give at least one prompt and no empty ones."
+        )
+    return stripped
+
+
 class PromptSource:
-    """A list of prompts for one person, drawn from without repeats until all have been used."""
+    """A list of prompts for one user, drawn without replacement, epoch by epoch."""
 
     def __init__(self, prompts: Sequence[str], user_id: str):
-        self.prompts = tuple(prompt.strip() for prompt in prompts)
+        self.prompts = tuple(check_prompts(prompts))
         self.user_id = user_id
-        if not self.prompts or not all(self.prompts):
-            raise DataError(
-                f"the prompt list holds {len(self.prompts)} prompts, {sum(not p for p in self.prompts)} of them empty; "
-                "give at least one prompt and no empty ones."
-            )
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the prompts in their order; another one means another run."""
+        """Hash of the prompts in their order. A run with another fingerprint is another run."""
         return hashlib.sha256("\n".join(self.prompts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
-    @classmethod
-    def from_file(cls, path: Path, user_id: str) -> PromptSource:
-        """Read one prompt a line; empty lines are passed over.
-
-        Raises:
-            DataError: The file is missing or holds no prompt.
-        """
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors put a byte order mark in front
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"cannot read the prompt file {path} ({error}); give one prompt a line, in UTF-8."
-            ) from error
-        return cls([line for line in lines if line.strip()], user_id)
-
     def draw(self, iteration: int, num_prompts: int, group_size: int, seed: int) -> PromptBatch:
-        """Choose an iteration's prompts, each for ``group_size`` pictures; depends on the arguments alone."""
+        """Draw the prompts of an iteration, ``group_size`` times each. The result depends only on the arguments."""
+        import torch
+
         first = iteration * num_prompts
-        chosen = [self._at(place, seed) for place in range(first, first + num_prompts)]
+        chosen = [self._row_at(position, seed) for position in range(first, first + num_prompts)]
         prompts = tuple(self.prompts[row] for row in chosen for _ in range(group_size))
-        # the same prompt drawn twice in one iteration is one group: its pictures are comparable
+        # a prompt that is drawn twice in an iteration forms one group, since its pictures are comparable
         groups = torch.tensor(chosen).repeat_interleave(group_size)
         return PromptBatch(prompts, (self.user_id,) * len(prompts), groups, torch.arange(len(prompts)))
 
-    def _at(self, place: int, seed: int) -> int:
-        lap, within = divmod(place, len(self.prompts))
-        return int(np.random.default_rng((seed, lap)).permutation(len(self.prompts))[within])
+    def _row_at(self, position: int, seed: int) -> int:
+        epoch, position_in_epoch = divmod(position, len(self.prompts))
+        return int(np.random.default_rng((seed, epoch)).permutation(len(self.prompts))[position_in_epoch])

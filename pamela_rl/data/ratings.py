@@ -1,4 +1,4 @@
-"""Who liked what: one table, whatever the source, with the row named when something is wrong."""
+"""The table of ratings and its scale. Errors name the row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pamela_rl.data.checks import Problem, as_text, blank, refuse, row_number
+from pamela_rl.data.checks import Problem, as_text, blank, raise_for_problems, row_number
 from pamela_rl.data.files import SUFFIXES, read_file, write_file
 from pamela_rl.errors import DataError, UnknownUserError
 
@@ -24,13 +24,13 @@ REQUIRED = ("user_id", "image", "rating")
 
 @dataclass(frozen=True)
 class RatingScale:
-    """What ratings can be.
+    """The range of ratings.
 
     Attributes:
-        low: The lowest.
-        high: The highest.
-        step: The distance between neighbours, 0 for a slider. None is 1 for scales of at least three whole numbers
-            (stars, 1 to 7), else 0.
+        low: The lowest rating.
+        high: The highest rating.
+        step: Distance between neighbouring ratings, 0 for a slider. None means 1 for scales of at least three whole
+            numbers (stars, 1 to 7), else 0.
     """
 
     low: float = 1.0
@@ -55,12 +55,12 @@ class RatingScale:
 
 @dataclass(frozen=True)
 class RatingTable:
-    """Ratings, one a row. Ids become text and ratings numbers; messages count rows from 1, without the header.
+    """Ratings, one per row. Ids are converted to text, ratings to numbers. Messages count rows from 1, without header.
 
     Attributes:
-        rows: ``user_id`` (text), ``image`` (path or id), ``rating`` (number), and where known ``prompt`` and ``split``.
-        scale: What ratings can be.
-        raters: What people report of themselves, indexed by ``user_id``; missing values are ordinary.
+        rows: ``user_id`` (text), ``image`` (path or id), ``rating`` (number), and optionally ``prompt`` and ``split``.
+        scale: The range of ratings.
+        raters: Demographics of the users, indexed by ``user_id``; values may be missing.
         source: Where the rows come from, for error messages.
     """
 
@@ -70,11 +70,11 @@ class RatingTable:
     source: str = "the rating table"
 
     def __post_init__(self) -> None:
-        require(self.rows, REQUIRED, self.source)
-        refuse(self.rows, rating_problems(self.rows, self.scale), self.source)
+        require_columns(self.rows, REQUIRED, self.source)
+        raise_for_problems(self.rows, rating_problems(self.rows, self.scale), self.source)
         text = {column: as_text(self.rows[column]) for column in ("user_id", "image")}
         object.__setattr__(self, "rows", self.rows.assign(rating=_numbers(self.rows["rating"]), **text))
-        object.__setattr__(self, "raters", by_user(self.raters, self.source))
+        object.__setattr__(self, "raters", index_by_user(self.raters, self.source))
 
     @classmethod
     def from_file(
@@ -93,15 +93,15 @@ class RatingTable:
         write_file(self.rows, Path(path))
 
     def check_images(self, folder: str | Path) -> None:
-        """Open every picture once.
+        """Check that every picture can be opened.
 
         Raises:
             DataError: One is missing or broken; names its row.
         """
         first = (~self.rows["image"].duplicated()).to_numpy().nonzero()[0]
-        for place in first:
-            path = Path(folder) / str(self.rows["image"].iloc[place])
-            row = row_number(self.rows, int(place))
+        for position in first:
+            path = Path(folder) / str(self.rows["image"].iloc[position])
+            row = row_number(self.rows, int(position))
             try:
                 with Image.open(path) as picture:
                     picture.load()
@@ -118,7 +118,7 @@ class RatingTable:
 
     @property
     def user_ids(self) -> list[str]:
-        """Everyone who rated, in order of first appearance."""
+        """Users with ratings, in order of first appearance."""
         return [str(user) for user in self.rows["user_id"].drop_duplicates()]
 
     def split(self, name: str) -> RatingTable:
@@ -130,19 +130,19 @@ class RatingTable:
         return replace(self, rows=rows_of_split(self.rows, name, self.source))
 
     def for_user(self, user_id: str) -> RatingTable:
-        """Return one person's rows.
+        """Return the rows of one user.
 
         Raises:
-            UnknownUserError: Nobody of that id rated.
+            UnknownUserError: There are none.
         """
         return replace(self, rows=rows_of_user(self.rows, user_id, self.source))
 
 
-def require(rows: pd.DataFrame, columns: tuple[str, ...], source: str) -> None:
-    """Refuse a table without these columns.
+def require_columns(rows: pd.DataFrame, columns: tuple[str, ...], source: str) -> None:
+    """Check that a table has these columns.
 
     Raises:
-        DataError: Names the columns that are missing and those that are there.
+        DataError: Names the missing and the existing columns.
     """
     missing = [column for column in columns if column not in rows.columns]
     if missing:
@@ -153,18 +153,18 @@ def require(rows: pd.DataFrame, columns: tuple[str, ...], source: str) -> None:
 
 
 def rating_problems(rows: pd.DataFrame, scale: RatingScale) -> Iterator[Problem]:
-    """Find everything that can be wrong with ratings; the columns ``REQUIRED`` are there."""
+    """Yield all problems of the rows, which have the columns ``REQUIRED``."""
     numbers = _numbers(rows["rating"])
     yield Problem(
         "rating",
-        ~((numbers >= scale.low) & (numbers <= scale.high)),  # not a number is neither
+        ~((numbers >= scale.low) & (numbers <= scale.high)),  # NaN fails both comparisons
         f"ratings run from {scale.low:g} to {scale.high:g}; correct it or give the scale you used",
     )
     yield from identity_problems(rows, ("user_id", "image"))
 
 
 def identity_problems(rows: pd.DataFrame, ids: tuple[str, ...]) -> Iterator[Problem]:
-    """Find rows without an id, or of a split that is none."""
+    """Yield missing ids and unknown splits."""
     for column in ids:
         yield Problem(column, blank(rows[column]), "fill it in or remove the row")
     if "split" in rows.columns:
@@ -185,7 +185,7 @@ def rows_of_split(rows: pd.DataFrame, name: str, source: str) -> pd.DataFrame:
 
 
 def rows_of_user(rows: pd.DataFrame, user_id: str, source: str, content: str = "ratings") -> pd.DataFrame:
-    """Return one person's rows.
+    """Return the rows of one user.
 
     Raises:
         UnknownUserError: There are none.
@@ -201,16 +201,16 @@ def _numbers(values: pd.Series[Any]) -> NDArray[np.float64]:
     return pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def by_user(raters: pd.DataFrame | None, source: str) -> pd.DataFrame | None:
-    """Give a table of people text for an index.
+def index_by_user(raters: pd.DataFrame | None, source: str) -> pd.DataFrame | None:
+    """Convert the index of a table of users to text.
 
     Raises:
-        DataError: Somebody is there twice.
+        DataError: A user has two rows.
     """
     if raters is None:
         return None
     raters = raters.set_axis(pd.Index(as_text(raters.index.to_series()), name=raters.index.name))
     if raters.index.has_duplicates:
-        twice = raters.index[raters.index.duplicated()][0]
-        raise DataError(f"the raters of {source} name user {twice!r} more than once; keep one row a person.")
+        duplicate = raters.index[raters.index.duplicated()][0]
+        raise DataError(f"the raters of {source} name user {duplicate!r} more than once; keep one row a person.")
     return raters

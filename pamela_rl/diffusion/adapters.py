@@ -18,11 +18,11 @@ from torch import Tensor
 
 from pamela_rl.config import LoraSettings
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.saved_adapters import INFO, adapter_folder
 from pamela_rl.errors import AdapterError
 from pamela_rl.storage import folder_name, publish, write_text, writing
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
-INFO = "adapter.json"
 _CHECK = "pamela_check"
 
 
@@ -153,26 +153,6 @@ def _cell(value: str) -> str:
     return value.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
 
 
-def list_adapters(run: str | Path) -> dict[str, Path]:
-    """Map each user id of a run to the folder of their adapter.
-
-    Raises:
-        AdapterError: The run holds no adapters.
-    """
-    found = {}
-    for file in sorted(Path(run).glob(f"adapters/*/{INFO}")):
-        found[str(json.loads(file.read_text(encoding="utf-8"))["user_id"])] = file.parent
-    if not found:
-        raise AdapterError(f"no adapters under {Path(run) / 'adapters'}; give the folder of a finished run.")
-    return found
-
-
-def images_spent(run: str | Path, user_id: str) -> int:
-    """Count the pictures drawn to make a person's adapter, as it says itself; 0 where it does not say."""
-    facts = json.loads((list_adapters(run)[user_id] / INFO).read_text(encoding="utf-8"))
-    return int(facts.get("images_spent", 0))
-
-
 def load_adapter(pipe: Any, run: str | Path, user_id: str, name: str | None = None) -> Any:
     """Load a person's adapter from a run into a diffusers pipeline and make it the active one.
 
@@ -188,15 +168,10 @@ def load_adapter(pipe: Any, run: str | Path, user_id: str, name: str | None = No
     Raises:
         AdapterError: The run has no adapter of that person, or it loads as nothing.
     """
-    adapters = list_adapters(run)
-    if user_id not in adapters:
-        known = ", ".join(sorted(adapters)[:10])
-        raise AdapterError(f"the run {run} has no adapter of user {user_id!r}; it has those of: {known}.")
+    folder = adapter_folder(run, user_id)
     name = name or folder_name(user_id)
-    _load_weights(pipe, adapters[user_id], name)
+    _load_weights(pipe, folder, name)
     if not any(name in names for names in pipe.get_list_adapters().values()):
-        raise AdapterError(
-            f"the adapter in {adapters[user_id]} loaded as nothing; it is not for this kind of pipeline."
-        )
+        raise AdapterError(f"the adapter in {folder} loaded as nothing; it is not for this kind of pipeline.")
     pipe.set_adapters(name)
     return pipe

@@ -5,48 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from pamela_rl.diffusion.families import policy_for
+from pamela_rl.diffusion.families import policy_for, register_family
+from pamela_rl.diffusion.plugins import load_class
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.diffusion.sharding import shard_blocks
 from pamela_rl.errors import ConfigError
 from pamela_rl.storage import SHIPPED_PIPELINES
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """The base model and how it sits in memory. Its adapter is always fp32.
-
-    Attributes:
-        name: "world", "flow" (its flow-matching twin), a hub id or a folder.
-        dtype: Of the base model's weights.
-        height: Of the pictures, in pixels; None takes the model's own size.
-        width: Of the pictures, in pixels; None takes the model's own size.
-        gradient_checkpointing: Compute activations twice instead of keeping them; the same numbers.
-        vae_slicing: Decode one picture at a time.
-        offload: Keep text encoders and VAE on the CPU while they have nothing to do.
-        detach_unconditional: No gradient through guidance's unconditional branch: a forward without a backward.
-        compile_blocks: Compile the denoiser's repeated blocks; sampling then runs the trained graph too.
-        shard: Cut the base model over processes (FSDP2), for models that one device cannot hold.
-    """
-
-    name: str = "world"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    height: int | None = None
-    width: int | None = None
-    gradient_checkpointing: bool = False
-    vae_slicing: bool = False
-    offload: bool = False
-    detach_unconditional: bool = False
-    compile_blocks: bool = False
-    shard: bool = False
 
 
 def load_pipeline(name: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
@@ -111,6 +83,8 @@ def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device 
     Raises:
         ConfigError: No family knows the pipeline, or it cannot do what is asked.
     """
+    if settings.family is not None:
+        register_family(load_class(settings.family, Policy, "family"))  # type: ignore[type-abstract]
     policy = policy_for(pipeline, settings.height, settings.width)
     policy.offload, policy.detach_unconditional = settings.offload, settings.detach_unconditional
     if settings.shard:

@@ -1,8 +1,12 @@
-"""The memory that a denoiser's backward pass needs, computed without running it."""
+"""The memory that updates, sampling and decoding need, computed by running them on tensors that have shapes but no data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,70 +16,181 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     UnsupportedFakeTensorException,
 )
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 
 from pamela_rl.config import TrainConfig
+from pamela_rl.diffusion.adapters import add_adapter
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.types import Conditioning
 
-_LOOKS_AT_DATA = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
+_NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
+_ADAPTER = "memory_plan"
 
 
-def activation_bytes(policy: Policy, config: TrainConfig) -> int | None:
-    """Bytes that one micro-batch keeps for its backward pass, or None where that takes data.
+class PeakMemory(TorchDispatchMode):
+    """Follows the storages that operations in its block create, while they live.
 
-    The denoiser runs once on tensors that have shapes but no data; what autograd would keep is counted, each storage
-    once, weights left out. Gradients are taken with respect to the latents, which keeps the same tensors as an adapter's.
+    Attributes:
+        live: Bytes that are alive now.
+        peak: Most bytes that ever were.
     """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = 0
+        self._followed: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def ignore(self, tensors: Iterator[Tensor]) -> None:
+        """Leave out storages that were there before, e.g. weights."""
+        self._followed.update(tensor.untyped_storage() for tensor in tensors)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        for value in tree_iter(output):
+            if isinstance(value, Tensor):
+                self._follow(value.untyped_storage())
+        return output
+
+    def _follow(self, storage: Any) -> None:
+        if storage not in self._followed:
+            self._followed.add(storage)
+            count = storage.nbytes()
+            self.live += count
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._forget, count)
+
+    def _forget(self, count: int) -> None:
+        self.live -= count
+
+
+class _WithWeights(nn.Module):
+    """Lets ``functional_call`` swap the weights of a policy's modules while something runs."""
+
+    def __init__(self, denoiser: nn.Module, vae: nn.Module, run: Callable[[], None]):
+        super().__init__()
+        self.denoiser, self.vae = denoiser, vae
+        self._run = run
+
+    def forward(self) -> None:
+        """Run."""
+        self._run()
+
+
+def update_bytes(policy: Policy, config: TrainConfig, steps: int, decodes: bool, reference: bool) -> int | None:
+    """Return the most bytes alive while one micro-batch is learned from, or None where that depends on data.
+
+    Args:
+        policy: Without an adapter, or with one.
+        config: Of the run; its ``batch_size`` is that of the call.
+        steps: Denoising steps that gradients pass through.
+        decodes: Whether gradients pass through the decoder.
+        reference: Whether the base model's prediction is computed beside the policy's.
+    """
+
+    def run(inputs: Mapping[str, Any]) -> None:
+        latents = inputs["latents"]
+        total: Any = 0.0
+        for _ in range(steps):
+            prediction = _predict(policy, config, inputs, latents)
+            if reference:
+                with torch.no_grad():
+                    other = _predict(policy, config, inputs, latents)
+                total = total + (prediction - other).square().mean()
+            latents = latents + prediction
+        total = total + latents.square().mean()
+        total = total + policy.decode(latents).mean() if decodes else total
+        total.backward()
+
+    return _peak(policy, config, run, with_gradients=True)
+
+
+def sampling_bytes(policy: Policy, config: TrainConfig) -> int | None:
+    """Return the most bytes alive while one call is sampled or its images decoded, or None where that depends on data."""
+
+    def run(inputs: Mapping[str, Any]) -> None:
+        _predict(policy, config, inputs, inputs["latents"])
+        policy.decode(inputs["latents"])
+
+    return _peak(policy, config, run, with_gradients=False)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes allocated on a card so far, or the most that this whole process took, on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # of POSIX alone
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _predict(policy: Policy, config: TrainConfig, inputs: Mapping[str, Any], latents: Tensor) -> Tensor:
+    return policy.predict(
+        latents, inputs["timesteps"], inputs["conditioning"], inputs["negative"], config.sampling.guidance_scale
+    )
+
+
+def _peak(
+    policy: Policy, config: TrainConfig, run: Callable[[Mapping[str, Any]], None], with_gradients: bool
+) -> int | None:
     if policy.sharded or policy.compiled:
         return None  # hooks and compilers would take tensors without data for real ones
     sampling, count = config.sampling, config.batch_size
-    conditioning = policy.encode(["a picture"])
+    conditioning = policy.encode(["an image"])
     negative = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale)
     latents = policy.initial_latents([torch.Generator()])
+    modules = {"denoiser": policy.denoiser, "vae": policy.pipeline.vae}
+    memory, fake = PeakMemory(), FakeTensorMode(allow_non_fake_inputs=True)
+    with _adapter_on(policy, config), _stay_on_device(policy):
+        weights = {f"{part}.{n}": p for part, module in modules.items() for n, p in module.named_parameters()}
+        shapes: dict[str, Tensor] = {
+            name: fake.from_tensor(weight).requires_grad_(weight.requires_grad and with_gradients)
+            for name, weight in weights.items()
+        }
+        memory.ignore(iter(shapes.values()))
 
-    def predict(fake: FakeTensorMode) -> None:
-        many = Conditioning({n: _repeat(fake.from_tensor(t), count) for n, t in conditioning.tensors.items()})
-        less = None if negative is None else Conditioning({n: fake.from_tensor(t) for n, t in negative.tensors.items()})
-        start = _repeat(fake.from_tensor(latents), count).requires_grad_()
-        time = torch.full((count,), 500.0, device=latents.device)
-        policy.predict(start, time, many, less, sampling.guidance_scale)
+        def prepared() -> None:
+            inputs = {
+                "conditioning": Conditioning(
+                    {name: _repeat(fake.from_tensor(tensor), count) for name, tensor in conditioning.tensors.items()}
+                ),
+                "negative": negative
+                and Conditioning({name: fake.from_tensor(tensor) for name, tensor in negative.tensors.items()}),
+                "latents": _repeat(fake.from_tensor(latents), count),
+                "timesteps": torch.full((count,), 500.0, device=latents.device),
+            }
+            run(inputs)
 
-    return _kept_bytes(policy.denoiser, predict)
-
-
-def decoder_bytes(policy: Policy, count: int) -> int | None:
-    """Bytes that decoding ``count`` images keeps for a backward pass, or None where that takes data."""
-    if policy.offload:
-        return None  # parts that move would take tensors without data along
-    latents = policy.initial_latents([torch.Generator()])
-
-    def decode(fake: FakeTensorMode) -> None:
-        policy.decode(_repeat(fake.from_tensor(latents), count).requires_grad_())
-
-    return _kept_bytes(policy.pipeline.vae, decode)
+        try:
+            with fake, memory, torch.set_grad_enabled(with_gradients):
+                functional_call(_WithWeights(policy.denoiser, policy.pipeline.vae, prepared), shapes, ())
+        except _NEEDS_DATA:
+            return None
+    return memory.peak
 
 
-def _kept_bytes(module: nn.Module, run: Callable[[FakeTensorMode], None]) -> int | None:
-    """Run something on tensors that have shapes but no data; count the bytes autograd keeps besides the module's weights."""
-    own = {weight.untyped_storage()._cdata for weight in module.parameters()}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage.nbytes()
-        return tensor
-
+@contextmanager
+def _adapter_on(policy: Policy, config: TrainConfig) -> Iterator[None]:
+    """Put an adapter of the run's size on inside the block, where there is none."""
+    if getattr(policy.denoiser, "peft_config", None):
+        yield
+        return
+    add_adapter(policy, _ADAPTER, config.lora, 0)
     try:
-        with (
-            FakeTensorMode(allow_non_fake_inputs=True) as fake,
-            torch.enable_grad(),
-            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        ):
-            run(fake)
-    except _LOOKS_AT_DATA:
-        return None
-    return sum(kept.values())
+        yield
+    finally:
+        policy.denoiser.unload_lora()  # its layers too, where deleting the adapter alone would leave them wrapped
+
+
+@contextmanager
+def _stay_on_device(policy: Policy) -> Iterator[None]:
+    """Move nothing inside the block: parts that move would take tensors without data along."""
+    offload, policy.offload = policy.offload, False
+    try:
+        yield
+    finally:
+        policy.offload = offload
 
 
 def _repeat(tensor: Tensor, count: int) -> Tensor:

@@ -223,15 +223,15 @@ class Policy(ABC):
 
     @contextmanager
     def _on_device(self, *parts: nn.Module, stay: bool = False) -> Iterator[None]:
-        """Bring parts that may be offloaded to the denoiser's device inside the block, or from then on."""
-        for part in parts:
+        """Bring parts that are offloaded to the denoiser's device inside the block, or from then on."""
+        moved = parts if self.offload else ()
+        for part in moved:
             part.to(self.device)
         try:
             yield
         finally:
-            if self.offload and not stay:
-                for part in parts:
-                    part.to("cpu")
+            for part in () if stay else moved:
+                part.to("cpu")
 
     def _default_sides(self) -> tuple[int, int]:
         """The model's own height and width, in pixels; a config gives latents' side as one number or as two."""

@@ -1,4 +1,4 @@
-"""What people chose in a blind test, read back with the keys that say what they saw."""
+"""Read the choices of a blind test back, with the keys that name the arms."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from pamela_rl.errors import DataError
 
-ANSWERS = ("left", "right", "tie")
+OPTIONS = ("left", "right", "tie")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer.
+    """One choice between two arms.
 
     Attributes:
-        user_id: Who chose.
-        prompt: What both pictures were drawn for.
-        seed: Of their noise.
+        user_id: The user.
+        prompt: Of both images.
+        seed: Of both images.
         left: The arm on the left.
         right: The arm on the right.
         answer: ``left``, ``right`` or ``tie``.
@@ -35,19 +35,19 @@ class Choice:
 
     @property
     def winner(self) -> str | None:
-        """The arm that was preferred, or None."""
+        """The preferred arm, or None for a tie."""
         return {"left": self.left, "right": self.right}.get(self.answer)
 
 
 @dataclass(frozen=True)
-class Answers:
-    """One person's answers.
+class BlindTestChoices:
+    """One user's choices.
 
     Attributes:
-        user_id: The person.
-        choices: Of pairs asked for the first time.
-        repeated: The first answer and the second, of pairs asked twice and answered twice.
-        num_open: Pairs without an answer.
+        user_id: The user.
+        choices: Of pairs shown for the first time.
+        repeated: First and second choice of each repeated pair with both choices.
+        num_open: Pairs without a choice.
     """
 
     user_id: str
@@ -56,35 +56,52 @@ class Answers:
     num_open: int
 
 
-def read_answers(files: Sequence[Path], keys: Path) -> list[Answers]:
-    """Read the files that people saved, one a person.
+def choice_files(choices: Path | Sequence[Path]) -> list[Path]:
+    """List the files that people saved: those named, and in folders all ``choices-*.json``.
+
+    Raises:
+        DataError: A folder has none, or the list is empty.
+    """
+    files: list[Path] = []
+    for path in [choices] if isinstance(choices, Path) else choices:
+        inside = sorted(path.glob("choices-*.json")) if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"there is no choices-*.json in {path}; put the files there that people saved.")
+        files += inside
+    if not files:
+        raise DataError("choices is an empty list; name a folder or the files that people saved.")
+    return files
+
+
+def read_choices(files: Sequence[Path], keys: Path) -> list[BlindTestChoices]:
+    """Read the files that users saved, one per user.
 
     Args:
-        files: ``choices-<person>.json``, each from another page.
+        files: ``choices-<user>.json``, each from another page.
         keys: The folder of keys that ``write_page`` wrote.
 
     Raises:
-        DataError: A file cannot be read, belongs to no page whose key is here, or to the same page as another; it holds
-            no choice, or one that is wrong. Names file and entry.
+        DataError: A file cannot be read, has no key, belongs to the same page as another file, or holds no choice or an
+            invalid one. Names file and entry.
     """
-    known = {str(key["page"]): key for key in map(_read_key, sorted(keys.glob("*.json")))}
-    if not known:
+    keys_by_page = {str(key["page"]): key for key in map(_read_key, sorted(keys.glob("*.json")))}
+    if not keys_by_page:
         raise DataError(f"there are no keys in {keys}; give the folder in which the pages were made.")
-    seen: dict[str, Path] = {}
-    answers = []
+    file_by_page: dict[str, Path] = {}
+    results = []
     for file in files:
         content = _json(file)
         page = content.get("page") if isinstance(content, dict) else None
-        if not isinstance(page, str) or page not in known:
+        if not isinstance(page, str) or page not in keys_by_page:
             raise DataError(
                 f"{file}: page is {page!r}, and no key in {keys} is of that page; give a file that the page saved, and "
                 "the folder in which the page was made."
             )
-        if page in seen:
-            raise DataError(f"{file}: {seen[page]} is of the same page; keep the newer of the two.")
-        seen[page] = file
-        answers.append(_answers(file, content.get("choices"), known[page]))
-    return answers
+        if page in file_by_page:
+            raise DataError(f"{file}: {file_by_page[page]} is of the same page; keep the newer of the two.")
+        file_by_page[page] = file
+        results.append(_parse_choices(file, content.get("choices"), keys_by_page[page]))
+    return results
 
 
 def _json(path: Path) -> Any:
@@ -103,28 +120,28 @@ def _read_key(path: Path) -> dict[str, Any]:
     return key
 
 
-def _answers(file: Path, given: Any, key: Mapping[str, Any]) -> Answers:
-    if not isinstance(given, dict) or not given:
+def _parse_choices(file: Path, raw: Any, key: Mapping[str, Any]) -> BlindTestChoices:
+    if not isinstance(raw, dict) or not raw:
         raise DataError(
-            f"{file}: choices is {given!r}; there is nothing to count: ask for the file as the page saved it."
+            f"{file}: choices is {raw!r}; there is nothing to count: ask for the file as the page saved it."
         )
     pairs, user = key["pairs"], str(key["user_id"])
-    for token, answer in given.items():
+    for token, answer in raw.items():
         if token not in pairs:
             raise DataError(f"{file}: choices has {token!r}, a pair that its page does not show; remove the entry.")
-        if answer not in ANSWERS:
+        if answer not in OPTIONS:
             raise DataError(
                 f"{file}: choices[{token!r}] is {answer!r}; answers are 'left', 'right' or 'tie': correct or remove it."
             )
-    choices = {token: _choice(user, pairs[token], answer) for token, answer in given.items()}
-    again = {token: str(pairs[token]["repeats"]) for token in given if pairs[token]["repeats"] is not None}
-    return Answers(
+    choices = {token: _parse_choice(user, pairs[token], answer) for token, answer in raw.items()}
+    repeat_of = {token: str(pairs[token]["repeats"]) for token in raw if pairs[token]["repeats"] is not None}
+    return BlindTestChoices(
         user,
-        tuple(choice for token, choice in choices.items() if token not in again),
-        tuple((choices[first], choices[second]) for second, first in again.items() if first in choices),
-        len(pairs) - len(given),
+        tuple(choice for token, choice in choices.items() if token not in repeat_of),
+        tuple((choices[first], choices[second]) for second, first in repeat_of.items() if first in choices),
+        len(pairs) - len(raw),
     )
 
 
-def _choice(user: str, pair: Mapping[str, Any], answer: str) -> Choice:
+def _parse_choice(user: str, pair: Mapping[str, Any], answer: str) -> Choice:
     return Choice(user, str(pair["prompt"]), int(pair["seed"]), str(pair["left"]), str(pair["right"]), answer)

@@ -5,8 +5,8 @@ const find = (id) => document.getElementById(id);
 const images = [...document.querySelectorAll("#pair img")];
 const answers = {}; // token to "left", "right" or "tie"
 let begun = false;
-let at = 0; // place of the pair that is asked; past the last one at the end
-let ready = false; // both pictures are there to be seen
+let at = 0; // index of the current pair; past the last one at the end
+let ready = false; // both images are loaded
 let turn = 0; // counts pairs shown, so that a slow picture of an earlier one is ignored
 
 function recall() {
@@ -38,7 +38,7 @@ async function load(place) {
   return Promise.all(
     numbers.map(async (number) => {
       const image = new Image();
-      image.src = test.pictures[number];
+      image.src = test.images[number];
       await image.decode().catch(() => {});
       return image;
     }),

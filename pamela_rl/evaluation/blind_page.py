@@ -1,4 +1,4 @@
-"""The page of a blind test: pairs of pictures, arms hidden, one person's choices; it opens from disk and fetches nothing."""
+"""The page of a blind test: one user chooses between pairs of images; it opens from disk and fetches nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pamela_rl.storage import folder_name, write_text
 
 _STYLE = Path(__file__).with_name("blind_page.css")
 _SCRIPT = Path(__file__).with_name("blind_page.js")
-_LARGE = 256  # pixels; wider pictures are JPEG of quality 95, or a page of 60 pairs would weigh 60 MB
+_LARGE = 256  # pixels; larger images are JPEG of quality 95, or a page of 60 pairs would take 60 MB
 
 _BODY = """<noscript><p>This page asks with JavaScript; open it in a browser that runs it.</p></noscript>
 <main>
@@ -50,14 +50,14 @@ answer. Where you see no difference, say so. A few pairs come twice.</p>
 
 
 def write_page(folder: Path, user_id: str, pairs: Sequence[Pair]) -> Path:
-    """Write one person's page and its key.
+    """Write one user's page and its key.
 
-    The page holds pictures, prompts and opaque tokens, nothing else; its security policy forbids it to load anything.
-    The key says which token is which arms; it stays with whoever asks.
+    The page holds images, prompts and opaque tokens, nothing else; its security policy forbids loading anything.
+    The key maps tokens to arms; it stays with the experimenter.
 
     Args:
-        folder: ``pages/<person>.html`` and ``keys/<person>.json`` are written here.
-        user_id: The person.
+        folder: ``pages/<user>.html`` and ``keys/<user>.json`` are written here.
+        user_id: The user.
         pairs: In the order in which they are shown.
 
     Returns:
@@ -70,31 +70,31 @@ def write_page(folder: Path, user_id: str, pairs: Sequence[Pair]) -> Path:
     page_id, name = secrets.token_hex(8), folder_name(user_id)
     for kind in ("pages", "keys"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    key = {"page": page_id, "user_id": user_id, "pairs": {t: _secret(p, tokens) for t, p in zip(tokens, pairs)}}
+    key = {"page": page_id, "user_id": user_id, "pairs": {t: _key_entry(p, tokens) for t, p in zip(tokens, pairs)}}
     page = folder / "pages" / f"{name}.html"
-    text = _page({"page": page_id, "name": name, **_shown(pairs, tokens)})
+    text = _page({"page": page_id, "name": name, **_page_data(pairs, tokens)})
     write_text(folder / "keys" / f"{name}.json", json.dumps(key, indent=1) + "\n")
     write_text(page, text)
     return page
 
 
-def _secret(pair: Pair, tokens: Sequence[str]) -> dict[str, Any]:
+def _key_entry(pair: Pair, tokens: Sequence[str]) -> dict[str, Any]:
     repeats = None if pair.repeats is None else tokens[pair.repeats]
     facts = {"prompt": pair.left.prompt, "seed": pair.left.seed, "left": pair.left.arm, "right": pair.right.arm}
     return {**facts, "repeats": repeats}
 
 
-def _shown(pairs: Sequence[Pair], tokens: Sequence[str]) -> dict[str, Any]:
-    """Hold each picture once, in a random order that tells nothing, and pairs as places in that list."""
-    files = sorted({picture.file for pair in pairs for picture in (pair.left, pair.right)})
+def _page_data(pairs: Sequence[Pair], tokens: Sequence[str]) -> dict[str, Any]:
+    """Return each image once, in random order, and pairs as indices into that list."""
+    files = sorted({image.file for pair in pairs for image in (pair.left, pair.right)})
     secrets.SystemRandom().shuffle(files)
-    place = {file: number for number, file in enumerate(files)}
-    asked = [[token, p.left.prompt, place[p.left.file], place[p.right.file]] for token, p in zip(tokens, pairs)]
-    return {"pictures": [_data_uri(file) for file in files], "pairs": asked}
+    index = {file: number for number, file in enumerate(files)}
+    entries = [[token, p.left.prompt, index[p.left.file], index[p.right.file]] for token, p in zip(tokens, pairs)]
+    return {"images": [_data_uri(file) for file in files], "pairs": entries}
 
 
 def _data_uri(file: Path) -> str:
-    """Encode a picture anew, pixels only: what else its file says might name the arm."""
+    """Re-encode an image from its pixels alone: other data in its file might name the arm."""
     try:
         with Image.open(file) as image:
             pixels = Image.fromarray(np.asarray(image.convert("RGB")))
@@ -109,7 +109,7 @@ def _page(test: dict[str, Any]) -> str:
     style, script = (path.read_text(encoding="utf-8") for path in (_STYLE, _SCRIPT))
     data = json.dumps(test).translate({ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&"})
     policy = (
-        f"default-src 'none'; img-src data:; style-src {_allowed(style)}; script-src {_allowed(script)}; "
+        f"default-src 'none'; img-src data:; style-src {_csp_hash(style)}; script-src {_csp_hash(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
     return f"""<!doctype html>
@@ -121,6 +121,6 @@ def _page(test: dict[str, Any]) -> str:
 """
 
 
-def _allowed(source: str) -> str:
-    """Name a style or script by its hash, so that the browser runs this one and no other."""
+def _csp_hash(source: str) -> str:
+    """Return the hash source of a style or script for the content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode('ascii')}'"

@@ -1,4 +1,4 @@
-"""Which pictures a person sees side by side: every arm against every arm, the same prompt and seed, no side favoured."""
+"""Choose the pairs of a blind test: arms against arms on the same prompt and seed, balanced over arms, prompts and sides."""
 
 from __future__ import annotations
 
@@ -10,73 +10,77 @@ from itertools import combinations
 import numpy as np
 
 from pamela_rl.errors import ConfigError
-from pamela_rl.evaluation.gallery import Picture
+from pamela_rl.evaluation.gallery import ComparisonImage
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures of one prompt and seed.
+    """Two images of one prompt and seed.
 
     Attributes:
         left: Of one arm.
         right: Of another.
-        repeats: Place of the pair that this one shows again with the sides swapped, or None.
+        repeats: Index of the pair that this one repeats with swapped sides, or None.
     """
 
-    left: Picture
-    right: Picture
+    left: ComparisonImage
+    right: ComparisonImage
     repeats: int | None = None
 
 
 def choose_pairs(
-    pictures: Sequence[Picture], num_pairs: int, repeated: float = 0.1, arms: Sequence[str] = (), seed: int = 0
+    images: Sequence[ComparisonImage], num_pairs: int, repeated: float = 0.1, arms: Sequence[str] = (), seed: int = 0
 ) -> list[Pair]:
-    """Choose pairs for one person, in the order in which they are shown.
+    """Choose pairs for one user, in the order in which they are shown.
 
-    Pairs of arms come up equally often, as far as the number divides; within a pair of arms so do the prompts. Each of
-    the two is on the left in half of their pairs. Pairs shown again come in the second half, from the first.
+    Every pair of arms occurs equally often, up to rounding, and so does every prompt within a pair of arms. Each arm is
+    on the left in half of its pairs. Repeated pairs are shown in the second half and repeat pairs of the first.
 
     Args:
-        pictures: One person's.
-        num_pairs: How many, at most; fewer where there are not so many.
-        repeated: Share of them to show again, from 0 to 1/2.
-        arms: Which to compare; empty for all.
-        seed: Of choice, sides and order.
+        images: One user's.
+        num_pairs: Number of pairs; fewer where not so many are available.
+        repeated: Share of pairs that are repeated, from 0 to 1/2.
+        arms: Arms to compare; empty for all.
+        seed: Of pairs, sides and order.
 
     Raises:
-        ConfigError: A setting is out of range, an arm is not there, or no two arms share a prompt and seed.
+        ConfigError: A setting is out of range, an arm is missing, or no two arms share a prompt and seed.
     """
     if num_pairs < 1:
         raise ConfigError(f"num_pairs is {num_pairs}; use 1 or more, e.g. 60.")
     if not 0 <= repeated <= 0.5:
         raise ConfigError(f"repeated is {repeated}; use 0 to 0.5, e.g. 0.1.")
     rng = np.random.default_rng(seed)
-    chosen = _balanced(_candidates(pictures, _known(pictures, arms)), num_pairs, rng)
+    chosen = _balanced(_candidates(images, _select_arms(images, arms)), num_pairs, rng)
     pairs = _sides(chosen, rng)
     half = (len(pairs) + 1) // 2
-    again = sorted(int(place) for place in rng.permutation(half)[: round(repeated * len(pairs))])
-    rest = [*pairs[half:], *(Pair(pairs[place].right, pairs[place].left, place) for place in again)]
-    return [*pairs[:half], *(rest[place] for place in rng.permutation(len(rest)))]
+    repeated_rows = sorted(int(row) for row in rng.permutation(half)[: round(repeated * len(pairs))])
+    second_half = [*pairs[half:], *(Pair(pairs[row].right, pairs[row].left, row) for row in repeated_rows)]
+    return [*pairs[:half], *(second_half[row] for row in rng.permutation(len(second_half)))]
 
 
-def _known(pictures: Sequence[Picture], arms: Sequence[str]) -> list[str]:
-    there = list(dict.fromkeys(picture.arm for picture in pictures))
-    missing = [arm for arm in arms if arm not in there]
+def _select_arms(images: Sequence[ComparisonImage], arms: Sequence[str]) -> list[str]:
+    available = list(dict.fromkeys(image.arm for image in images))
+    missing = [arm for arm in arms if arm not in available]
     if missing:
-        raise ConfigError(f"arms names {missing[0]!r}, but the pictures are of {', '.join(there)}; name some of these.")
-    return [arm for arm in there if not arms or arm in arms]
+        raise ConfigError(
+            f"arms names {missing[0]!r}, but the pictures are of {', '.join(available)}; name some of these."
+        )
+    return [arm for arm in available if not arms or arm in arms]
 
 
-def _candidates(pictures: Sequence[Picture], arms: Sequence[str]) -> list[tuple[Picture, Picture]]:
-    """List every two pictures of different arms that share prompt and seed, arms in a fixed order."""
-    grid: dict[tuple[str, int], dict[str, Picture]] = defaultdict(dict)
-    for picture in pictures:
-        grid[picture.prompt, picture.seed][picture.arm] = picture
+def _candidates(
+    images: Sequence[ComparisonImage], arms: Sequence[str]
+) -> list[tuple[ComparisonImage, ComparisonImage]]:
+    """List all pairs of images of different arms that share prompt and seed, arms in a fixed order."""
+    grid: dict[tuple[str, int], dict[str, ComparisonImage]] = defaultdict(dict)
+    for image in images:
+        grid[image.prompt, image.seed][image.arm] = image
     both = [
-        (drawn[one], drawn[two])
-        for drawn in grid.values()
+        (by_arm[one], by_arm[two])
+        for by_arm in grid.values()
         for one, two in combinations(arms, 2)
-        if one in drawn and two in drawn
+        if one in by_arm and two in by_arm
     ]
     if not both:
         raise ConfigError(f"the arms {', '.join(arms)} share no prompt and seed; compare two arms or more on the same.")
@@ -84,37 +88,37 @@ def _candidates(pictures: Sequence[Picture], arms: Sequence[str]) -> list[tuple[
 
 
 def _balanced(
-    candidates: list[tuple[Picture, Picture]], num_pairs: int, rng: np.random.Generator
-) -> list[tuple[Picture, Picture]]:
-    """Take the least seen pair of arms, of it the least seen prompt, and so on."""
-    left = [candidates[int(place)] for place in rng.permutation(len(candidates))]
+    candidates: list[tuple[ComparisonImage, ComparisonImage]], num_pairs: int, rng: np.random.Generator
+) -> list[tuple[ComparisonImage, ComparisonImage]]:
+    """Choose pairs greedily: first the rarest pair of arms, then its rarest prompt, then the prompt rarest overall."""
+    remaining = [candidates[int(row)] for row in rng.permutation(len(candidates))]
     of_arms: Counter[tuple[str, str]] = Counter()
-    of_both: Counter[tuple[str, str, str]] = Counter()
+    of_arms_and_prompt: Counter[tuple[str, str, str]] = Counter()
     of_prompt: Counter[str] = Counter()
-    chosen: list[tuple[Picture, Picture]] = []
-    while left and len(chosen) < num_pairs:
+    chosen: list[tuple[ComparisonImage, ComparisonImage]] = []
+    while remaining and len(chosen) < num_pairs:
         one, two = pair = min(
-            left,
+            remaining,
             key=lambda p: (
                 of_arms[p[0].arm, p[1].arm],
-                of_both[p[0].arm, p[1].arm, p[0].prompt],
+                of_arms_and_prompt[p[0].arm, p[1].arm, p[0].prompt],
                 of_prompt[p[0].prompt],
             ),
         )
-        left.remove(pair)
+        remaining.remove(pair)
         chosen.append(pair)
         of_arms[one.arm, two.arm] += 1
-        of_both[one.arm, two.arm, one.prompt] += 1
+        of_arms_and_prompt[one.arm, two.arm, one.prompt] += 1
         of_prompt[one.prompt] += 1
     return chosen
 
 
-def _sides(chosen: Sequence[tuple[Picture, Picture]], rng: np.random.Generator) -> list[Pair]:
-    """Put each arm on the left in every second pair of its pair of arms, at random which, and shuffle."""
-    turn: dict[tuple[str, str], bool] = {}
+def _sides(chosen: Sequence[tuple[ComparisonImage, ComparisonImage]], rng: np.random.Generator) -> list[Pair]:
+    """Alternate sides within each pair of arms, from a random start, and shuffle."""
+    swapped: dict[tuple[str, str], bool] = {}
     pairs = []
-    for one, two in (chosen[int(place)] for place in rng.permutation(len(chosen))):
+    for one, two in (chosen[int(row)] for row in rng.permutation(len(chosen))):
         arms = one.arm, two.arm
-        turn[arms] = not turn[arms] if arms in turn else bool(rng.integers(2))
-        pairs.append(Pair(two, one) if turn[arms] else Pair(one, two))
-    return [pairs[int(place)] for place in rng.permutation(len(pairs))]
+        swapped[arms] = not swapped[arms] if arms in swapped else bool(rng.integers(2))
+        pairs.append(Pair(two, one) if swapped[arms] else Pair(one, two))
+    return [pairs[int(row)] for row in rng.permutation(len(pairs))]

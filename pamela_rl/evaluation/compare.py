@@ -1,4 +1,4 @@
-"""What steering did: arms on the same held-out prompts and seeds, scored by everything that can score."""
+"""Compare arms on the same held-out prompts and seeds, by every available score."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pamela_rl.evaluation.distances import distance, diversity
-from pamela_rl.evaluation.statistics import Interval, bootstrap_mean, wins
+from pamela_rl.evaluation.statistics import Interval, hierarchical_bootstrap_mean, wins
 from pamela_rl.types import ImageGenerator, Scorer
 
 BASE, OWN, OTHER = "base", "own", "other"
-DECIDING = ("true_rating", "judge", "reward")  # the first that is there decides who won
-FIRST_SEED = 10_000  # of the pictures compared; nothing was trained or searched with those that follow
-RIVALS = (  # held against each other pair by pair, where both are there
+PRIMARY_SCORES = ("true_rating", "judge", "reward")  # the first available one decides which arm won
+FIRST_SEED = 10_000  # of the compared images; seeds from here on are never used in training or search
+COMPARED_PAIRS = (  # paired comparisons, where both arms are available
     (OWN, OTHER),
     (OWN, "prompt_search"),
     (OWN, "best_of_n"),
@@ -33,33 +33,33 @@ RIVALS = (  # held against each other pair by pair, where both are there
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to make pictures for a person.
+    """One way to generate images for a user.
 
     Attributes:
         name: ``base``, ``own``, ``other``, or any other.
-        generate: Prompts and seeds to pictures.
-        images_spent: Pictures drawn to prepare this arm.
-        images_each: Pictures drawn for every picture that comes out.
+        generate: Prompts and seeds to images.
+        images_spent: Images drawn to prepare this arm.
+        images_per_output: Images drawn for every image returned.
     """
 
     name: str
     generate: ImageGenerator
     images_spent: int = 0
-    images_each: int = 1
+    images_per_output: int = 1
 
 
 @dataclass(frozen=True)
 class UserComparison:
-    """One person's arms on one grid of prompts and seeds.
+    """One user's arms on the same prompts and seeds.
 
     Attributes:
-        user_id: Whose eyes judge.
-        prompts: One a picture, ``(n,)``.
-        seeds: One a picture, ``(n,)``.
+        user_id: The user the images are generated for and scored as.
+        prompts: One per image, ``(n,)``.
+        seeds: One per image, ``(n,)``.
         images: By arm, in [0, 1], ``(n, 3, h, w)``.
         scores: By arm and scorer, ``(n,)``.
-        images_spent: By arm, to prepare it.
-        images_each: By arm, for every picture that comes out; 1 where it is not given.
+        images_spent: By arm: images drawn to prepare it.
+        images_per_output: By arm: images drawn for every image returned; 1 where absent.
     """
 
     user_id: str
@@ -68,37 +68,38 @@ class UserComparison:
     images: dict[str, Tensor]
     scores: dict[str, dict[str, NDArray[np.float64]]]
     images_spent: dict[str, int]
-    images_each: dict[str, int] = field(default_factory=dict)
+    images_per_output: dict[str, int] = field(default_factory=dict)
 
 
 def compare_user(
     user_id: str, arms: Sequence[Arm], prompts: Sequence[str], seeds_per_prompt: int, scorers: Mapping[str, Scorer]
 ) -> UserComparison:
-    """Draw every arm on the same prompts and noise and score the pictures as this person's.
+    """Draw every arm on the same prompts and noise, and score the images for this user.
 
-    No two pictures of an arm start from the same noise: it decides so much of a picture that a few seeds, shared by all
-    prompts, would be a sample of a few.
+    Every image of an arm has its own seed: noise determines so much of an image that a few seeds shared by all prompts
+    would be a sample of a few.
 
     Args:
-        user_id: The person.
-        arms: What to compare.
-        prompts: Different held-out prompts.
-        seeds_per_prompt: Pictures of each prompt; their seeds are the same for all arms and people.
+        user_id: The user.
+        arms: The arms to compare.
+        prompts: Held-out prompts, all different.
+        seeds_per_prompt: Images per prompt; all arms and users share the seeds.
         scorers: By name: ``reward``, ``judge``, ``faithfulness``, in the world ``true_rating``.
     """
-    wanted = tuple(prompt for prompt in prompts for _ in range(seeds_per_prompt))
-    drawn = tuple(FIRST_SEED + row for row in range(len(wanted)))
-    images = {arm.name: arm.generate(wanted, drawn) for arm in arms}
-    scores = {arm: score_pictures(pictures, wanted, user_id, scorers) for arm, pictures in images.items()}
-    spent, each = ({arm.name: getattr(arm, name) for arm in arms} for name in ("images_spent", "images_each"))
-    return UserComparison(user_id, wanted, drawn, images, scores, spent, each)
+    repeated_prompts = tuple(prompt for prompt in prompts for _ in range(seeds_per_prompt))
+    seeds = tuple(FIRST_SEED + row for row in range(len(repeated_prompts)))
+    images = {arm.name: arm.generate(repeated_prompts, seeds) for arm in arms}
+    scores = {arm: score_images(drawn, repeated_prompts, user_id, scorers) for arm, drawn in images.items()}
+    images_spent = {arm.name: arm.images_spent for arm in arms}
+    images_per_output = {arm.name: arm.images_per_output for arm in arms}
+    return UserComparison(user_id, repeated_prompts, seeds, images, scores, images_spent, images_per_output)
 
 
 @torch.no_grad()
-def score_pictures(
+def score_images(
     images: Tensor, prompts: Sequence[str], user_id: str, scorers: Mapping[str, Scorer], batch_size: int = 64
 ) -> dict[str, NDArray[np.float64]]:
-    """Score pictures as one person's, ``(n,)`` by scorer."""
+    """Score images for one user, ``(n,)`` by scorer."""
     parts = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
     return {
         name: torch.cat([scorer(images[p], prompts[p], [user_id] * len(images[p])).mean for p in parts])
@@ -109,28 +110,28 @@ def score_pictures(
     }
 
 
-def deciding_score(comparison: UserComparison) -> str:
-    """Name the score that says who won: the true rating where it is known, else the judge, else the reward."""
-    known = next(iter(comparison.scores.values()))
-    return next(name for name in DECIDING if name in known)
+def choose_primary_score(comparison: UserComparison) -> str:
+    """Return the name of the score that decides: the true rating where available, else the judge, else the reward."""
+    scores = next(iter(comparison.scores.values()))
+    return next(name for name in PRIMARY_SCORES if name in scores)
 
 
 def summarize(comparisons: Sequence[UserComparison]) -> dict[str, Any]:
-    """Reduce comparisons to rows: one an arm for each person, and one an arm over all people.
+    """Summarize comparisons: one row per arm for each user, and one per arm over all users.
 
     Returns:
-        ``{"decided_by", "users": {user_id: {arm: row}}, "overall": {arm: row}, "pairs": [row]}``, ready for JSON. A row
-        of an arm holds, where it applies: every score's mean with interval, the paired gain over the base, the win rate
+        ``{"primary_score", "users": {user_id: {arm: row}}, "overall": {arm: row}, "pairs": [row]}``, ready for JSON. A row
+        of an arm holds, where available: every score's mean with interval, the paired gain over the base, the win rate
         over the base, the own arm's win rate over the other's, faithfulness as a share of the base's, diversity,
-        distance from the base, images spent and images a picture. A row of a pair, over all people, holds its ``first``
+        distance from the base, images spent and images per output. A row of a pair, over all users, holds its ``first``
         and ``second`` arm, the paired ``gain`` of the first over the second in every score, and its ``wins``.
     """
-    decided_by = deciding_score(comparisons[0])
-    users = {c.user_id: {arm: _row([c], arm, decided_by) for arm in c.images} for c in comparisons}
+    primary_score = choose_primary_score(comparisons[0])
+    users = {c.user_id: {arm: _row([c], arm, primary_score) for arm in c.images} for c in comparisons}
     arms = comparisons[0].images
-    overall = {arm: _row(comparisons, arm, decided_by) for arm in arms}
-    pairs = [_pair(comparisons, *rivals, decided_by) for rivals in RIVALS if set(rivals) <= set(arms)]
-    return {"decided_by": decided_by, "users": users, "overall": overall, "pairs": pairs}
+    overall = {arm: _row(comparisons, arm, primary_score) for arm in arms}
+    pairs = [_pair(comparisons, *pair, primary_score) for pair in COMPARED_PAIRS if set(pair) <= set(arms)]
+    return {"primary_score": primary_score, "users": users, "overall": overall, "pairs": pairs}
 
 
 def _all_of(comparisons: Sequence[UserComparison], arm: str, name: str) -> NDArray[np.float64]:
@@ -140,19 +141,19 @@ def _all_of(comparisons: Sequence[UserComparison], arm: str, name: str) -> NDArr
 def _mean(comparisons: Sequence[UserComparison], values: NDArray[np.float64]) -> dict[str, float]:
     users = np.concatenate([np.full(len(c.prompts), row) for row, c in enumerate(comparisons)])
     prompts = np.concatenate([np.unique(c.prompts, return_inverse=True)[1] for c in comparisons])
-    return bootstrap_mean(values, users, prompts).to_json()
+    return hierarchical_bootstrap_mean(values, users, prompts).to_json()
 
 
-def _pair(comparisons: Sequence[UserComparison], first: str, second: str, decided_by: str) -> dict[str, Any]:
-    both = {
+def _pair(comparisons: Sequence[UserComparison], first: str, second: str, primary_score: str) -> dict[str, Any]:
+    paired = {
         name: (_all_of(comparisons, first, name), _all_of(comparisons, second, name))
         for name in comparisons[0].scores[first]
     }
-    gain = {name: _mean(comparisons, ours - theirs) for name, (ours, theirs) in both.items()}
-    return {"first": first, "second": second, "gain": gain, "wins": _mean(comparisons, wins(*both[decided_by]))}
+    gain = {name: _mean(comparisons, ours - theirs) for name, (ours, theirs) in paired.items()}
+    return {"first": first, "second": second, "gain": gain, "wins": _mean(comparisons, wins(*paired[primary_score]))}
 
 
-def _row(comparisons: Sequence[UserComparison], arm: str, decided_by: str) -> dict[str, Any]:
+def _row(comparisons: Sequence[UserComparison], arm: str, primary_score: str) -> dict[str, Any]:
     def all_of(which: str, name: str) -> NDArray[np.float64]:
         return _all_of(comparisons, which, name)
 
@@ -162,17 +163,19 @@ def _row(comparisons: Sequence[UserComparison], arm: str, decided_by: str) -> di
     names = comparisons[0].scores[arm]
     row: dict[str, Any] = {name: mean(all_of(arm, name)) for name in names}
     row["gain"] = {name: mean(all_of(arm, name) - all_of(BASE, name)) for name in names}
-    row["win_over_base"] = mean(wins(all_of(arm, decided_by), all_of(BASE, decided_by)))
+    row["win_over_base"] = mean(wins(all_of(arm, primary_score), all_of(BASE, primary_score)))
     if arm == OWN and OTHER in comparisons[0].scores:
-        row["win_over_other"] = mean(wins(all_of(OWN, decided_by), all_of(OTHER, decided_by)))
+        row["win_over_other"] = mean(wins(all_of(OWN, primary_score), all_of(OTHER, primary_score)))
     if "faithfulness" in names:
         base = all_of(BASE, "faithfulness").mean()
         row["faithfulness_share"] = float(all_of(arm, "faithfulness").mean() / base) if base > 0 else None
     spread = np.mean([diversity(c.images[arm], np.unique(c.prompts, return_inverse=True)[1]) for c in comparisons])
-    row["diversity"] = float(spread) if np.isfinite(spread) else None  # one seed a prompt has none; NaN is not JSON
+    row["diversity"] = (
+        float(spread) if np.isfinite(spread) else None
+    )  # NaN with one seed per prompt, and not valid JSON
     row["distance_from_base"] = float(np.mean([distance(c.images[arm], c.images[BASE]) for c in comparisons]))
     row["images_spent"] = sum(c.images_spent[arm] for c in comparisons)
-    row["images_each"] = comparisons[0].images_each.get(arm, 1)
+    row["images_per_output"] = comparisons[0].images_per_output.get(arm, 1)
     return row
 
 
@@ -184,19 +187,19 @@ def interval_of(row: Mapping[str, float]) -> Interval:
 def adapter_matrix(
     comparisons: Sequence[UserComparison], scorer: Scorer, arm: str = OWN
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Score everybody's own pictures for everybody: people in rows, whose adapter in columns.
+    """Score every user's own images for every user: rows are scoring users, columns the adapters' users.
 
     Returns:
-        For person and adapter, the mean gain over the base's pictures in that person's eyes, with a 95 % interval over
-        prompts. The diagonal is what own adapters gain.
+        By user and adapter, the mean gain over the base's images in that user's score, with a 95 % interval over
+        prompts. The diagonal holds the gains of own adapters.
     """
     matrix: dict[str, dict[str, dict[str, float]]] = {}
-    for person in comparisons:
-        base = score_pictures(person.images[BASE], person.prompts, person.user_id, {"": scorer})[""]
-        matrix[person.user_id] = {
+    for row_user in comparisons:
+        base = score_images(row_user.images[BASE], row_user.prompts, row_user.user_id, {"": scorer})[""]
+        matrix[row_user.user_id] = {
             other.user_id: _mean(
-                [person],
-                score_pictures(other.images[arm], other.prompts, person.user_id, {"": scorer})[""] - base,
+                [row_user],
+                score_images(other.images[arm], other.prompts, row_user.user_id, {"": scorer})[""] - base,
             )
             for other in comparisons
         }

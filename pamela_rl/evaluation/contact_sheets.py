@@ -1,4 +1,4 @@
-"""Pictures side by side, as PNG."""
+"""Images and contact sheets as PNG."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def to_png(image: Tensor) -> bytes:
-    """Encode one picture, ``(3, h, w)`` in [0, 1], as PNG."""
+    """Encode one image, ``(3, h, w)`` in [0, 1], as PNG."""
     pixels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
@@ -20,7 +20,7 @@ def to_png(image: Tensor) -> bytes:
 
 
 def contact_sheet(images: Tensor, columns: int, scale: int = 2) -> Tensor:
-    """Lay pictures, ``(n, 3, h, w)``, out in rows, each pixel enlarged ``scale`` times; empty places are white."""
+    """Arrange images, ``(n, 3, h, w)``, in rows, enlarged ``scale`` times; empty cells are white."""
     count, _, height, width = images.shape
     rows = math.ceil(count / columns)
     padded = torch.cat([images, images.new_ones(rows * columns - count, 3, height, width)])

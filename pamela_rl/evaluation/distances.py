@@ -1,4 +1,4 @@
-"""How different pictures are, pixel by pixel."""
+"""Pixel distances between images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def diversity(images: Tensor, groups: NDArray[np.int64]) -> float:
-    """Return how different pictures of the same group are: mean over pairs of the RMS pixel difference in [0, 1]."""
+    """Return the mean RMS pixel difference between images of the same group, in [0, 1]."""
     distances = []
     for group in np.unique(groups):
         members = images[torch.from_numpy(groups == group)].flatten(1).double()
@@ -19,5 +19,5 @@ def diversity(images: Tensor, groups: NDArray[np.int64]) -> float:
 
 
 def distance(images: Tensor, others: Tensor) -> float:
-    """Return the mean RMS pixel difference of pictures drawn from the same prompts and seeds, in [0, 1]."""
+    """Return the mean RMS pixel difference of images drawn from the same prompts and seeds, in [0, 1]."""
     return float((images - others).square().flatten(1).mean(dim=1).sqrt().mean())

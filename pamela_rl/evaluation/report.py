@@ -1,4 +1,4 @@
-"""The report: one page that opens from disk with nothing fetched, and the same figures as JSON and PNG."""
+"""The report: one self-contained HTML page, and the same results as JSON and PNG."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any
 from torch import Tensor
 
 from pamela_rl.evaluation.compare import OWN, UserComparison
-from pamela_rl.evaluation.figures import line_chart
-from pamela_rl.evaluation.page_grids import arms_grid, exemplars_html, side_by_side
-from pamela_rl.evaluation.page_tables import (
+from pamela_rl.evaluation.report_grids import arms_grid, exemplars_html, side_by_side
+from pamela_rl.evaluation.report_plots import draw_plots
+from pamela_rl.evaluation.report_tables import (
     arms_table_html,
-    likings_html,
     matrix_html,
     pairs_table_html,
+    phrase_effects_html,
     prompts_html,
 )
-from pamela_rl.evaluation.plots import draw_plots
+from pamela_rl.evaluation.svg_charts import line_chart
 from pamela_rl.evaluation.verdict import (
-    drift_verdict,
-    judges_choice,
+    best_iteration_by_judge,
     overall_verdict,
+    overtraining_verdict,
     score_name,
     steered_arm,
     verdict,
@@ -33,40 +33,43 @@ from pamela_rl.evaluation.verdict import (
 from pamela_rl.storage import write_text
 
 _STYLE = Path(__file__).with_name("report.css")
-_TRAINING = {"reward": "rollout/reward_mean", "judge": "rollout/judge_mean", "true rating": "rollout/true_rating_mean"}
-_SCORES_SHOWN = {"reward": "eval/reward_mean", "judge": "eval/judge_mean", "true rating": "eval/true_rating_mean"}
-_PRICE = {"faithful": "eval/faithfulness_mean", "diversity": "eval/diversity"}
+_TRAINING_SCORES = {
+    "reward": "rollout/reward_mean",
+    "judge": "rollout/judge_mean",
+    "true rating": "rollout/true_rating_mean",
+}
+_VALIDATION_SCORES = {"reward": "eval/reward_mean", "judge": "eval/judge_mean", "true rating": "eval/true_rating_mean"}
+_SIDE_EFFECTS = {"faithful": "eval/faithfulness_mean", "diversity": "eval/diversity"}
 _GLOSSARY = {
-    "true rating": "What this person would rate, 1 to 5, free of noise. Known only in the simulated world.",
+    "true rating": "The rating this person would give, 1 to 5, without noise. Known only in the simulated world.",
     "judge": "A second reward fitted on other people's ratings of other pictures; never trained against.",
-    "reward": "The reward that was steered by.",
-    "faithful": "Share of pictures that show everything the prompt names, told by a classifier apart from the reward.",
-    "gain": "An arm minus the base on the same prompts and seeds.",
-    "wins": "Share of pairs, same prompt and seed, that this person would rate higher; ties count one half.",
-    "diversity": "Mean difference between pictures of one prompt from different seeds (RMS of pixels in [0, 1]).",
-    "moved": "Mean difference from the base's picture of the same prompt and seed (RMS of pixels in [0, 1]).",
-    "images spent": "Pictures drawn to prepare an arm, over all people shown in the row.",
-    "images a picture": "Pictures drawn for every picture that comes out, once the arm is prepared.",
-    "KL": "How far one denoising step of the adapter is from the base's, mean over latent dimensions.",
+    "reward": "The reward that was optimized.",
+    "faithful": "Share of pictures that show everything the prompt names, according to a classifier that is not the reward.",
+    "gain": "Score of an arm minus that of the base, on the same prompts and seeds.",
+    "wins": "Share of pairs of the same prompt and seed in which the arm scores higher; ties count one half.",
+    "diversity": "Mean difference between images of one prompt from different seeds (RMS of pixels in [0, 1]).",
+    "distance from base": "Mean difference from the base's image of the same prompt and seed (RMS of pixels in [0, 1]).",
+    "images spent": "Images drawn to prepare an arm, over all people in the row.",
+    "images per output": "Images drawn for every image returned, once the arm is prepared.",
+    "KL": "KL divergence of one denoising step of the adapter from the base's, mean over latent dimensions.",
     "[low, high]": "95 % bootstrap interval over people and prompts.",
 }
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a report is made of.
+    """The contents of a report.
 
     Attributes:
         summary: From ``summarize``; with ``matrix``, from ``adapter_matrix``, where there is one.
-        comparisons: The pictures behind it.
-        curves: Each person's ``metrics.jsonl``, one mapping an iteration.
-        validation: Each person's ``validation.jsonl``, one mapping a look.
-        tastes: What each person likes, in words that go on from "This person".
-        prompts: For each person, request to the prompt that prompt search found.
-        likings: For each person, what their reward says of phrases, most liked first.
-        exemplars: For each person, pictures they would like most, and least, compared with people on average,
-            ``(n, 3, h, w)`` each.
-        context: Facts to reproduce it, e.g. command, versions, seed, seconds.
+        comparisons: The images and scores behind it.
+        curves: Each user's ``metrics.jsonl``, one mapping per iteration.
+        validation: Each user's ``validation.jsonl``, one mapping per validation.
+        tastes: What each user likes, in words that follow "This person".
+        prompts: For each user, request to the prompt that prompt search found.
+        phrase_effects: For each user, the effects of phrases on the predicted rating, most liked first.
+        exemplars: For each user, the images liked most and least relative to the average user, ``(n, 3, h, w)`` each.
+        context: What is needed to reproduce it, e.g. command, versions, seed.
     """
 
     summary: Mapping[str, Any]
@@ -75,7 +78,7 @@ class Report:
     validation: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     tastes: Mapping[str, str] = field(default_factory=dict)
     prompts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    likings: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    phrase_effects: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     exemplars: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     context: Mapping[str, str] = field(default_factory=dict)
 
@@ -87,21 +90,20 @@ def write_report(folder: Path, report: Report) -> Path:
     facts |= {"prompts": report.prompts} if report.prompts else {}
     write_text(folder / "comparison.json", json.dumps({**facts, "context": dict(report.context)}, indent=1) + "\n")
     draw_plots(folder / "figures", summary, report.validation)
-    people = "".join(_person(comparison, report) for comparison in report.comparisons)
+    user_sections = "".join(_user_section(comparison, report) for comparison in report.comparisons)
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>pamela_rl: what steering did</title><style>{_STYLE.read_text(encoding="utf-8")}</style></head><body><main>
-<h1>What steering did</h1>
-<p class="lead">Every picture of the base model is drawn again, from the same prompt and the same noise, in each way that
-was tried to please a person.</p>
+<title>pamela_rl: comparison</title><style>{_STYLE.read_text(encoding="utf-8")}</style></head><body><main>
+<h1>Comparison of steering methods</h1>
+<p class="lead">Every arm draws the same prompts from the same noise as the base model.</p>
 <p class="lead verdict">{html.escape(overall_verdict(summary))}</p>
 {side_by_side(report.comparisons, report.tastes)}
-<h2>All people together</h2>
-{arms_table_html(summary["overall"], summary["decided_by"])}
-{_rivals(summary)}
+<h2>All users</h2>
+{arms_table_html(summary["overall"], summary["primary_score"])}
+{_pairs(summary)}
 {_matrix(summary)}
-{people}
+{user_sections}
 {_footer(report.context)}
 </main></body></html>
 """
@@ -109,69 +111,77 @@ was tried to please a person.</p>
     return folder / "report.html"
 
 
-def _rivals(summary: Mapping[str, Any]) -> str:
+def _pairs(summary: Mapping[str, Any]) -> str:
     if not summary["pairs"]:
         return ""
-    return f"<h2>One against the other</h2>{pairs_table_html(summary['pairs'], summary['decided_by'])}"
+    return f"<h2>Paired comparisons</h2>{pairs_table_html(summary['pairs'], summary['primary_score'])}"
 
 
 def _matrix(summary: Mapping[str, Any]) -> str:
     if "matrix" not in summary:
         return ""
-    name = html.escape(score_name(summary["decided_by"]))
+    name = html.escape(score_name(summary["primary_score"]))
     return (
-        f"<h2>Whose adapter pleases whom</h2><p>Gain in {name} over the base. Adapters are in the columns; if they are "
-        f"personal, the diagonal is the warmest of its row.</p>{matrix_html(summary['matrix'])}"
+        f"<h2>Users by adapters</h2><p>Gain in {name} over the base, scored as the user of the row, with the adapter of the "
+        f"column. If adapters are personal, the diagonal is the highest of its row.</p>{matrix_html(summary['matrix'])}"
     )
 
 
-def _person(comparison: UserComparison, report: Report) -> str:
+def _user_section(comparison: UserComparison, report: Report) -> str:
     summary, user = report.summary, comparison.user_id
-    rows, decided_by = summary["users"][user], summary["decided_by"]
+    rows, primary_score = summary["users"][user], summary["primary_score"]
     taste, validation = report.tastes.get(user, ""), report.validation.get(user, ())
-    said = [f"<p>This person {html.escape(taste)}.</p>"] if taste else []
+    lines = [f"<p>This person {html.escape(taste)}.</p>"] if taste else []
     arm = steered_arm(rows)
     if arm is not None:
-        said.append(f'<p class="verdict">{html.escape(verdict(rows[arm], decided_by, user, arm))}</p>')
-    drift = drift_verdict(validation) if OWN in rows else None
-    said += [f"<p>{html.escape(drift)}</p>"] if drift else []
-    found = report.prompts.get(user, {})
+        lines.append(f'<p class="verdict">{html.escape(verdict(rows[arm], primary_score, user, arm))}</p>')
+    drift = overtraining_verdict(validation) if OWN in rows else None
+    lines += [f"<p>{html.escape(drift)}</p>"] if drift else []
+    prompts = report.prompts.get(user, {})
     return (
-        f"<section><h2>{html.escape(user)}</h2>{''.join(said)}{arms_grid(comparison)}"
-        f"{_charts(validation, report.curves.get(user, ()))}{arms_table_html(rows, decided_by)}"
-        f"{_taste(report, user)}{prompts_html(found) if found else ''}</section>"
+        f"<section><h2>{html.escape(user)}</h2>{''.join(lines)}{arms_grid(comparison)}"
+        f"{_charts(validation, report.curves.get(user, ()))}{arms_table_html(rows, primary_score)}"
+        f"{_taste_details(report, user)}{prompts_html(prompts) if prompts else ''}</section>"
     )
 
 
-def _taste(report: Report, user: str) -> str:
-    """What the reward knows of the person, folded away: phrases with intervals, and pictures at either end."""
-    likings, exemplars = report.likings.get(user, ()), report.exemplars.get(user)
-    if not likings and exemplars is None:
+def _taste_details(report: Report, user: str) -> str:
+    """Build the collapsible section on a user's taste: phrase effects, and images liked most and least."""
+    phrase_effects, exemplars = report.phrase_effects.get(user, ()), report.exemplars.get(user)
+    if not phrase_effects and exemplars is None:
         return ""
-    ends = "" if exemplars is None else exemplars_html(*exemplars)
-    inside = likings_html(likings) if likings else ""
-    return f"<details><summary>What the reward says this person likes</summary>{ends}{inside}</details>"
+    exemplar_images = "" if exemplars is None else exemplars_html(*exemplars)
+    effects_table = phrase_effects_html(phrase_effects) if phrase_effects else ""
+    return f"<details><summary>Predicted taste of this user</summary>{exemplar_images}{effects_table}</details>"
 
 
 def _charts(validation: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str, Any]]) -> str:
-    """The over-optimization curves where there were validation, the training's own curves elsewhere."""
+    """Build the over-optimization curves if there are validations, else the training curves."""
     if len(validation) > 1:
         iterations = [row["iteration"] for row in validation]
         by_distance = sorted(validation, key=lambda row: float(row["eval/kl_to_reference"]))
         distances = [row["eval/kl_to_reference"] for row in by_distance]
-        best = judges_choice(validation)
+        best = best_iteration_by_judge(validation)
         mark = None if best is None else iterations.index(best)
         mark_by_distance = None if best is None else [row["iteration"] for row in by_distance].index(best)
         charts = [
-            line_chart("Scores over iterations", _columns(validation, _SCORES_SHOWN), "iterations", iterations, mark),
-            line_chart("Scores over KL to the base", _columns(by_distance, _SCORES_SHOWN), "KL", distances, mark_by_distance),
-            line_chart("The price", _columns(validation, _PRICE), "iterations", iterations, mark),
+            line_chart(
+                "Scores over iterations", _columns(validation, _VALIDATION_SCORES), "iterations", iterations, mark
+            ),
+            line_chart(
+                "Scores over KL to the base",
+                _columns(by_distance, _VALIDATION_SCORES),
+                "KL",
+                distances,
+                mark_by_distance,
+            ),
+            line_chart("Side effects", _columns(validation, _SIDE_EFFECTS), "iterations", iterations, mark),
         ]
     elif len(curve) > 1:
         drift = {"KL to the base": "train/kl_to_reference"}
         iterations = [row["iteration"] + 1 for row in curve]
         charts = [
-            line_chart("Scores while training", _columns(curve, _TRAINING), "iteration", iterations),
+            line_chart("Scores while training", _columns(curve, _TRAINING_SCORES), "iteration", iterations),
             line_chart("Distance from the base", _columns(curve, drift), "iteration", iterations),
         ]
     else:
@@ -186,4 +196,4 @@ def _columns(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dic
 def _footer(context: Mapping[str, str]) -> str:
     facts = "".join(f"<dt>{html.escape(k)}</dt><dd><code>{html.escape(v)}</code></dd>" for k, v in context.items())
     glossary = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in _GLOSSARY.items())
-    return f"<footer><details open><summary>What the words mean</summary><dl>{glossary}</dl></details><dl>{facts}</dl></footer>"
+    return f"<footer><details open><summary>Glossary</summary><dl>{glossary}</dl></details><dl>{facts}</dl></footer>"

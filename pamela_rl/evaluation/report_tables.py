@@ -1,4 +1,4 @@
-"""Tables of the report: arms, pairs of arms, people by adapters, prompts. Everything that is shown is escaped."""
+"""Tables of the report: arms, pairs of arms, users by adapters, prompts, phrase effects. All text is escaped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pamela_rl.evaluation.verdict import arm_title, score_name
 
 
 def table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Lay out rows of finished cells, each with the class of its row; heads are escaped, cells are HTML."""
+    """Build a table from rows of (CSS class, HTML cells); heads are escaped."""
     head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
     body = "".join(
         f'<tr class="{html.escape(kind)}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>' for kind, cells in rows
@@ -21,84 +21,93 @@ def table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> st
     )
 
 
-def arms_table_html(rows: Mapping[str, Any], decided_by: str) -> str:
-    """One line an arm: its scores, its gain, whom it beats, what it cost."""
+def arms_table_html(rows: Mapping[str, Any], primary_score: str) -> str:
+    """Build the table of arms: scores, gain, win rates and cost."""
     scores = list(rows[BASE]["gain"])
-    scores.sort(key=lambda name: (name != decided_by, name == "faithfulness"))
-    heads = ["", *map(score_name, scores), f"gain in {score_name(decided_by)}", "wins over base", "wins over another's"]
-    heads += ["diversity", "moved", "images spent", "images a picture"]
-    return table(heads, [(arm, _arm_cells(arm, row, scores, decided_by)) for arm, row in rows.items()])
+    scores.sort(key=lambda name: (name != primary_score, name == "faithfulness"))
+    heads = [
+        "",
+        *map(score_name, scores),
+        f"gain in {score_name(primary_score)}",
+        "wins over base",
+        "wins over another's",
+    ]
+    heads += ["diversity", "distance from base", "images spent", "images per output"]
+    return table(heads, [(arm, _arm_cells(arm, row, scores, primary_score)) for arm, row in rows.items()])
 
 
-def _arm_cells(arm: str, row: Mapping[str, Any], scores: Sequence[str], decided_by: str) -> list[str]:
+def _arm_cells(arm: str, row: Mapping[str, Any], scores: Sequence[str], primary_score: str) -> list[str]:
     cells = [html.escape(arm_title(arm))]
-    shares = {"faithfulness"} if row.get("faithfulness", {}).get("high", 0) <= 1 else set()  # CLIP's score is none
+    shares = {"faithfulness"} if row.get("faithfulness", {}).get("high", 0) <= 1 else set()  # a CLIP score is no share
     cells += [interval(row[name], "{:.0%}" if name in shares else "{:.2f}") for name in scores]
     if arm == BASE:
         cells += ["", "", ""]
     else:
-        cells += [interval(row["gain"][decided_by], "{:+.2f}", signed=True), interval(row["win_over_base"], "{:.0%}")]
+        cells += [
+            interval(row["gain"][primary_score], "{:+.2f}", signed=True),
+            interval(row["win_over_base"], "{:.0%}"),
+        ]
         cells.append(interval(row["win_over_other"], "{:.0%}") if "win_over_other" in row else "")
     cells.append("" if row["diversity"] is None else f"{row['diversity']:.3f}")
-    return [*cells, f"{row['distance_from_base']:.3f}", f"{row['images_spent']:,}", f"{row['images_each']:,}"]
+    return [*cells, f"{row['distance_from_base']:.3f}", f"{row['images_spent']:,}", f"{row['images_per_output']:,}"]
 
 
-def pairs_table_html(pairs: Sequence[Mapping[str, Any]], decided_by: str) -> str:
-    """One line a pair of arms that are rivals."""
+def pairs_table_html(pairs: Sequence[Mapping[str, Any]], primary_score: str) -> str:
+    """Build the table of paired comparisons, one line per pair of arms."""
     rows = []
     for pair in pairs:
         names = f"{html.escape(arm_title(pair['first']))} <small>over {html.escape(arm_title(pair['second']))}</small>"
-        gains = [interval(pair["gain"][name], "{:+.2f}", signed=True) for name in (decided_by, "faithfulness")
+        gains = [interval(pair["gain"][name], "{:+.2f}", signed=True) for name in (primary_score, "faithfulness")
                  if name in pair["gain"]]  # fmt: skip
         rows.append(("", [names, interval(pair["wins"], "{:.0%}"), *gains]))
-    heads = ["", "wins", f"gain in {score_name(decided_by)}"]
-    heads += ["gain in faithful"] if pairs and "faithfulness" in pairs[0]["gain"] else []
+    heads = ["", "wins", f"gain in {score_name(primary_score)}"]
+    heads += ["gain in faithfulness"] if pairs and "faithfulness" in pairs[0]["gain"] else []
     return table(heads, rows)
 
 
 def matrix_html(matrix: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """People in rows, whose adapter in columns, the gain over the base as a heat map; the diagonal is framed."""
+    """Build the heat map of gains over the base: scoring users in rows, adapters in columns, own adapters framed."""
     largest = max((abs(cell["estimate"]) for row in matrix.values() for cell in row.values()), default=1.0) or 1.0
     rows = []
-    for person, row in matrix.items():
-        cells = [html.escape(person)]
+    for user, row in matrix.items():
+        cells = [html.escape(user)]
         for adapter, cell in row.items():
             value = cell["estimate"]
-            kind = f"heat {'warm' if value > 0 else 'cold'}{' mine' if adapter == person else ''}"
-            title = html.escape(f"{person} with the adapter of {adapter}: [{cell['low']:+.2f}, {cell['high']:+.2f}]")
+            kind = f"heat {'warm' if value > 0 else 'cold'}{' mine' if adapter == user else ''}"
+            title = html.escape(f"{user} with the adapter of {adapter}: [{cell['low']:+.2f}, {cell['high']:+.2f}]")
             share = f"--share: {100 * abs(value) / largest:.0f}%"
             cells.append(f'<span class="{kind}" style="{share}" title="{title}">{value:+.2f}</span>')
         rows.append(("", cells))
-    return table(["in the eyes of", *matrix], rows)
+    return table(["scored as", *matrix], rows)
 
 
 def prompts_html(prompts: Mapping[str, str]) -> str:
-    """What was asked and what the search made of it."""
+    """Build the table of requests and the prompts that prompt search found."""
     rows = [
         ("", [html.escape(request), f'<span class="words">{html.escape(p)}</span>']) for request, p in prompts.items()
     ]
-    inside = table(["asked for", "what the search found"], rows)
-    return f'<details><summary>The prompts that prompt search found</summary><div class="text">{inside}</div></details>'
+    inside = table(["request", "prompt found"], rows)
+    return f'<details><summary>Prompts found by prompt search</summary><div class="text">{inside}</div></details>'
 
 
-def likings_html(likings: Sequence[Mapping[str, Any]]) -> str:
-    """Phrases with what they add to a person's predicted rating, beside people on average."""
+def phrase_effects_html(effects: Sequence[Mapping[str, Any]]) -> str:
+    """Build the table of phrase effects on a user's predicted rating, beside those of the average user."""
     rows = [
         (
             "",
             [
-                f"{html.escape(liking['phrase'])} <small>{html.escape(liking['attribute'])}</small>",
-                interval({**liking, "estimate": liking["effect"]}, "{:+.2f}", signed=True),
-                f"{liking['population_effect']:+.2f}",
+                f"{html.escape(effect['phrase'])} <small>{html.escape(effect['attribute'])}</small>",
+                interval({**effect, "estimate": effect["effect"]}, "{:+.2f}", signed=True),
+                f"{effect['population_effect']:+.2f}",
             ],
         )
-        for liking in likings
+        for effect in effects
     ]
-    return table(["shown in the picture", "adds to this person's rating", "to people's on average"], rows)
+    return table(["phrase shown in the image", "effect on this user's rating", "effect on the average user's"], rows)
 
 
 def interval(value: Mapping[str, float], form: str, signed: bool = False) -> str:
-    """Write an estimate above its interval; a signed one in colour where the interval excludes 0."""
+    """Format an estimate above its interval, coloured if signed and the interval excludes 0."""
     colour = ""
     if signed:
         colour = "up" if value["low"] > 0 else "down" if value["high"] < 0 else ""

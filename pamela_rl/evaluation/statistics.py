@@ -1,4 +1,4 @@
-"""Intervals and win rates."""
+"""Bootstrap intervals and win rates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-NUM_DRAWS = 1000  # of the bootstrap
+NUM_RESAMPLES = 1000  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -24,42 +24,45 @@ class Interval:
         return {"estimate": self.estimate, "low": self.low, "high": self.high}
 
 
-def bootstrap_mean(values: Array, users: NDArray[np.int64], prompts: NDArray[np.int64], seed: int = 0) -> Interval:
-    """Estimate a mean, with people and, within each person, prompts drawn again with replacement.
+def hierarchical_bootstrap_mean(
+    values: Array, users: NDArray[np.int64], prompts: NDArray[np.int64], seed: int = 0
+) -> Interval:
+    """Estimate a mean over users with a 95 % bootstrap interval over users and, within users, prompts.
 
-    With one person only prompts are drawn again; seeds of one prompt always stay together.
+    With one user only prompts are resampled; seeds of one prompt always stay together.
 
     Args:
-        values: One a picture, ``(n,)``; paired differences give a paired interval.
-        users: Whose picture, ``(n,)``.
-        prompts: Of which prompt, ``(n,)``.
+        values: One per image, ``(n,)``; paired differences give a paired interval.
+        users: Of each image, ``(n,)``.
+        prompts: Of each image, ``(n,)``.
         seed: Of the bootstrap.
     """
     sums, counts = _cells(values, users, prompts)
-    people, most = sums.shape
-    generator = np.random.default_rng(seed)
-    chosen = generator.integers(people, size=(NUM_DRAWS, people))
+    num_users, max_prompts = sums.shape
+    rng = np.random.default_rng(seed)
+    chosen = rng.integers(num_users, size=(NUM_RESAMPLES, num_users))
     num_prompts = (counts > 0).sum(axis=1)[chosen][..., None]
-    rows = (generator.random((NUM_DRAWS, people, most)) * num_prompts).astype(np.int64)
-    drawn = np.arange(most) < num_prompts  # as many as the person has
-    total = (sums[chosen[..., None], rows] * drawn).sum(axis=2)
-    means = total / (counts[chosen[..., None], rows] * drawn).sum(axis=2)
+    rows = (rng.random((NUM_RESAMPLES, num_users, max_prompts)) * num_prompts).astype(np.int64)
+    valid = np.arange(max_prompts) < num_prompts  # each user's own number of prompts
+    total = (sums[chosen[..., None], rows] * valid).sum(axis=2)
+    means = total / (counts[chosen[..., None], rows] * valid).sum(axis=2)
     low, high = np.quantile(means.mean(axis=1), [0.025, 0.975])
     estimate = (sums.sum(axis=1) / counts.sum(axis=1)).mean()
     return Interval(float(estimate), float(low), float(high))
 
 
 def _cells(values: Array, users: NDArray[np.int64], prompts: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Sum and count of each person's prompts, one row a person, filled up with zeros on the right."""
+    """Sum and count of each user's prompts, one row per user, padded with zeros on the right."""
     sums, counts = [], []
     for user in np.unique(users):
-        mine = users == user
-        _, place = np.unique(prompts[mine], return_inverse=True)
-        sums.append(np.bincount(place, values[mine]))
-        counts.append(np.bincount(place))
-    most = max(map(len, counts))
+        own = users == user
+        _, index = np.unique(prompts[own], return_inverse=True)
+        sums.append(np.bincount(index, values[own]))
+        counts.append(np.bincount(index))
+    max_prompts = max(map(len, counts))
     padded = [
-        np.array([np.pad(row, (0, most - len(row))) for row in rows], dtype=np.float64) for rows in (sums, counts)
+        np.array([np.pad(row, (0, max_prompts - len(row))) for row in rows], dtype=np.float64)
+        for rows in (sums, counts)
     ]
     return padded[0], padded[1]
 

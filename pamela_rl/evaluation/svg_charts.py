@@ -1,4 +1,4 @@
-"""Pictures of results: PNG for photographs, SVG for curves, nothing fetched."""
+"""Line charts as inline SVG, and images as data URIs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pamela_rl.evaluation.contact_sheets import to_png
 
 
 def data_uri(image: Tensor) -> str:
-    """Encode one picture, ``(3, h, w)`` in [0, 1], so that a page can hold it."""
+    """Encode one image, ``(3, h, w)`` in [0, 1], as a data URI."""
     return "data:image/png;base64," + base64.b64encode(to_png(image)).decode("ascii")
 
 
 def _tick(value: float, span: float) -> str:
-    """Write a tick with just the digits that tell it from the next, in powers of ten where it is tiny."""
+    """Format a tick label, in scientific notation where the span is tiny."""
     return f"{value:.1e}" if 0 < span < 0.01 else f"{value:.2f}"
 
 
@@ -29,17 +29,17 @@ def line_chart(
     title: str,
     curves: Mapping[str, Sequence[float | None]],
     x_label: str,
-    places: Sequence[float],
+    xs: Sequence[float],
     mark: int | None = None,
 ) -> str:
     """Draw curves as inline SVG; gaps where a value is missing.
 
     Args:
         title: For screen readers.
-        curves: By name, each as long as ``places``.
-        x_label: What ``places`` are.
-        places: Along the x axis, rising or not.
-        mark: Which place gets an upright line, e.g. the judge's choice.
+        curves: By name, each as long as ``xs``.
+        x_label: What ``xs`` are.
+        xs: Along the x axis, rising or not.
+        mark: Index of the x value with a vertical line, e.g. the best iteration by the judge.
 
     Returns:
         The SVG; empty where there is no value at all.
@@ -47,12 +47,12 @@ def line_chart(
     values = [v for curve in curves.values() for v in curve if v is not None]
     if not values:
         return ""
-    low, high = _widened(min(values), max(values), 0.08)
-    first, last = min(places), max(places)
+    low, high = _with_margin(min(values), max(values), 0.08)
+    first, last = min(xs), max(xs)
     span = (last - first) or 1.0
 
-    def x(place: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (place - first) / span
+    def x(value_x: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (value_x - first) / span
 
     def y(value: float) -> float:
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - (value - low) / (high - low))
@@ -65,29 +65,29 @@ def line_chart(
             f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{_tick(value, high - low)}</text>'
         )
     if mark is not None:
-        at = f"{x(places[mark]):.1f}"
+        at = f"{x(xs[mark]):.1f}"
         line = f'x1="{at}" x2="{at}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"'
         parts.append(
-            f'<line {line} stroke="var(--soft)" stroke-dasharray="3 3"><title>the judge\'s choice</title></line>'
+            f'<line {line} stroke="var(--soft)" stroke-dasharray="3 3"><title>best by the judge</title></line>'
         )
     for number, (name, curve) in enumerate(curves.items()):
-        points = [None if v is None else (x(place), y(v)) for place, v in zip(places, curve)]
+        points = [None if v is None else (x(value_x), y(v)) for value_x, v in zip(xs, curve)]
         parts.append(_curve(name, points, _COLOURS[number % len(_COLOURS)], _LEFT + number * 105))
-    ends = f"{_tick(first, span)} to {_tick(last, span)}" if span < 1 else f"{first:.0f} to {last:.0f}"
+    range_text = f"{_tick(first, span)} to {_tick(last, span)}" if span < 1 else f"{first:.0f} to {last:.0f}"
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(
-        f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{html.escape(x_label)} {ends}</text></svg>'
+        f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{html.escape(x_label)} {range_text}</text></svg>'
     )
     return "".join(parts)
 
 
-def _widened(low: float, high: float, share: float) -> tuple[float, float]:
+def _with_margin(low: float, high: float, share: float) -> tuple[float, float]:
     margin = share * (high - low) or 0.5
     return low - margin, high + margin
 
 
 def _curve(name: str, points: Sequence[tuple[float, float] | None], colour: str, legend: float) -> str:
-    """One curve in runs between gaps, a dot for a value alone, and its entry in the legend."""
+    """Draw one curve, interrupted at gaps, with a dot for a single value, and its legend entry."""
     runs: list[list[tuple[float, float]]] = [[]]
     for point in points:
         if point is None:

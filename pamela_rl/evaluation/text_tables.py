@@ -1,4 +1,4 @@
-"""The comparison as text, for a terminal."""
+"""Tables of a comparison as text, for a terminal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pamela_rl.evaluation.verdict import arm_title, score_name
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """Lay out the deciding score, gains, win rates and faithfulness, one person a line and everyone last."""
-    name = summary["decided_by"]
-    people = [*summary["users"].items(), ("everyone", summary["overall"])]
-    width = max(len(score_name(name)), *(len(user) for user, _ in people))
+    """Format primary score, gain, win rates and faithfulness, one line per user and everyone last."""
+    name = summary["primary_score"]
+    rows_by_user = [*summary["users"].items(), ("everyone", summary["overall"])]
+    width = max(len(score_name(name)), *(len(user) for user, _ in rows_by_user))
     lines = [
         f"{score_name(name):{width}}   base    own  other's   gain of own (95 %)    beats base  beats other's  faithful"
     ]
-    for user, rows in people:
+    for user, rows in rows_by_user:
         gain, own = rows[OWN]["gain"][name], rows[OWN]
         other = f"{rows[OTHER][name]['estimate']:7.2f}" if OTHER in rows else "      -"
         beats = f"{own['win_over_other']['estimate']:.0%}" if "win_over_other" in own else "-"
@@ -31,10 +31,10 @@ def summary_table(summary: Mapping[str, Any]) -> str:
 
 
 def arms_table(summary: Mapping[str, Any]) -> str:
-    """Lay out every arm over all people, and then every pair of rivals."""
-    name = summary["decided_by"]
+    """Format every arm over all users, then every paired comparison."""
+    name = summary["primary_score"]
     rows = [
-        ("arm", score_name(name), "gain (95 %)", "beats base", "faithful", "diversity", "images spent", "a picture")
+        ("arm", score_name(name), "gain (95 %)", "beats base", "faithful", "diversity", "images spent", "per output")
     ]
     for arm, row in summary["overall"].items():
         share, spread = row.get("faithfulness_share"), row["diversity"]
@@ -47,14 +47,14 @@ def arms_table(summary: Mapping[str, Any]) -> str:
                 "-" if share is None else f"{share:.0%}",
                 "-" if spread is None else f"{spread:.2f}",
                 f"{row['images_spent']:,}",
-                f"{row['images_each']:,}",
+                f"{row['images_per_output']:,}",
             )
         )
-    rivals = [("one against the other", "wins", f"gain in {score_name(name)} (95 %)")]
+    pairs = [("paired comparison", "wins", f"gain in {score_name(name)} (95 %)")]
     for pair in summary["pairs"]:
         names = f"{arm_title(pair['first'])} over {arm_title(pair['second'])}"
-        rivals.append((names, _interval(pair["wins"], ".0%"), _interval(pair["gain"][name], "+.2f")))
-    return _aligned(rows) + (f"\n\n{_aligned(rivals)}" if summary["pairs"] else "")
+        pairs.append((names, _interval(pair["wins"], ".0%"), _interval(pair["gain"][name], "+.2f")))
+    return _aligned(rows) + (f"\n\n{_aligned(pairs)}" if summary["pairs"] else "")
 
 
 def _interval(value: Mapping[str, float], form: str) -> str:

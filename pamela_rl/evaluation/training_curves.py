@@ -1,4 +1,4 @@
-"""The curves of one person's run, and how its pictures changed, as PNG."""
+"""Training curves of one user's run, and how its validation images changed, as PNG."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _SCORES = {
 }
 _FAITHFUL = "faithfulness_mean"
 _SHARES = {_FAITHFUL: ("faithful", "#6b4e9b"), "diversity": ("diversity", "#8a8880")}
-_DOTS = 130  # per inch
-_STRIP_PICTURES = 8
-_STRIP_SIDE = 128  # pixels that a picture has at least
+_DPI = 130
+_STRIP_IMAGES = 8
+_STRIP_SIDE = 128  # pixels; images are enlarged to at least this size
 
 
 def draw_curves(folder: Path, columns: int) -> list[Path]:
-    """Draw what a run's ``metrics.jsonl`` and ``validation.jsonl`` hold; nothing where there are fewer than two rows.
+    """Plot a run's ``metrics.jsonl`` and ``validation.jsonl``; nothing where there are fewer than two rows.
 
     Args:
-        folder: The person's; the pictures of its looks are in ``validation/``.
-        columns: Of the sheets there, one a prompt.
+        folder: The user's; its validation images are in ``validation/``.
+        columns: Of the contact sheets there, one per prompt.
 
     Returns:
-        The files drawn: ``curves.png``, and ``taste.png`` where there were validation, one row each.
+        The files drawn: ``curves.png``, and ``taste.png`` with one row per validation where there were any.
     """
     rows, validation = read_metrics(folder / "metrics.jsonl"), read_metrics(folder / "validation.jsonl")
-    drawn = []
+    files = []
     if len(rows) > 1:
         figure = Figure(figsize=(8.4, 5.6), layout="constrained")
         scores, shares, distance, gradient = figure.subplots(2, 2).flat
@@ -50,18 +50,18 @@ def draw_curves(folder: Path, columns: int) -> list[Path]:
             axes.set_xlabel("iteration")
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(fontsize=8, frameon=False)
-        figure.savefig(folder / CURVES, dpi=_DOTS)
-        drawn.append(folder / CURVES)
+        figure.savefig(folder / CURVES, dpi=_DPI)
+        files.append(folder / CURVES)
     sheets = [folder / "validation" / f"{row['iteration']:06d}.png" for row in validation]
     sheets = [sheet for sheet in sheets if sheet.exists()]
     if len(sheets) > 1:
         _strip(sheets, columns).save(folder / STRIP)
-        drawn.append(folder / STRIP)
-    return drawn
+        files.append(folder / STRIP)
+    return files
 
 
 def as_shares(rows: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Faithfulness by a score that is no share of pictures, such as CLIP's, as a share of the base model's."""
+    """Divide faithfulness by the base model's where its score is no share, such as CLIP's."""
     base = validation[0].get(f"eval/{_FAITHFUL}") if validation else None
     if base is None or base <= 1:
         return [dict(row) for row in rows]
@@ -78,10 +78,10 @@ def _lines(
     names: Mapping[str, tuple[str, str]],
     label: str,
 ) -> None:
-    """Training's own pictures thin, the looks' with dots."""
+    """Plot rollout scores as thin lines and validation scores with dots."""
     for name, (title, colour) in names.items():
-        unseen = None if validation else title
-        _curve(axes, rows, f"rollout/{name}", unseen, colour, "-", alpha=0.3, linewidth=0.9)
+        legend_label = None if validation else title
+        _curve(axes, rows, f"rollout/{name}", legend_label, colour, "-", alpha=0.3, linewidth=0.9)
         _curve(axes, validation, f"eval/{name}", title, colour, "o-", markersize=3)
     axes.set_ylabel(label)
 
@@ -95,15 +95,15 @@ def _curve(
 
 
 def _strip(sheets: Sequence[Path], columns: int) -> Image.Image:
-    """Some pictures of the first of each look's two rows, one below the other: the same prompts and noise all along."""
+    """Stack the first row of each validation sheet: the same prompts and noise over training."""
     rows = []
     for sheet in sheets:
         with Image.open(sheet) as file:
-            width = min(columns, _STRIP_PICTURES) * file.width // columns
+            width = min(columns, _STRIP_IMAGES) * file.width // columns
             rows.append(file.convert("RGB").crop((0, 0, width, file.height // IMAGES_PER_PROMPT)))
     width, height = rows[0].size
     strip = Image.new("RGB", (width, height * len(rows)), "white")
-    for place, row in enumerate(rows):
-        strip.paste(row, (0, place * height))
+    for row_index, row in enumerate(rows):
+        strip.paste(row, (0, row_index * height))
     larger = max(1, _STRIP_SIDE // height)
     return strip.resize((strip.width * larger, strip.height * larger), Image.Resampling.NEAREST)

@@ -1,4 +1,4 @@
-"""Every model of people's preferences, by name."""
+"""Registry of preference models, by name."""
 
 from __future__ import annotations
 

@@ -1,31 +1,33 @@
-"""The personal reward: an encoder and a fitted model, as one callable that can be saved."""
+"""The personal reward: an encoder and a fitted preference model as one callable."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.models import RESTORE
-from pamela_rl.rewards.preference import Encoder, Pictures, PreferenceModel
-from pamela_rl.storage import publish, recover
+from pamela_rl.rewards.preference import Encoder, ImageFeatures, PreferenceModel
+from pamela_rl.rewards.saved import CONFIG, TENSORS, SavedReward, unreadable
+from pamela_rl.storage import publish
 from pamela_rl.types import RewardOutput
 
 
 @dataclass(frozen=True)
 class FittedOn:
-    """What a model learned from: what a judge of it must not have seen.
+    """The data that a model was fitted on, which its judge must not share.
 
     Attributes:
-        users: People whose ratings it learned from.
-        images: Pictures it was shown ratings of.
+        users: Users with ratings in it.
+        images: Pictures with ratings in it.
         seed: Of the fit.
     """
 
@@ -44,7 +46,7 @@ class FittedOn:
 
 
 class PersonalReward:
-    """Scores pictures for people, in the units of the ratings it was fitted to."""
+    """Predicts ratings of pictures by users, in the units of the ratings it was fitted on."""
 
     def __init__(self, encoder: Encoder, model: PreferenceModel, fitted_on: FittedOn | None = None):
         self.encoder = encoder
@@ -52,36 +54,68 @@ class PersonalReward:
         self.fitted_on = fitted_on or FittedOn()
 
     def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
-        """Predict each person's rating of each picture.
+        """Predict the rating of each picture by its user.
 
         Args:
             images: RGB in [0, 1], ``(b, 3, height, width)``; gradients reach them.
-            prompts: What was asked for.
-            user_ids: Whose rating.
+            prompts: Prompt of each picture.
+            user_ids: User of each picture.
 
         Returns:
-            Expected rating and the model's own uncertainty of it, ``(b,)``.
+            Expected rating and its std, ``(b,)``.
 
         Raises:
-            UnknownUserError: The reward was not fitted to a person.
+            UnknownUserError: The reward does not know a user.
         """
-        # the model is small: it stays on the CPU, where it was fitted, and the features come to it
-        output = self.model.predict(Pictures(self.encoder.encode(images, prompts).cpu()), list(user_ids))
+        # the model is small and stays on the CPU, so the features are moved to it
+        output = self.model.predict(ImageFeatures(self.encoder.encode(images, prompts).cpu()), list(user_ids))
         std = None if output.std is None else output.std.to(images.device)
         return RewardOutput(output.mean.to(images.device), std)
 
+    def introduce(
+        self,
+        user_id: str,
+        images: Tensor,
+        prompts: Sequence[str],
+        ratings: Sequence[float],
+        demographics: Mapping[str, Any] | None = None,
+    ) -> PersonalReward:
+        """Return a reward that knows one more user, from their ratings of a few images, in closed form.
+
+        Args:
+            user_id: Of the newcomer; a known user is replaced.
+            images: The rated ones, RGB in [0, 1], ``(n, 3, height, width)``.
+            prompts: One an image.
+            ratings: On the scale of the reward's own ratings, one an image.
+            demographics: What the user reports, or None.
+
+        Raises:
+            ConfigError: There is not one prompt and one rating for each image.
+        """
+        if not len(images) == len(prompts) == len(ratings):
+            raise ConfigError(
+                f"there are {len(images)} images, {len(prompts)} prompts and {len(ratings)} ratings of {user_id!r}; give one "
+                "prompt and one rating for each image."
+            )
+        with torch.no_grad():
+            features = ImageFeatures(self.encoder.encode(images, prompts).cpu())
+        given = torch.tensor(list(ratings), dtype=torch.float64)
+        return PersonalReward(
+            self.encoder, self.model.introduce(user_id, features, given, demographics), self.fitted_on
+        )
+
     def save(self, folder: str | Path) -> None:
-        """Write ``reward.safetensors`` and ``reward.json``; the encoder stays where it is, named by its fingerprint."""
+        """Write ``reward.safetensors`` and ``reward.json``; the encoder is not saved, only its fingerprint."""
         with publish(Path(folder)) as target:
             tensors = {name: value.contiguous() for name, value in self.model.tensors().items()}
-            save_file(tensors, str(target / "reward.safetensors"))
-            facts = {
+            save_file(tensors, str(target / TENSORS))
+            config = {
                 "kind": type(self.model).__name__,
                 "encoder": self.encoder.fingerprint,
                 "fitted_on": self.fitted_on.to_json(),
-                "model": self.model.facts(),
+                "model": self.model.config(),
             }
-            (target / "reward.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            (target / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path, encoder: Encoder) -> PersonalReward:
@@ -90,19 +124,19 @@ class PersonalReward:
         Raises:
             ConfigError: There is no reward there, or it was fitted on another encoder's features.
         """
-        path = recover(Path(folder))
+        saved = SavedReward.read(folder)
         try:
-            facts = json.loads((path / "reward.json").read_text(encoding="utf-8"))
-            tensors = load_file(str(path / "reward.safetensors"))
+            tensors = load_file(str(saved.folder / TENSORS))
         except (OSError, ValueError, SafetensorError) as error:
-            raise ConfigError(f"no personal reward can be read from {path} ({error}); fit one first.") from error
-        if facts["encoder"] != encoder.fingerprint:
+            raise unreadable(saved.folder, error) from error
+        if saved.encoder != encoder.fingerprint:
             raise ConfigError(
-                f"the reward in {path} was fitted on features of encoder {facts['encoder']}, not of "
+                f"the reward in {saved.folder} was fitted on features of encoder {saved.encoder}, not of "
                 f"{encoder.fingerprint}; give the encoder it was fitted with, or fit it again."
             )
-        if facts["kind"] not in RESTORE:
+        if saved.kind not in RESTORE:
             raise ConfigError(
-                f"the reward in {path} is of kind {facts['kind']!r}; this version knows {', '.join(RESTORE)}."
+                f"the reward in {saved.folder} is of kind {saved.kind!r}; this version knows {', '.join(RESTORE)}."
             )
-        return cls(encoder, RESTORE[facts["kind"]](tensors, facts["model"]), FittedOn.from_json(facts["fitted_on"]))
+        model = RESTORE[saved.kind](tensors, saved.config["model"])
+        return cls(encoder, model, FittedOn.from_json(saved.config["fitted_on"]))

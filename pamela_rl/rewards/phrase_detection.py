@@ -1,4 +1,4 @@
-"""Which of a phrasebook's phrases pictures show: told by their prompts, and by an encoder that reads text."""
+"""Detection of the phrases of a phrasebook in pictures, from their prompts and by zero-shot classification."""
 
 from __future__ import annotations
 
@@ -15,102 +15,102 @@ from pamela_rl.data.phrases import Phrasebook
 from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.preference import Encoder
 
-ENOUGH_NAMED = 20  # pictures whose prompts name a phrase of an attribute, to measure how well an encoder sees it
-TOLD_APART = 0.1  # share of an attribute's variation that an encoder must see
-MOST_REQUESTS = 64  # texts are encoded for so many requests; pictures of others take the mean of these
-_SHARPNESS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # of the encoder's own temperature
+MIN_CALIBRATION_IMAGES = 20  # pictures with a phrase in the prompt that are needed to fit the temperature
+MIN_EXPLAINED_SHARE = 0.1  # share of the variance of an attribute that an encoder must explain
+MAX_REQUESTS = 64  # requests whose texts are encoded; pictures of other requests use the mean of these
+_INVERSE_TEMPERATURES = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # relative to the encoder's own
 
 
 @dataclass(frozen=True)
-class ShownPhrases:
-    """How probably each picture shows each phrase of one attribute.
+class PhraseProbabilities:
+    """Probability that each picture shows each phrase of an attribute.
 
     Attributes:
-        attribute: Its name.
-        phrases: Of the attribute.
-        shares: Rows add up to 1, ``(n, phrases)``, float64. Where nothing is known of a picture, those of the others.
+        attribute: Name of the attribute.
+        phrases: Phrases of the attribute.
+        probabilities: ``(n, phrases)``, float64; rows sum to 1. For pictures without information, the mean of others.
     """
 
     attribute: str
     phrases: tuple[str, ...]
-    shares: Tensor
+    probabilities: Tensor
 
 
-def shown_phrases(
+def detect_phrases(
     encoder: Encoder, features: Tensor, prompts: Sequence[str], phrasebook: Phrasebook
-) -> list[ShownPhrases]:
-    """Tell what pictures show, attribute by attribute.
+) -> list[PhraseProbabilities]:
+    """Detect what pictures show, attribute by attribute.
 
-    A picture shows the phrase that its prompt names. For the others an encoder that reads text compares the picture
-    with its own request and each phrase added; how sure it may be of itself is measured on the pictures whose prompts
-    do name one, where there are enough. An attribute that it hardly sees is left to the prompts, and one that no prompt
-    names either is left out.
+    If the prompt has a phrase of the attribute, the picture shows it. Other pictures are classified by an encoder with
+    a text tower: the picture is compared with its request plus each phrase. The temperature is fitted on the pictures
+    with a phrase in the prompt, if there are enough. If the encoder explains too little of an attribute, only prompts
+    are used, and an attribute without any is left out.
 
     Args:
-        encoder: Whose features these are.
-        features: Of pictures and prompts, ``(n, d)``, as the encoder gives them.
-        prompts: What was asked for, one a picture.
+        encoder: The encoder of the features.
+        features: Features of pictures and prompts from the encoder, ``(n, d)``.
+        prompts: Prompt of each picture.
         phrasebook: Attributes and their phrases.
     """
     requests = [without_phrases(prompt, phrasebook) for prompt in prompts]
-    named = [phrasebook.chosen_in(prompt, request) for prompt, request in zip(prompts, requests, strict=True)]
+    named = [phrasebook.added_phrases(prompt, request) for prompt, request in zip(prompts, requests, strict=True)]
     found = []
     for attribute, phrases in phrasebook.phrases.items():
-        asked = torch.tensor([phrases.index(row[attribute]) if attribute in row else -1 for row in named])
-        seen = None
+        named_rows = torch.tensor([phrases.index(row[attribute]) if attribute in row else -1 for row in named])
+        predicted = None
         if isinstance(encoder, FeatureEncoder) and len(phrases) > 1:
-            likeness = _likeness(encoder, features, requests, attribute, phrasebook)
-            seen = _calibrated(likeness, asked)
-        shares = _with_prompts(seen, asked, len(phrases))
-        if shares is not None:
-            found.append(ShownPhrases(attribute, phrases, shares))
+            similarities = _similarities(encoder, features, requests, attribute, phrasebook)
+            predicted = _calibrated(similarities, named_rows)
+        probabilities = _with_prompts(predicted, named_rows, len(phrases))
+        if probabilities is not None:
+            found.append(PhraseProbabilities(attribute, phrases, probabilities))
     return found
 
 
 def without_phrases(prompt: str, phrasebook: Phrasebook) -> str:
-    """Return what is left of a prompt when every phrase of the book is taken off it."""
+    """Remove all phrases of the book from a prompt."""
     for phrase in sorted((p for values in phrasebook.phrases.values() for p in values), key=len, reverse=True):
         prompt = re.sub(rf",?\s*(?<!\w){re.escape(phrase)}(?!\w)", "", prompt, flags=re.IGNORECASE)
     return prompt.strip(" ,")
 
 
-def _likeness(
+def _similarities(
     encoder: FeatureEncoder, features: Tensor, requests: Sequence[str], attribute: str, phrasebook: Phrasebook
 ) -> Tensor:
-    """Compare pictures with their request and each phrase added, in units of the encoder's temperature, ``(n, p)``."""
+    """Return logits of each picture against its request plus each phrase, ``(n, p)``."""
     phrases = phrasebook.phrases[attribute]
     distinct = list(dict.fromkeys(requests))
-    kept = distinct[:: -(-len(distinct) // MOST_REQUESTS)]
-    texts = [phrasebook.apply(request, {attribute: phrase}) for request in kept for phrase in phrases]
-    asked = encoder.encode_prompts(texts).cpu().view(len(kept), len(phrases), -1)
-    asked = torch.cat([asked, normalize(asked.mean(dim=0, keepdim=True), dim=-1)])
-    place = {request: row for row, request in enumerate(kept)}
-    seen = normalize(features[:, : features.shape[1] // 3], dim=-1)  # the part that is the picture's own
-    rows = torch.tensor([place.get(request, len(kept)) for request in requests])
+    sampled = distinct[:: -(-len(distinct) // MAX_REQUESTS)]
+    texts = [phrasebook.apply(request, {attribute: phrase}) for request in sampled for phrase in phrases]
+    text_features = encoder.encode_prompts(texts).cpu().view(len(sampled), len(phrases), -1)
+    text_features = torch.cat([text_features, normalize(text_features.mean(dim=0, keepdim=True), dim=-1)])
+    row_of = {request: row for row, request in enumerate(sampled)}
+    image_features = normalize(features[:, : features.shape[1] // 3], dim=-1)  # the image part of the features
+    rows = torch.tensor([row_of.get(request, len(sampled)) for request in requests])
     model: Any = encoder.model
-    return model.logit_scale.detach().exp().cpu() * torch.einsum("nd,npd->np", seen, asked[rows])
+    return model.logit_scale.detach().exp().cpu() * torch.einsum("nd,npd->np", image_features, text_features[rows])
 
 
-def _calibrated(likeness: Tensor, asked: Tensor) -> Tensor | None:
-    """Turn likeness into probabilities, ``(n, p)``, or None where they say too little to be of use."""
-    known = asked >= 0
-    sharpness = 1.0
-    if int(known.sum()) >= ENOUGH_NAMED:
-        scores = [(c * likeness[known]).log_softmax(dim=1) for c in _SHARPNESS]
-        fits = [float(score.gather(1, asked[known, None]).mean()) for score in scores]
-        sharpness = _SHARPNESS[fits.index(max(fits))]
-    shares = (sharpness * likeness.double()).softmax(dim=1)
-    usual = shares.mean(dim=0)
-    seen = (shares - usual).square().sum(dim=1).mean() / (1 - usual.square().sum()).clamp(min=1e-9)
-    return shares if float(seen) >= TOLD_APART else None
+def _calibrated(similarities: Tensor, named_rows: Tensor) -> Tensor | None:
+    """Turn logits into probabilities, ``(n, p)``, or None if they explain too little of the attribute."""
+    mask = named_rows >= 0
+    inverse_temperature = 1.0
+    if int(mask.sum()) >= MIN_CALIBRATION_IMAGES:
+        scores = [(c * similarities[mask]).log_softmax(dim=1) for c in _INVERSE_TEMPERATURES]
+        fits = [float(score.gather(1, named_rows[mask, None]).mean()) for score in scores]
+        inverse_temperature = _INVERSE_TEMPERATURES[fits.index(max(fits))]
+    probabilities = (inverse_temperature * similarities.double()).softmax(dim=1)
+    mean = probabilities.mean(dim=0)
+    explained_share = (probabilities - mean).square().sum(dim=1).mean() / (1 - mean.square().sum()).clamp(min=1e-9)
+    return probabilities if float(explained_share) >= MIN_EXPLAINED_SHARE else None
 
 
-def _with_prompts(seen: Tensor | None, asked: Tensor, count: int) -> Tensor | None:
-    """Put what prompts name in the place of what the encoder saw."""
-    known = asked >= 0
-    exact = torch.nn.functional.one_hot(asked.clamp(min=0), count).double()
-    if seen is not None:
-        return torch.where(known[:, None], exact, seen)
-    if not bool(known.any()):
+def _with_prompts(predicted: Tensor | None, named_rows: Tensor, count: int) -> Tensor | None:
+    """Replace the predictions by the phrases of the prompts where there are any."""
+    mask = named_rows >= 0
+    exact = torch.nn.functional.one_hot(named_rows.clamp(min=0), count).double()
+    if predicted is not None:
+        return torch.where(mask[:, None], exact, predicted)
+    if not bool(mask.any()):
         return None
-    return torch.where(known[:, None], exact, exact[known].mean(dim=0))
+    return torch.where(mask[:, None], exact, exact[mask].mean(dim=0))

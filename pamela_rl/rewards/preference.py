@@ -1,4 +1,4 @@
-"""What every model of people's preferences takes and answers."""
+"""The protocol of preference models, and the data they are fitted on."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pamela_rl.types import RewardOutput
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What models may know of pictures, one row each.
+class ImageFeatures:
+    """Inputs of preference models, one row per picture.
 
     Attributes:
-        features: Of picture, prompt and their product, as ``FeatureEncoder.encode`` lays them out, ``(n, 3 * dim)``;
-            any others for models that do not look at the parts.
-        metadata: Codes of what is known of the picture besides (group, style, type), 0 where unknown, ``(n, m)``; None
-            where nothing is, as for pictures that were just drawn.
-        ids: Numbers that tell pictures apart, ``(n,)``; None for pictures that nobody has rated.
+        features: Features of image, prompt and their product, as returned by ``FeatureEncoder.encode``,
+            ``(n, 3 * dim)``. Models that do not use the parts accept any features.
+        metadata: Integer codes of metadata (group, style, type), 0 for unknown, ``(n, m)``; None for pictures without
+            metadata, e.g. generated ones.
+        ids: Number of each picture, ``(n,)``; None for pictures without ratings.
     """
 
     features: Tensor
@@ -32,19 +32,19 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, rows: Tensor) -> Pictures:
-        """Return some of the pictures, in the order of ``rows``."""
+    def __getitem__(self, rows: Tensor) -> ImageFeatures:
+        """Return the pictures of these rows."""
         metadata, ids = (None if part is None else part[rows] for part in (self.metadata, self.ids))
-        return Pictures(self.features[rows], metadata, ids)
+        return ImageFeatures(self.features[rows], metadata, ids)
 
 
 @dataclass(frozen=True)
-class Observations:
-    """Ratings as numbers: who, which row of the pictures, how much. A repeat is a row of its own.
+class RatingTensors:
+    """Ratings as tensors, one row per rating; repeats have rows of their own.
 
     Attributes:
-        users: Row of each rater in the list of users, ``(n,)``.
-        images: Row of each picture, ``(n,)``.
+        users: Row of the user of each rating, ``(n,)``.
+        images: Row of the picture of each rating, ``(n,)``.
         ratings: ``(n,)``, float64.
     """
 
@@ -55,20 +55,20 @@ class Observations:
     def __len__(self) -> int:
         return len(self.ratings)
 
-    def __getitem__(self, rows: Tensor) -> Observations:
-        """Return some of the ratings."""
-        return Observations(self.users[rows], self.images[rows], self.ratings[rows])
+    def __getitem__(self, rows: Tensor) -> RatingTensors:
+        """Return the ratings of these rows."""
+        return RatingTensors(self.users[rows], self.images[rows], self.ratings[rows])
 
 
 @dataclass(frozen=True)
-class Choices:
-    """Choices between two pictures as numbers.
+class ChoiceTensors:
+    """Choices between two pictures as tensors.
 
     Attributes:
-        users: Row of each person in the list of users, ``(n,)``.
+        users: Row of the user of each choice, ``(n,)``.
         first: Row of picture a, ``(n,)``.
         second: Row of picture b, ``(n,)``.
-        outcomes: 1 where a was chosen, 0 where b was, one half for a tie, ``(n,)``, float64.
+        outcomes: 1 if a was chosen, 0 if b was, one half for a tie, ``(n,)``, float64.
     """
 
     users: Tensor
@@ -82,31 +82,31 @@ class Choices:
 
 @dataclass(frozen=True)
 class RatingData:
-    """Everything a model may be fitted to.
+    """Data to fit a model on.
 
     Attributes:
-        pictures: All of them; only the rows that training ratings name may be looked at while fitting.
-        train: Ratings to learn from.
-        user_ids: The people that ``users`` count.
-        validation: Ratings of the same people on other pictures, to choose by; None where there are none.
-        choices: Choices of the same people to learn from, or None.
-        people: What they report, indexed by user id, or None.
-        scale: What ratings can be.
+        images: All pictures. Only those with training ratings may be used for fitting.
+        train: Training ratings.
+        user_ids: Id of each user row.
+        validation: Ratings of other pictures by the same users, for model selection, or None.
+        choices: Training choices of the same users, or None.
+        demographics: Demographics, indexed by user id, or None.
+        scale: The range of ratings.
     """
 
-    pictures: Pictures
-    train: Observations
+    images: ImageFeatures
+    train: RatingTensors
     user_ids: tuple[str, ...]
-    validation: Observations | None = None
-    choices: Choices | None = None
-    people: pd.DataFrame | None = None
+    validation: RatingTensors | None = None
+    choices: ChoiceTensors | None = None
+    demographics: pd.DataFrame | None = None
     scale: RatingScale = field(default_factory=RatingScale)
 
-    def reported(self, user_id: str) -> Mapping[str, Any] | None:
-        """Return what a person reports, or None."""
-        if self.people is None or user_id not in self.people.index:
+    def demographics_of(self, user_id: str) -> Mapping[str, Any] | None:
+        """Return the demographics of a user, or None."""
+        if self.demographics is None or user_id not in self.demographics.index:
             return None
-        return {str(key): value for key, value in self.people.loc[user_id].to_dict().items()}
+        return {str(key): value for key, value in self.demographics.loc[user_id].to_dict().items()}
 
 
 class Encoder(Protocol):
@@ -114,7 +114,7 @@ class Encoder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """What tells this encoder's features from any other's."""
+        """Identifies the encoder; other features have another fingerprint."""
         ...
 
     def encode(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -122,52 +122,52 @@ class Encoder(Protocol):
 
         Args:
             images: RGB in [0, 1], ``(b, 3, height, width)``.
-            prompts: What was asked for, one a picture.
+            prompts: Prompt of each picture.
         """
         ...
 
 
 class PreferenceModel(Protocol):
-    """Predicts what people would rate pictures. Fitted models are values: nothing changes them."""
+    """Predicts the ratings of pictures by users. Fitted models are immutable."""
 
     @property
     def user_ids(self) -> tuple[str, ...]:
-        """People the model knows."""
+        """Known users."""
         ...
 
-    def predict(self, pictures: Pictures, user_ids: list[str]) -> RewardOutput:
-        """Predict each person's rating of each picture, with the uncertainty of that expectation, ``(b,)``.
+    def predict(self, images: ImageFeatures, user_ids: list[str]) -> RewardOutput:
+        """Predict the expected rating of each picture by its user, and the std of that expectation, ``(b,)``.
 
         Raises:
-            UnknownUserError: The model does not know a person.
+            UnknownUserError: The model does not know a user.
         """
         ...
 
     def noise_std(self, user_ids: list[str]) -> Tensor:
-        """Return how far single ratings of each person spread around their expectation, in rating units, ``(b,)``."""
+        """Return the std of single ratings of each user around their expectation, in rating points, ``(b,)``."""
         ...
 
-    def predict_population(self, pictures: Pictures) -> Tensor:
-        """Predict what people on average would rate, ``(b,)``."""
+    def predict_population(self, images: ImageFeatures) -> Tensor:
+        """Predict the average rating over users, ``(b,)``."""
         ...
 
     def introduce(
-        self, user_id: str, pictures: Pictures, ratings: Tensor, reported: Mapping[str, Any] | None = None
+        self, user_id: str, images: ImageFeatures, ratings: Tensor, demographics: Mapping[str, Any] | None = None
     ) -> PreferenceModel:
-        """Return a model that knows one more person, from their ratings of a few pictures and what they report.
+        """Return a model with one more user, known by ratings of a few pictures and by demographics.
 
         Args:
-            user_id: Whose; somebody already known is known anew.
-            pictures: The rated ones; none is ordinary.
+            user_id: The new user. A known user is replaced.
+            images: The rated pictures; may be empty.
             ratings: In the units the model was fitted in, ``(n,)``.
-            reported: Demographics; None, missing and unheard-of values are ordinary.
+            demographics: Demographics; None, missing and unknown values are allowed.
         """
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every number of the model, by name."""
+        """Return all tensors of the model, by name."""
         ...
 
-    def facts(self) -> dict[str, Any]:
-        """Return everything else, as plain JSON."""
+    def config(self) -> dict[str, Any]:
+        """Return everything but the tensors, as plain JSON."""
         ...

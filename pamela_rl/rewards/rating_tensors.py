@@ -1,4 +1,4 @@
-"""Tables of ratings and choices as numbers."""
+"""Conversion of tables of ratings and choices to tensors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from pamela_rl.errors import DataError, UnknownUserError
-from pamela_rl.rewards.preference import Choices, Observations
+from pamela_rl.rewards.preference import ChoiceTensors, RatingTensors
 
 OUTCOMES = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
 
-def observations(table: pd.DataFrame, user_ids: Sequence[str], image_rows: Mapping[str, int]) -> Observations:
-    """Turn rows of a rating table into numbers.
+def rating_tensors(table: pd.DataFrame, user_ids: Sequence[str], image_rows: Mapping[str, int]) -> RatingTensors:
+    """Convert the rows of a rating table to tensors.
 
     Args:
         table: ``user_id``, ``image``, ``rating``; every user must be among ``user_ids``.
@@ -23,16 +23,16 @@ def observations(table: pd.DataFrame, user_ids: Sequence[str], image_rows: Mappi
         image_rows: Row of each image in the features.
 
     Raises:
-        UnknownUserError: A rating is of somebody not among ``user_ids``.
+        UnknownUserError: A rating is by a user not in ``user_ids``.
         DataError: A rated image has no row in the features.
     """
     users = _users(table, user_ids)
     images = _rows(table, "image", image_rows)
-    return Observations(users, images, torch.tensor(table["rating"].to_numpy(dtype="float64")))
+    return RatingTensors(users, images, torch.tensor(table["rating"].to_numpy(dtype="float64")))
 
 
-def choices(table: pd.DataFrame, user_ids: Sequence[str], image_rows: Mapping[str, int]) -> Choices:
-    """Turn rows of a table of choices into numbers.
+def choice_tensors(table: pd.DataFrame, user_ids: Sequence[str], image_rows: Mapping[str, int]) -> ChoiceTensors:
+    """Convert the rows of a table of choices to tensors.
 
     Args:
         table: ``user_id``, ``image_a``, ``image_b``, ``choice``.
@@ -40,35 +40,35 @@ def choices(table: pd.DataFrame, user_ids: Sequence[str], image_rows: Mapping[st
         image_rows: Row of each image in the features.
 
     Raises:
-        UnknownUserError: A choice is of somebody not among ``user_ids``.
-        DataError: A picture has no row in the features.
+        UnknownUserError: A choice is by a user not in ``user_ids``.
+        DataError: An image has no row in the features.
     """
     first, second = (_rows(table, column, image_rows) for column in ("image_a", "image_b"))
     outcomes = torch.tensor(table["choice"].map(OUTCOMES).to_numpy(dtype="float64"))
-    return Choices(_users(table, user_ids), first, second, outcomes)
+    return ChoiceTensors(_users(table, user_ids), first, second, outcomes)
 
 
 def _users(table: pd.DataFrame, user_ids: Sequence[str]) -> Tensor:
     order = {user: row for row, user in enumerate(user_ids)}
-    strangers = sorted(set(table["user_id"]) - set(order))
-    if strangers:
+    unknown = sorted(set(table["user_id"]) - set(order))
+    if unknown:
         raise UnknownUserError(
-            f"{len(strangers)} people who rated are not among the {len(user_ids)} to fit, e.g. {strangers[0]!r}; "
+            f"{len(unknown)} people who rated are not among the {len(user_ids)} to fit, e.g. {unknown[0]!r}; "
             "leave their ratings out (fit_newcomer takes them later) or add them."
         )
     return torch.tensor([order[user] for user in table["user_id"]], dtype=torch.int64)
 
 
 def _rows(table: pd.DataFrame, column: str, image_rows: Mapping[str, int]) -> Tensor:
-    unseen = sorted(set(table[column]) - set(image_rows))
-    if unseen:
-        raise DataError(f"{len(unseen)} rated images have no features, e.g. {unseen[0]!r}; encode them first.")
+    missing = sorted(set(table[column]) - set(image_rows))
+    if missing:
+        raise DataError(f"{len(missing)} rated images have no features, e.g. {missing[0]!r}; encode them first.")
     return torch.tensor([image_rows[image] for image in table[column]], dtype=torch.int64)
 
 
-def hold_out_pictures(ratings: Observations, seed: int, share: int = 10) -> tuple[Observations, Observations]:
-    """Set the ratings of one picture in ``share`` apart, with every rating of each, and return both parts."""
-    pictures = ratings.images.unique()
-    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))
-    apart = torch.isin(ratings.images, pictures[order[: -(-len(pictures) // share)]])
-    return ratings[~apart], ratings[apart]
+def hold_out_images(ratings: RatingTensors, seed: int, share: int = 10) -> tuple[RatingTensors, RatingTensors]:
+    """Hold out one picture in ``share`` with all its ratings, and return the training and the held-out ratings."""
+    images = ratings.images.unique()
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    held_out = torch.isin(ratings.images, images[order[: -(-len(images) // share)]])
+    return ratings[~held_out], ratings[held_out]

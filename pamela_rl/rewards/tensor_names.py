@@ -1,4 +1,4 @@
-"""Names of the tensors of a model that is part of another."""
+"""Prefixes of tensor names, for models that contain other models."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from torch import Tensor
 
 
-def within(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a part under its name."""
+def add_prefix(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Prefix the names of the tensors with the name of the part."""
     return {f"{part}.{name}": value for name, value in tensors.items()}
 
 
-def part_of(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what ``within`` was given, out of the tensors of the whole."""
+def strip_prefix(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a part without its prefix; the inverse of ``add_prefix``."""
     prefix = f"{part}."
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

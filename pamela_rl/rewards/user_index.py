@@ -1,4 +1,4 @@
-"""Finding people by their ids."""
+"""Look-up of users by id."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pamela_rl.errors import UnknownUserError
+from pamela_rl.rewards.saved import unknown_user
 
 
-def rows_of(user_ids: Sequence[str], known: Sequence[str]) -> Tensor:
-    """Return the row of each person among those a model knows, ``(b,)``.
+def user_rows(user_ids: Sequence[str], all_user_ids: Sequence[str]) -> Tensor:
+    """Return the row of each user in the list of known users, ``(b,)``.
 
     Raises:
-        UnknownUserError: The model does not know a person.
+        UnknownUserError: A user is not in the list.
     """
-    order = {user: row for row, user in enumerate(known)}
+    order = {user: row for row, user in enumerate(all_user_ids)}
     for user in user_ids:
         if user not in order:
-            raise UnknownUserError(
-                f"the reward does not know user {user!r}; it knows {len(order)} people "
-                f"({', '.join(list(order)[:3])}, …). Show some of their ratings with introduce first."
-            )
+            raise unknown_user(user, all_user_ids)
     return torch.tensor([order[user] for user in user_ids], dtype=torch.int64)
 
 
-def with_row(user_id: str, row: Tensor, known: Sequence[str], rows: Tensor) -> tuple[tuple[str, ...], Tensor]:
-    """Return the people and their rows with one more at the end; somebody already known moves there."""
-    keep = [place for place, user in enumerate(known) if user != user_id]
-    return (*(known[place] for place in keep), user_id), torch.cat([rows[keep], row[None].to(rows)])
+def with_user_row(
+    user_id: str, row: Tensor, all_user_ids: Sequence[str], rows: Tensor
+) -> tuple[tuple[str, ...], Tensor]:
+    """Append a user and their row; the old row of a known user is removed."""
+    keep = [place for place, user in enumerate(all_user_ids) if user != user_id]
+    return (*(all_user_ids[place] for place in keep), user_id), torch.cat([rows[keep], row[None].to(rows)])

@@ -15,13 +15,13 @@ from pamela_rl.types import Reward, RewardOutput, trainable
 
 
 @dataclass(frozen=True)
-class Part:
+class WeightedPart:
     """One reward of a sum.
 
     Attributes:
-        reward: What scores.
-        weight: Of the normalised score; negative to push it down.
-        mean: Of the reward's scores on reference pictures, in its own units.
+        reward: The reward.
+        weight: Weight of the normalised score; negative to minimise it.
+        mean: Mean score on reference pictures, in the reward's own units.
         std: Their standard deviation, same units.
     """
 
@@ -32,13 +32,13 @@ class Part:
 
 
 class WeightedReward:
-    """The sum of ``weight * (score - mean) / std`` over its parts: a weight of 1 counts one spread of the reference.
+    """The sum of ``weight * (score - mean) / std`` over its parts.
 
-    Means and spreads are measured once and stay as they are. Were they to follow the pictures of the run, a reward that
-    rises would be set back to 0 while it rises, and a part that all pictures fulfil would be blown up to noise.
+    Means and standard deviations are measured once on reference pictures and then fixed. If they followed the pictures
+    of the run, a rising reward would be reset to 0, and a part that is constant over pictures would become noise.
     """
 
-    def __init__(self, parts: Mapping[str, Part]):
+    def __init__(self, parts: Mapping[str, WeightedPart]):
         if not parts:
             raise ConfigError("a weighted reward was given no parts; give at least one.")
         for name, part in parts.items():
@@ -54,19 +54,19 @@ class WeightedReward:
         user_ids: Sequence[str],
         batch_size: int = 32,
     ) -> WeightedReward:
-        """Measure each reward's mean and spread on reference pictures, e.g. the base model's of the training prompts.
+        """Measure mean and std of each reward on reference pictures, e.g. of the base model for the training prompts.
 
-        A run that goes on must do so with the same numbers: the same reference, or the ``parts`` it had.
+        A resumed run needs the same numbers: the same reference pictures, or the same ``parts``.
 
         Args:
             rewards: Reward and weight by name.
             images: RGB in [0, 1], ``(n, 3, height, width)``.
-            prompts: What was asked for, one a picture.
-            user_ids: For whom, one a picture.
-            batch_size: Pictures scored at a time.
+            prompts: Prompt of each picture.
+            user_ids: User of each picture.
+            batch_size: Pictures per batch.
 
         Raises:
-            ConfigError: A reward scores all of them alike, or some not with a finite number.
+            ConfigError: The scores of a reward are all equal, or some are not finite.
         """
         parts = {}
         for name, (reward, weight) in rewards.items():
@@ -77,7 +77,7 @@ class WeightedReward:
                     f"{bad} of the {len(scores)} scores of reward {name!r} on the reference pictures are not finite; "
                     "look at the reward model, or leave these pictures out."
                 )
-            parts[name] = Part(reward, weight, float(scores.mean()), float(scores.std(correction=0)))
+            parts[name] = WeightedPart(reward, weight, float(scores.mean()), float(scores.std(correction=0)))
         return cls(parts)
 
     def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
@@ -85,13 +85,13 @@ class WeightedReward:
 
         Args:
             images: RGB in [0, 1], ``(b, 3, height, width)``.
-            prompts: What was asked for, one a picture.
-            user_ids: For whom, one a picture.
+            prompts: Prompt of each picture.
+            user_ids: User of each picture.
 
         Returns:
-            The sum, and every part's normalised score before it is weighted, ``(b,)``. A part that is no number makes
-            the sum none for that picture. ``std`` is the root of the summed squares of the parts' own, weighted alike,
-            as if their errors were independent and parts that give none were certain; None where no part gives one.
+            The sum, and each part's normalised score without its weight, ``(b,)``. If a part is NaN for a picture, so
+            is the sum. ``std`` combines the weighted stds of the parts as independent errors; parts without std count
+            as 0. It is None if no part has one.
         """
         normalised: dict[str, Tensor] = {}
         sums: list[Tensor] = []
@@ -107,7 +107,7 @@ class WeightedReward:
         return RewardOutput(torch.stack(sums).sum(dim=0), std, normalised, weights)
 
 
-def _check(name: str, part: Part) -> None:
+def _check(name: str, part: WeightedPart) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise ConfigError(f"a reward is called {name!r}; metrics bear its name: use letters, digits, '_', '.' and '-'.")
     if not math.isfinite(part.weight) or part.weight == 0:
@@ -117,7 +117,7 @@ def _check(name: str, part: Part) -> None:
         )
     if not math.isfinite(part.mean):
         raise ConfigError(f"the mean of reward {name!r} is {part.mean}; use that of its scores on reference pictures.")
-    if not (math.isfinite(part.std) and part.std > 1e-6 * abs(part.mean)):  # below, fp32 rounding is all there is
+    if not (math.isfinite(part.std) and part.std > 1e-6 * abs(part.mean)):  # below, there is only fp32 rounding
         raise ConfigError(
             f"the scores of reward {name!r} have a spread of {part.std:.3g} about {part.mean:.3g} on the reference "
             "pictures, so they cannot be put on a common scale; give pictures that it tells apart, or leave it out."

@@ -1,1 +1,4 @@
-"""What can be done for a person without touching weights, and what turns prompts into pictures."""
+"""Image generators that need no training of the image model: search, best of N, rewriting, remote services.
+
+May import the nouns, data, diffusion and rewards.
+"""

@@ -1,4 +1,4 @@
-"""Best of N: draw several pictures and keep the one that the person's reward likes best."""
+"""Best of N: draw several candidates and keep the one with the highest reward."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pamela_rl.types import ImageGenerator, Reward, trainable
 
 
 class BestOfN:
-    """An ``ImageGenerator`` for one person: of N candidates a request, the one with the highest reward.
+    """An ``ImageGenerator`` for one user: of N candidates per prompt and seed, the one with the highest reward.
 
-    The first candidate is what ``generate`` makes of the seed itself, so more candidates never lower the reward. What
-    is judged is how well a picture answers the request, whatever prompt ``generate`` made of it.
+    The first candidate has the given seed itself, so more candidates never lower the reward. Candidates are scored for
+    the given prompt, even if ``generate`` rewrites it.
 
     Args:
         generate: Draws the candidates.
-        reward: The person's; a judge is refused.
-        user_id: Whose.
+        reward: The user's; a judge is refused.
+        user_id: The user.
         num_candidates: N; 1 is ``generate`` itself.
-        std_weight: How many of the reward's own stds are taken off its mean before candidates are compared.
-        batch_size: Candidates drawn and judged at a time.
+        std_weight: Of the reward's std in the lower confidence bound by which candidates are compared.
+        batch_size: Candidates drawn and scored at a time.
 
     Attributes:
-        images_spent: Pictures drawn so far.
+        images_spent: Images drawn so far.
 
     Raises:
-        ConfigError: There is not one candidate, or no batch.
+        ConfigError: A number is below 1.
     """
 
     def __init__(
@@ -53,31 +53,31 @@ class BestOfN:
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         """Return the best candidate of each prompt and seed, ``(b, 3, height, width)``.
 
-        Of candidates that tie the first is kept; one whose reward is no number is kept only where all are such.
+        Of tied candidates the first is kept; one with a NaN reward only if all rewards are NaN.
         """
-        kept: list[Tensor] = [torch.empty(0)] * len(prompts)
-        highest = [-float("inf")] * len(prompts)
-        tasks = [(row, number) for row in range(len(prompts)) for number in range(self.num_candidates)]
-        for first in range(0, len(tasks), self.batch_size):
-            part = tasks[first : first + self.batch_size]
-            asked = [prompts[row] for row, _ in part]
-            images = self.generate(asked, [candidate_seed(seeds[row], number) for row, number in part])
-            self.images_spent += len(part)
-            for (row, number), image, score in zip(part, images, self._scores(images, asked), strict=True):
-                if number == 0 or score > highest[row]:  # false for NaN
-                    kept[row] = image.clone()  # not a view, which would keep the whole batch
-                    highest[row] = score if score == score else -float("inf")
-        return torch.stack(kept)
+        best: list[Tensor] = [torch.empty(0)] * len(prompts)
+        best_scores = [-float("inf")] * len(prompts)
+        candidates = [(row, candidate) for row in range(len(prompts)) for candidate in range(self.num_candidates)]
+        for first in range(0, len(candidates), self.batch_size):
+            batch = candidates[first : first + self.batch_size]
+            batch_prompts = [prompts[row] for row, _ in batch]
+            images = self.generate(batch_prompts, [candidate_seed(seeds[row], candidate) for row, candidate in batch])
+            self.images_spent += len(batch)
+            for (row, candidate), image, score in zip(batch, images, self._scores(images, batch_prompts), strict=True):
+                if candidate == 0 or score > best_scores[row]:  # false for NaN
+                    best[row] = image.clone()  # not a view, which would keep the whole batch
+                    best_scores[row] = score if score == score else -float("inf")
+        return torch.stack(best)
 
     def _scores(self, images: Tensor, prompts: Sequence[str]) -> list[float]:
         output = trainable(self.reward(images, prompts, [self.user_id] * len(prompts)))
-        lowered = 0.0 if output.std is None else self.std_weight * output.std
-        scores: list[float] = (output.mean - lowered).tolist()
+        penalty = 0.0 if output.std is None else self.std_weight * output.std
+        scores: list[float] = (output.mean - penalty).tolist()
         return scores
 
 
-def candidate_seed(seed: int, number: int) -> int:
-    """Return the seed of a candidate: ``seed`` itself for the first, for the others below 2**31, as any service takes."""
-    if number == 0:
+def candidate_seed(seed: int, candidate: int) -> int:
+    """Return the seed of a candidate: ``seed`` itself for the first, for the others below 2**31, as services require."""
+    if candidate == 0:
         return seed
-    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0]) >> 1
+    return int(np.random.SeedSequence((seed, candidate)).generate_state(1)[0]) >> 1

@@ -1,4 +1,4 @@
-"""Chat language models: any OpenAI-compatible endpoint, or one that runs here through transformers."""
+"""Chat language models: any OpenAI-compatible endpoint, or a local model through transformers."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pamela_rl.errors import ConfigError, ServiceError
-from pamela_rl.steering.answers import BrokenAnswer
-from pamela_rl.steering.http import JsonClient, ServiceConfig
+from pamela_rl.steering.http import EndpointSettings, JsonClient
+from pamela_rl.steering.responses import InvalidResponse
 
 _ROLES = ("system", "user", "assistant")
-_GENERATING = threading.Lock()  # torch's own generator is lent to one answer at a time
+_GENERATION_LOCK = threading.Lock()  # one answer at a time seeds torch's global generator
 
 
 class ChatModel(Protocol):
-    """Anything that goes on with a conversation."""
+    """A chat language model."""
 
     def __call__(self, messages: Sequence[Mapping[str, str]], *, seed: int) -> str:
-        """Return the next turn, without what was thought aloud.
+        """Return the next turn, without its reasoning.
 
         Args:
             messages: Turns so far, each with "role" (system, user or assistant) and "content".
-            seed: The same seed and messages give the same answer, as far as the model can promise it.
+            seed: The same seed and messages give the same answer, where the model supports it.
         """
         ...
 
 
 class EndpointChat:
-    """A model behind ``/v1/chat/completions``: OpenAI's, or any server that speaks like it (vLLM, llama.cpp, Ollama).
+    """A model behind ``/v1/chat/completions``: OpenAI's, or any compatible server (vLLM, llama.cpp, Ollama).
 
-    Servers do with the seed what they can; OpenAI's calls it best effort.
+    Seeds are best effort on most servers.
 
     Args:
-        config: Where it is; ``key_variable=None`` for a local server without a key.
+        config: Its address; ``key_variable=None`` for a local server without a key.
         model: As the server names it.
-        temperature: 0 takes the likeliest word; None sends none, for models that refuse to be told.
-        max_tokens: Most tokens an answer may have.
-        max_tokens_name: What the server calls it; OpenAI's newer models want "max_completion_tokens".
-        path: Behind the base URL.
+        temperature: 0 decodes greedily; None sends none, for models that do not accept it.
+        max_tokens: Longest answer.
+        max_tokens_name: Its name in the request; OpenAI's newer models use "max_completion_tokens".
+        path: Appended to the base URL.
 
     Raises:
-        ConfigError: A number cannot be.
+        ConfigError: A number is out of range.
     """
 
     def __init__(
         self,
-        config: ServiceConfig,
+        config: EndpointSettings,
         model: str,
         *,
         temperature: float | None = 0.7,
@@ -67,18 +67,18 @@ class EndpointChat:
         """Return the next turn.
 
         Raises:
-            ServiceError: The service refused, was not reached, or answered nonsense to the last.
+            ServiceError: The service refused, was not reached, or gave no valid response in all attempts.
             ConfigError: The messages are no conversation, or there is no key.
         """
         body: dict[str, object] = {
             "model": self.model,
-            "messages": _checked(messages),
+            "messages": _validated(messages),
             self._max_tokens_name: self.max_tokens,
             "seed": seed,
         }
         if self.temperature is not None:
             body["temperature"] = self.temperature
-        return self._client.post(self._path, body, about=f"an answer of {self.model}", read=self._read)
+        return self._client.post(self._path, body, description=f"an answer of {self.model}", read=self._read)
 
     def _read(self, answer: Any) -> str:
         try:
@@ -88,28 +88,28 @@ class EndpointChat:
         except (KeyError, IndexError, TypeError, AttributeError):
             choice = None
         if choice is None:
-            raise BrokenAnswer("it holds no choices[0].message")
+            raise InvalidResponse("it holds no choices[0].message")
         if refused or finished == "content_filter":
             raise ServiceError(f"{self.model} will not answer: {str(refused or finished)[:300]}; change the messages.")
-        said = _without_thoughts(content) if isinstance(content, str) else ""
-        if not said and finished == "length":
-            raise ServiceError(f"{self.model} used its {self.max_tokens} tokens and said nothing; raise max_tokens.")
-        if not said:
-            raise BrokenAnswer("it says nothing")
-        return said
+        text = _strip_thinking(content) if isinstance(content, str) else ""
+        if not text and finished == "length":
+            raise ServiceError(f"{self.model} used its {self.max_tokens} tokens without an answer; raise max_tokens.")
+        if not text:
+            raise InvalidResponse("its message is empty")
+        return text
 
 
 class TransformersChat:
-    """A causal language model with a chat template, run here; safetensors alone, and no code from a repository.
+    """A local causal language model with a chat template; loads safetensors alone and runs no repository code.
 
     Args:
         model: In evaluation mode, on its device.
         tokenizer: With a chat template.
-        temperature: 0 takes the likeliest word.
-        max_new_tokens: Most tokens an answer may have.
+        temperature: 0 decodes greedily.
+        max_new_tokens: Longest answer.
 
     Raises:
-        ConfigError: The tokenizer has no chat template, or a number cannot be.
+        ConfigError: The tokenizer has no chat template, or a number is out of range.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, temperature: float = 0.7, max_new_tokens: int = 512):
@@ -136,9 +136,9 @@ class TransformersChat:
                 name, use_safetensors=True, trust_remote_code=False, dtype="auto"
             )
         except (OSError, ValueError, KeyError) as error:
-            said = " ".join(str(error).split())[:300]
+            text = " ".join(str(error).split())[:300]
             raise ConfigError(
-                f"the chat model {str(name)!r} cannot be loaded ({said}); give a folder with config.json, "
+                f"the chat model {str(name)!r} cannot be loaded ({text}); give a folder with config.json, "
                 "*.safetensors and a tokenizer, or a name that can be downloaded."
             ) from error
         return cls(model.to(device).eval(), tokenizer, temperature=temperature, max_new_tokens=max_new_tokens)
@@ -151,7 +151,11 @@ class TransformersChat:
             ConfigError: The messages are no conversation.
         """
         inputs = self.tokenizer.apply_chat_template(
-            _checked(messages), add_generation_prompt=True, return_tensors="pt", return_dict=True, enable_thinking=False
+            _validated(messages),
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=True,
+            enable_thinking=False,
         ).to(self.model.device)
         options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if self.temperature > 0:
@@ -165,24 +169,24 @@ class TransformersChat:
                 pad_token_id=self.tokenizer.eos_token_id if padding is None else padding,
             )
         answer = tokens[0, inputs["input_ids"].shape[1] :]
-        return _without_thoughts(self.tokenizer.decode(answer, skip_special_tokens=True))
+        return _strip_thinking(self.tokenizer.decode(answer, skip_special_tokens=True))
 
 
 @contextmanager
 def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the generator that ``generate`` draws from (it takes none of ours) and give it back as it was."""
+    """Seed torch's global generator for ``generate``, which takes no generator, and restore its state afterwards."""
     on_gpu = device.type == "cuda"
     generator = torch.cuda.default_generators[device.index or 0] if on_gpu else torch.default_generator
-    with _GENERATING:
-        before = generator.get_state()
+    with _GENERATION_LOCK:
+        state = generator.get_state()
         try:
             generator.manual_seed(seed)
             yield
         finally:
-            generator.set_state(before)
+            generator.set_state(state)
 
 
-def _checked(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def _validated(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     if not messages:
         raise ConfigError("there are no messages; give at least one from the user.")
     for message in messages:
@@ -195,10 +199,10 @@ def _checked(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
 
 def _check_sampling(temperature: float | None, max_tokens: int) -> None:
     if temperature is not None and not 0 <= temperature <= 2:
-        raise ConfigError(f"temperature is {temperature}; use 0 (the likeliest word) to 2.")
+        raise ConfigError(f"temperature is {temperature}; use 0 (greedy) to 2.")
     if max_tokens < 1:
         raise ConfigError(f"the most tokens of an answer are {max_tokens}; use at least 1, e.g. 512.")
 
 
-def _without_thoughts(text: str) -> str:
+def _strip_thinking(text: str) -> str:
     return text.rpartition("</think>")[2].strip()

@@ -1,4 +1,4 @@
-"""Pictures from any diffusers pipeline, with or without an adapter."""
+"""Images from any diffusers pipeline, with or without an adapter."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class PipelineGenerator:
         pipeline: Any text-to-image pipeline.
         adapter: Name of the adapter to switch on; None draws with the base model.
         num_inference_steps: Denoising steps, without added noise.
-        guidance_scale: 1 draws without guidance, whatever the family calls that.
-        batch_size: Pictures a call.
+        guidance_scale: 1 draws without guidance, for every family.
+        batch_size: Images per call.
         height: Pixels; None takes the model's own size.
         width: Pixels; None takes the model's own size.
-        negative_prompt: What guidance steers away from.
+        negative_prompt: For classifier-free guidance.
         options: Further arguments of the pipeline's call.
     """
 
@@ -41,11 +41,10 @@ class PipelineGenerator:
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """Return pictures in [0, 1], ``(b, 3, height, width)``; picture i starts from noise of seed i."""
+        """Return images in [0, 1], ``(b, 3, height, width)``; image i starts from noise of seed i."""
         with self._adapter():
-            starts = range(0, len(prompts), self.batch_size)
-            parts = [slice(first, first + self.batch_size) for first in starts]
-            return torch.cat([self._draw(list(prompts[part]), list(seeds[part])) for part in parts])
+            batches = [slice(first, first + self.batch_size) for first in range(0, len(prompts), self.batch_size)]
+            return torch.cat([self._draw(list(prompts[batch]), list(seeds[batch])) for batch in batches])
 
     @contextmanager
     def _adapter(self) -> Iterator[None]:

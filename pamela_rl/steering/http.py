@@ -1,4 +1,4 @@
-"""JSON over HTTP to a service that may be slow, busy or broken. The key is read when it is used, and shown nowhere."""
+"""JSON over HTTP with retries and rate limiting. The API key is read when it is used, and never shown."""
 
 from __future__ import annotations
 
@@ -16,27 +16,35 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 
 from pamela_rl.errors import ConfigError, ServiceError
-from pamela_rl.steering.answers import BrokenAnswer, Failure, Pace, failure_of, redacted, refusal, understood
+from pamela_rl.steering.responses import (
+    InvalidResponse,
+    RateLimiter,
+    RequestFailure,
+    connection_failure,
+    error_response,
+    parse_json,
+    redact,
+)
 
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 _CHUNK = 2**16
-Answer = TypeVar("Answer")
-Strike = Callable[[], None]
+Result = TypeVar("Result")
+Refund = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class ServiceConfig:
-    """Where a service is, and how patient to be with it. Holds the name of the key's variable, never the key.
+class EndpointSettings:
+    """Address of a service, with time-outs, retries and limits. Holds the name of the key's variable, never the key.
 
     Attributes:
-        base_url: E.g. ``https://api.openai.com``; http:// only for this machine, since the key would travel readable.
-        key_variable: Environment variable that holds the key; None for a service that wants none.
+        base_url: E.g. ``https://api.openai.com``; http:// only for localhost, since the key would be sent in clear text.
+        key_variable: Environment variable that holds the key; None for a service without one.
         timeout: Seconds one request may take.
-        num_retries: Further attempts after a time-out, a lost connection, 429, 500, 502, 503, 504 or a broken answer.
-        backoff: Seconds before the first retry, doubled before every other; up to half is taken off at random.
-        max_backoff: Seconds no wait exceeds, whatever the service's ``Retry-After`` asks for.
-        requests_per_minute: Most requests this client starts in a minute, evenly spaced.
-        max_bytes: Most bytes an answer may have, unpacked.
+        num_retries: Further attempts after a time-out, a lost connection, 429, 500, 502, 503, 504 or an invalid response.
+        backoff: Seconds before the first retry, doubled for each further one, with up to half subtracted at random.
+        max_backoff: Longest wait in seconds, also where ``Retry-After`` asks for more.
+        requests_per_minute: Most requests this client starts per minute, evenly spaced.
+        max_bytes: Largest response in bytes, unpacked.
     """
 
     base_url: str
@@ -55,11 +63,11 @@ class ServiceConfig:
         except ValueError:
             port_is_a_number = False
         if not port_is_a_number or not url.hostname or url.username or url.password or url.query or url.fragment:
-            # not shown: it may hold a key
+            # not shown: it may contain a key
             raise ConfigError("base_url is no plain address; give one such as https://api.openai.com, without a key.")
         if url.scheme != "https" and not (url.scheme == "http" and url.hostname in _LOCAL):
             raise ConfigError(
-                f"base_url is {self.base_url}; keys travel readable over anything but https: give an https:// address, "
+                f"base_url is {self.base_url}; keys are sent in clear text over anything but https: give an https:// address, "
                 "or http://localhost for a service on this machine."
             )
         # a key pasted in the place of the variable's name must not be shown either
@@ -76,7 +84,7 @@ class ServiceConfig:
 
     @property
     def host(self) -> str:
-        """The service's name for error sentences, e.g. ``api.openai.com``."""
+        """The service's name for error messages, e.g. ``api.openai.com``."""
         return urlsplit(self.base_url).netloc
 
     def url(self, path: str) -> str:
@@ -91,71 +99,71 @@ class JsonClient:
     Redirects are never followed, proxies are those of the environment (``HTTPS_PROXY``, ``NO_PROXY``).
 
     Args:
-        config: Where, and how patiently.
-        key_header: Header that takes the key.
-        key_prefix: What stands before the key in it.
+        config: Address, time-outs and limits.
+        key_header: HTTP header of the key.
+        key_prefix: Text before the key in that header.
     """
 
-    def __init__(self, config: ServiceConfig, *, key_header: str = "Authorization", key_prefix: str = "Bearer "):
+    def __init__(self, config: EndpointSettings, *, key_header: str = "Authorization", key_prefix: str = "Bearer "):
         self.config, self._key_header, self._key_prefix = config, key_header, key_prefix
         self._pool = _pool_for(config)
-        self._pace = Pace(60.0 / config.requests_per_minute)
-        self._random = random.Random()  # of its own: waiting changes no one else's random numbers
+        self._rate_limiter = RateLimiter(60.0 / config.requests_per_minute)
+        self._random = random.Random()  # leaves the global random state untouched
 
     def post(
         self,
         path: str,
         body: Mapping[str, object],
         *,
-        about: str,
-        read: Callable[[Any], Answer],
-        charge: Callable[[], Strike] | None = None,
-    ) -> Answer:
-        """Ask, and ask again where that can help.
+        description: str,
+        read: Callable[[Any], Result],
+        charge: Callable[[], Refund] | None = None,
+    ) -> Result:
+        """Send a request, with retries where they can help.
 
         Args:
             path: Behind the base URL, starting with a slash.
             body: Sent as JSON.
-            about: What is asked for, for error sentences, e.g. "a picture of 'a cat'".
-            read: Takes what it needs from the parsed answer; it raises ``BrokenAnswer`` for one that is worth asking
-                again, ``ServiceError`` for one that is not. No string it sees holds the key.
-            charge: Called before every request. What it returns is called if the service did not take the request:
-                it was not reached, or answered with an error. A request without any answer may have been taken.
+            description: Of the request, for error messages, e.g. "a picture of 'a cat'".
+            read: Extracts the result from the parsed response; raises ``InvalidResponse`` to retry, ``ServiceError`` to
+                give up. The key is redacted in what it gets.
+            charge: Called before every attempt. It returns a refund, which is called if the service was not reached or
+                answered with an error. An attempt without any response is not refunded.
 
         Raises:
-            ServiceError: The service refused, was not reached, or answered nonsense to the last.
+            ServiceError: The service refused, was not reached, or gave no valid response in all attempts.
             ConfigError: The key is not in the environment.
         """
         self._key()
         content = json.dumps(body).encode()
         attempts = self.config.num_retries + 1
         for attempt in range(attempts):
-            strike = charge() if charge else None
-            self._pace.wait()
-            outcome = _taken_from(self._send(path, content), read)
-            if not isinstance(outcome, Failure):
-                return outcome
-            failure = outcome
-            if strike and not failure.taken:
-                strike()
-            if not failure.again:
-                raise ServiceError(f"{self.config.host} refused {about}: {failure.reason}.")
+            refund = charge() if charge else None
+            self._rate_limiter.wait()
+            result = _parse_response(self._send(path, content), read)
+            if not isinstance(result, RequestFailure):
+                return result
+            failure = result
+            if refund and not failure.may_be_charged:
+                refund()
+            if not failure.retryable:
+                raise ServiceError(f"{self.config.host} refused {description}: {failure.reason}.")
             if attempt + 1 < attempts:
-                self._back_off(attempt, failure.wait)
+                self._back_off(attempt, failure.retry_after)
         raise ServiceError(
-            f"{self.config.host} did not give {about} in {attempts} attempts; of the last: {failure.reason}; "
+            f"{self.config.host} did not give {description} in {attempts} attempts; of the last: {failure.reason}; "
             "try again later, or raise timeout or num_retries."
         )
 
-    def _back_off(self, attempt: int, asked: float | None) -> None:
-        drawn = min(self.config.backoff * 2.0**attempt, self.config.max_backoff) * self._random.uniform(0.5, 1.0)
-        if asked is None:
-            time.sleep(drawn)
+    def _back_off(self, attempt: int, retry_after: float | None) -> None:
+        backoff = min(self.config.backoff * 2.0**attempt, self.config.max_backoff) * self._random.uniform(0.5, 1.0)
+        if retry_after is None:
+            time.sleep(backoff)
         else:  # the service is busy for every thread, not for this one alone
-            self._pace.hold(min(max(drawn, asked), self.config.max_backoff))
+            self._rate_limiter.pause(min(max(backoff, retry_after), self.config.max_backoff))
 
     def _send(self, path: str, body: bytes) -> Any:
-        """Make one attempt. Errors leave as values: an exception would take this frame, and so the key, along."""
+        """Make one attempt. Errors are returned: a raised exception would keep this frame, and with it the key."""
         key = self._key()
         headers = {"Accept-Encoding": "identity", "Accept": "application/json", "Content-Type": "application/json"}
         if key:
@@ -173,27 +181,27 @@ class JsonClient:
                 preload_content=False,
             )
             try:
-                content = self._body_of(response, deadline)
+                content = self._read_body(response, deadline)
             finally:
-                response.close()  # what was not read of it must not be taken for the next answer
+                response.close()  # unread bytes must not become part of the next response
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            return failure_of(error, self.config.timeout)
-        if isinstance(content, Failure):
+            return connection_failure(error, self.config.timeout)
+        if isinstance(content, RequestFailure):
             return content
         if response.status != 200:
-            return refusal(response.status, response.headers, content, key, self.config.key_variable)
-        return redacted(understood(content), key)
+            return error_response(response.status, response.headers, content, key, self.config.key_variable)
+        return redact(parse_json(content), key)
 
-    def _body_of(self, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes | Failure:
+    def _read_body(self, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes | RequestFailure:
         content = bytearray()
         while chunk := response.read1(_CHUNK):
             content += chunk
             if len(content) > self.config.max_bytes:
                 reason = f"its answer is larger than max_bytes, {self.config.max_bytes}; raise it or ask for less"
-                return Failure(reason, again=False, taken=True)
+                return RequestFailure(reason, retryable=False, may_be_charged=True)
             if time.monotonic() > deadline:
                 reason = f"its answer was not complete after {self.config.timeout:g} seconds"
-                return Failure(reason, again=True, taken=True)
+                return RequestFailure(reason, retryable=True, may_be_charged=True)
         return bytes(content)
 
     def _key(self) -> str | None:
@@ -208,16 +216,16 @@ class JsonClient:
         return key
 
 
-def _taken_from(answer: Any, read: Callable[[Any], Answer]) -> Answer | Failure:
-    if isinstance(answer, Failure):
+def _parse_response(answer: Any, read: Callable[[Any], Result]) -> Result | RequestFailure:
+    if isinstance(answer, RequestFailure):
         return answer
     try:
         return read(answer)
-    except BrokenAnswer as error:
-        return Failure(f"its answer is broken ({error})", again=True, taken=True)
+    except InvalidResponse as error:
+        return RequestFailure(f"its answer is broken ({error})", retryable=True, may_be_charged=True)
 
 
-def _pool_for(config: ServiceConfig) -> urllib3.PoolManager:
+def _pool_for(config: EndpointSettings) -> urllib3.PoolManager:
     url = urlsplit(config.base_url)
     proxy = getproxies().get("https")
     if url.scheme != "https" or not proxy or proxy_bypass(url.hostname or ""):

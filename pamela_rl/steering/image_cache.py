@@ -1,4 +1,4 @@
-"""Pictures that were paid for, by what was asked, so that nobody pays twice."""
+"""An on-disk cache of images from services, by request, so that no request is paid twice."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from pamela_rl.data.images import decode, decoding
+from pamela_rl.data.images import decode, decode_errors
 from pamela_rl.errors import DataError
 
 
 class ImageCache:
-    """A folder with a PNG for every request, and beside it what was asked, as JSON.
+    """A folder with a PNG file for every request, and the request as JSON beside it.
 
     Several processes may share it. A file that does not decode counts as absent.
     """
@@ -26,20 +26,20 @@ class ImageCache:
         self.folder = folder
 
     def get(self, request: Mapping[str, object]) -> Image.Image | None:
-        """Return the picture of a request in RGB, or None."""
+        """Return the image of a request in RGB, or None."""
         path = self._path(request)
         if not path.is_file():
             return None
         try:
-            with decoding(str(path)), path.open("rb") as stream:
+            with decode_errors(str(path)), path.open("rb") as stream:
                 return decode(stream)
         except DataError:
             return None
 
-    def put(self, request: Mapping[str, object], picture: Image.Image) -> None:
-        """Keep a picture; what was asked is written first, so that no picture is without it."""
+    def put(self, request: Mapping[str, object], image: Image.Image) -> None:
+        """Store an image; its request is written first, so that no image is without one."""
         buffer = io.BytesIO()
-        picture.save(buffer, format="PNG")
+        image.save(buffer, format="PNG")
         path = self._path(request)
         _write(path.with_suffix(".json"), json.dumps(request, indent=2, sort_keys=True).encode())
         _write(path, buffer.getvalue())
@@ -50,7 +50,7 @@ class ImageCache:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole, under a name of its own until then: others may write the same one now."""
+    """Write a file atomically, under a unique temporary name, since other processes may write the same file."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         partial.write_bytes(content)

@@ -1,4 +1,4 @@
-"""What was bought of a service, on disk, so that a budget holds over restarts, threads and processes."""
+"""A ledger on disk of the images paid for, so that a budget holds over restarts, threads and processes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that may be bought, over all runs that share a folder.
+    """Limits on images and cost, over all runs that share a folder.
 
     Attributes:
-        max_images: Pictures paid for, broken ones included.
-        price_per_image: What one picture costs, in ``currency``.
+        max_images: Images paid for, invalid ones included.
+        price_per_image: In ``currency``.
         max_cost: In ``currency``.
-        currency: For sentences and the record.
+        currency: For messages and the ledger.
     """
 
     max_images: int
@@ -43,11 +43,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class Spent:
-    """What was bought so far.
+    """Images and cost so far.
 
     Attributes:
-        images: Pictures paid for.
-        cost: Their prices when they were bought, added up.
+        images: Images paid for.
+        cost: Sum of their prices when they were charged.
     """
 
     images: int
@@ -55,14 +55,14 @@ class Spent:
 
 
 class Ledger:
-    """An append-only file of JSON lines: a picture is written down before it is asked for, and struck out if refused.
+    """An append-only file of JSON lines: an image is charged before it is requested, and refunded if refused.
 
-    A process that dies in between has written one picture too many, never one too few. A line that cannot be read,
-    as a full disk leaves, counts as one picture at today's price.
+    A process that dies in between has charged one image too many, never one too few. A line that cannot be read, as a
+    full disk leaves, counts as one image at the current price.
 
     Args:
         path: The file; its folder must exist.
-        budget: What must not be exceeded.
+        budget: Its limits.
     """
 
     def __init__(self, path: Path, budget: Budget):
@@ -74,12 +74,12 @@ class Ledger:
 
     @property
     def spent(self) -> Spent:
-        """What was bought so far, by whatever process."""
+        """Images and cost so far, over all processes."""
         with self._thread_lock, self._file_lock:
             return self._read()
 
     def charge(self) -> Callable[[], None]:
-        """Write down one picture, for good once this returns; calling the result strikes it out.
+        """Charge one image, durably; calling the result refunds it.
 
         Raises:
             BudgetError: It would exceed the budget; nothing is written.
@@ -87,16 +87,16 @@ class Ledger:
         with self._thread_lock, self._file_lock:
             spent, price = self._read(), self.budget.price_per_image
             if spent.images + 1 > self.budget.max_images or spent.cost + price > self.budget.max_cost + _ROUNDING:
-                raise BudgetError(self._exceeded(spent))
-            number = uuid.uuid4().hex
-            self._append({"bought": number, "cost": price, "currency": self.budget.currency})
-        return lambda: self._strike(number)
+                raise BudgetError(self._over_budget_message(spent))
+            charge_id = uuid.uuid4().hex
+            self._append({"charged": charge_id, "cost": price, "currency": self.budget.currency})
+        return lambda: self._refund(charge_id)
 
-    def _strike(self, number: str) -> None:
+    def _refund(self, charge_id: str) -> None:
         with self._thread_lock, self._file_lock:
-            self._append({"struck": number})
+            self._append({"refunded": charge_id})
 
-    def _exceeded(self, spent: Spent) -> str:
+    def _over_budget_message(self, spent: Spent) -> str:
         budget, currency = self.budget, self.budget.currency
         return (
             f"the budget is spent: {spent.images} pictures of {budget.max_images} and {spent.cost:g} {currency} of "
@@ -105,26 +105,26 @@ class Ledger:
         )
 
     def _read(self) -> Spent:
-        """Take in what was appended since, by this process or another."""
+        """Read the lines appended since the last read, by any process."""
         if self.path.exists():
             with self.path.open("rb") as stream:
                 stream.seek(self._position)
                 for line in stream:
-                    self._take(line, f"unreadable at {self._position}")
+                    self._apply(line, f"unreadable at {self._position}")
                     self._position += len(line)
         return Spent(len(self._costs), math.fsum(self._costs.values()))
 
-    def _take(self, line: bytes, otherwise: str) -> None:
+    def _apply(self, line: bytes, fallback_id: str) -> None:
         if not line.strip():  # the end of a torn line, closed by another process
             return
         try:
             entry = json.loads(line)
-            if "struck" in entry:
-                self._costs.pop(entry["struck"], None)
+            if "refunded" in entry:
+                self._costs.pop(entry["refunded"], None)
             else:
-                self._costs[str(entry["bought"])] = float(entry["cost"])
+                self._costs[str(entry["charged"])] = float(entry["cost"])
         except (ValueError, TypeError, KeyError):
-            self._costs[otherwise] = self.budget.price_per_image
+            self._costs[fallback_id] = self.budget.price_per_image
 
     def _append(self, entry: dict[str, object]) -> None:
         with self.path.open("a+b") as stream:

@@ -1,4 +1,4 @@
-"""Prompt search, the paper's loop: propose variants, draw, score by the person's reward, carry the best on."""
+"""Prompt search, the paper's loop: propose variants, draw, score by the user's reward, keep the best."""
 
 from __future__ import annotations
 
@@ -10,64 +10,24 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from pamela_rl.errors import ConfigError
-from pamela_rl.steering.proposers import Proposer, Scored
-from pamela_rl.steering.search_table import Drawn, SearchTable
+from pamela_rl.steering.proposers import Proposer, ScoredPrompt
+from pamela_rl.steering.search_table import SearchTable, VariantRecord
+from pamela_rl.steering.settings import PromptSearchSettings
 from pamela_rl.types import ImageGenerator, Reward, Scorer, trainable
 
 
 @dataclass(frozen=True)
-class PromptSearchConfig:
-    """How long and how wide the search is; by default 90 pictures a request.
-
-    Attributes:
-        num_rounds: Rounds of proposing, drawing and scoring.
-        num_variants: Prompts drawn in each round, those carried on included.
-        num_seeds: Pictures of each prompt and round; the same seeds for all prompts of a round, others in the next.
-        num_carried: Best prompts that are drawn again in the next round, so that luck does not win.
-        max_images: Budget of pictures a request; a round that does not fit is made narrower.
-        faithfulness_share: A variant is refused whose pictures show the request less well than this share of the
-            request's own pictures.
-        std_weight: Multiples of the reward's own uncertainty taken off its mean.
-        seed: Of proposals and pictures.
-    """
-
-    num_rounds: int = 3
-    num_variants: int = 15
-    num_seeds: int = 2
-    num_carried: int = 4
-    max_images: int = 90
-    faithfulness_share: float = 0.9
-    std_weight: float = 0.5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("num_rounds", "num_seeds", "max_images"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"search.{name} is {getattr(self, name)}; use 1 or more.")
-        if not 0 <= self.num_carried < self.num_variants:
-            raise ConfigError(
-                f"search.num_carried is {self.num_carried} but only {self.num_variants} prompts are drawn a round "
-                f"(num_variants); use 0 to {max(0, self.num_variants - 1)}."
-            )
-        if not 0 <= self.faithfulness_share <= 1:
-            raise ConfigError(
-                f"search.faithfulness_share is {self.faithfulness_share}; it is a share: use 0 to 1, e.g. 0.9."
-            )
-
-
-@dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         prompt: The best variant; the request itself where nothing was better.
-        ranked: All that were not refused, best first.
-        images_spent: Pictures drawn.
+        ranked: All variants that were not refused, best first.
+        images_spent: Images drawn.
     """
 
     prompt: str
-    ranked: tuple[Scored, ...]
+    ranked: tuple[ScoredPrompt, ...]
     images_spent: int
 
 
@@ -78,47 +38,47 @@ def search_prompt(
     generate: ImageGenerator,
     reward: Reward,
     content: Scorer | None,
-    config: PromptSearchConfig,
+    config: PromptSearchSettings,
     folder: Path,
 ) -> SearchResult:
-    """Look for the variant of a request whose pictures a person likes most.
+    """Search for the variant of a request whose images have the highest reward for a user.
 
-    Pictures are scored for the *request*, whatever prompt drew them. The request itself is among the first variants.
-    A search that was cut off goes on after its last whole round.
+    Images are scored for the *request*, whatever prompt drew them. The request itself is among the first variants. An
+    interrupted search resumes after its last complete round.
 
     Args:
-        request: What was asked for.
-        user_id: Whose reward.
+        request: The user's prompt.
+        user_id: The user.
         propose: Proposes variants.
         generate: Draws them.
-        reward: The person's; a judge is refused.
-        content: How well pictures show what was asked for, 0 to 1; None refuses nothing.
+        reward: The user's; a judge is refused.
+        content: Scores how well images show the request, 0 to 1; None refuses no variant.
         config: Rounds and budget.
-        folder: Of this search alone: ``variants.jsonl`` and ``pictures/``.
+        folder: Of this search only: ``variants.jsonl`` and ``pictures/``.
 
     Raises:
         CheckpointError: The folder holds another search.
         ConfigError: The reward is a judge.
     """
     table = SearchTable(folder, {"request": request, "user_id": user_id, **asdict(config)})
-    for number in range(table.rounds_done, config.num_rounds):
-        numbers = np.random.default_rng([config.seed, number, _number_of(request)])
-        room = (config.max_images - table.images_spent) // config.num_seeds
-        prompts = _next_prompts(request, table, propose, min(config.num_variants, room), config, numbers)
+    for round_index in range(table.rounds_done, config.num_rounds):
+        rng = np.random.default_rng([config.seed, round_index, _hash_seed(request)])
+        affordable = (config.max_images - table.images_spent) // config.num_seeds
+        prompts = _next_prompts(request, table, propose, min(config.num_variants, affordable), config, rng)
         if not prompts:
             break
-        seeds = [int(seed) for seed in numbers.integers(2**31, size=config.num_seeds)]
-        everything = [(prompt, seed) for prompt in prompts for seed in seeds]
-        images = generate([prompt for prompt, _ in everything], [seed for _, seed in everything])
-        asked, people = [request] * len(images), [user_id] * len(images)
-        rewards = trainable(reward(images, asked, people)).lower_confidence_bound(config.std_weight)
-        shown = None if content is None else content(images, asked, people).mean
-        table.add_round(_rows(number, prompts, seeds, images, rewards, shown, table, config))
+        seeds = [int(seed) for seed in rng.integers(2**31, size=config.num_seeds)]
+        tasks = [(prompt, seed) for prompt in prompts for seed in seeds]
+        images = generate([prompt for prompt, _ in tasks], [seed for _, seed in tasks])
+        requests, user_ids = [request] * len(images), [user_id] * len(images)
+        rewards = trainable(reward(images, requests, user_ids)).lower_confidence_bound(config.std_weight)
+        faithfulness = None if content is None else content(images, requests, user_ids).mean
+        table.add_round(_rows(round_index, prompts, seeds, images, rewards, faithfulness, table, config))
     best = table.best()
     return SearchResult(best.prompt if best else request, tuple(table.ranked()), table.images_spent)
 
 
-def _number_of(text: str) -> int:
+def _hash_seed(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
 
 
@@ -127,64 +87,66 @@ def _next_prompts(
     table: SearchTable,
     propose: Proposer,
     count: int,
-    config: PromptSearchConfig,
-    numbers: np.random.Generator,
+    config: PromptSearchSettings,
+    rng: np.random.Generator,
 ) -> list[str]:
-    """The best so far, to be drawn again, and new ones that were never drawn."""
+    """Return the best variants so far, to be drawn again, and new ones."""
     ranked = table.ranked()
-    carried = [scored.prompt for scored in ranked[: config.num_carried]] if table.rounds_done else [request]
-    drawn = {row.prompt for row in table.rows} | set(carried)
-    fresh: dict[str, None] = {}
-    for _ in range(5):  # proposers repeat themselves; what they cannot fill stays unfilled
-        missing = count - len(carried) - len(fresh)
+    elites = [scored.prompt for scored in ranked[: config.num_elites]] if table.rounds_done else [request]
+    drawn = {row.prompt for row in table.rows} | set(elites)
+    new: dict[str, None] = {}
+    for _ in range(5):  # proposers may repeat themselves; the round is then smaller
+        missing = count - len(elites) - len(new)
         if missing <= 0:
             break
-        fresh.update(dict.fromkeys(p for p in propose(request, ranked, missing, numbers) if p not in drawn))
-    return [*carried, *fresh][: max(0, count)]
+        new.update(dict.fromkeys(p for p in propose(request, ranked, missing, rng) if p not in drawn))
+    return [*elites, *new][: max(0, count)]
 
 
 def _rows(
-    number: int,
+    round_index: int,
     prompts: Sequence[str],
     seeds: list[int],
     images: Tensor,
     rewards: Tensor,
-    shown: Tensor | None,
+    faithfulness: Tensor | None,
     table: SearchTable,
-    config: PromptSearchConfig,
-) -> list[Drawn]:
+    config: PromptSearchSettings,
+) -> list[VariantRecord]:
     rows = []
-    least = _least_faithful(table, shown, len(seeds), config)
-    for place, prompt in enumerate(prompts):
-        part = slice(place * len(seeds), (place + 1) * len(seeds))
-        faithfulness = [] if shown is None else [float(value) for value in shown[part]]
-        refused = bool(faithfulness and np.mean(faithfulness) < least)
-        files = table.save_pictures(number, prompt, images[part])
-        values = [float(value) for value in rewards[part]]
-        rows.append(Drawn(number, prompt, seeds, values, faithfulness, refused, files))
+    threshold = _faithfulness_threshold(table, faithfulness, len(seeds), config)
+    for index, prompt in enumerate(prompts):
+        rows_of_prompt = slice(index * len(seeds), (index + 1) * len(seeds))
+        faithful = [] if faithfulness is None else [float(value) for value in faithfulness[rows_of_prompt]]
+        refused = bool(faithful and np.mean(faithful) < threshold)
+        files = table.save_images(round_index, prompt, images[rows_of_prompt])
+        values = [float(value) for value in rewards[rows_of_prompt]]
+        rows.append(VariantRecord(round_index, prompt, seeds, values, faithful, refused, files))
     return rows
 
 
-def _least_faithful(table: SearchTable, shown: Tensor | None, num_seeds: int, config: PromptSearchConfig) -> float:
-    """What a variant must reach: a share of the request's own pictures, which are the first drawn."""
-    if shown is None:
+def _faithfulness_threshold(
+    table: SearchTable, faithfulness: Tensor | None, num_seeds: int, config: PromptSearchSettings
+) -> float:
+    """Return the least faithfulness of a variant: a share of that of the request's own images, the first drawn."""
+    if faithfulness is None:
         return 0.0
-    own = table.rows[0].faithfulness if table.rows else shown[:num_seeds].tolist()
+    own = table.rows[0].faithfulness if table.rows else faithfulness[:num_seeds].tolist()
     return config.faithfulness_share * float(np.mean(own))
 
 
 @dataclass(frozen=True)
 class PromptedGenerator:
-    """Draws with the prompts that a search found, from the same seeds.
+    """Replaces requests by the prompts that a search found, from the same seeds.
 
     Attributes:
-        generate: Draws.
-        prompts: Request to the prompt that is drawn instead; requests that are not there are drawn as they are.
+        generate: Draws the images.
+        prompts: Request to the prompt that replaces it; other requests stay as they are.
     """
 
     generate: ImageGenerator
     prompts: Mapping[str, str]
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """Return pictures in [0, 1], ``(b, 3, height, width)``."""
+        """Return images in [0, 1], ``(b, 3, height, width)``."""
         return self.generate([self.prompts.get(prompt, prompt) for prompt in prompts], seeds)

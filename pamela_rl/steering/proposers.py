@@ -1,4 +1,4 @@
-"""Who proposes the next variants of a request: phrases, a mix of good prompts, a language model."""
+"""Proposers of prompt variants: random phrases, evolution of good prompts, a language model."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 
 from pamela_rl.data.phrases import Phrasebook
 
-LONGEST = 400  # characters of a variant; what is longer is not a prompt but a speech
+MAX_VARIANT_LENGTH = 400  # characters
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A prompt that was drawn and judged.
+class ScoredPrompt:
+    """A prompt with the scores of its images.
 
     Attributes:
-        prompt: What was drawn.
-        score: Mean over its pictures of the person's reward for the request, in rating points.
-        faithfulness: Mean over its pictures of how well they show the request; None where nothing tells.
-        num_images: Pictures behind these means.
+        prompt: The prompt.
+        score: Mean reward of its images for the request, in rating points.
+        faithfulness: Mean faithfulness of its images to the request; None where it is not scored.
+        num_images: Number of its images.
     """
 
     prompt: str
@@ -34,83 +34,81 @@ class Scored:
 class Proposer(Protocol):
     """Anything that proposes variants of a request."""
 
-    def __call__(self, request: str, ranked: Sequence[Scored], count: int, numbers: np.random.Generator) -> list[str]:
-        """Return about ``count`` variants; they may repeat, and the search draws none twice in a round.
+    def __call__(self, request: str, ranked: Sequence[ScoredPrompt], count: int, rng: np.random.Generator) -> list[str]:
+        """Return about ``count`` variants; the search drops duplicates.
 
         Args:
-            request: What was asked for.
-            ranked: What was drawn so far and not refused, best first.
-            count: How many are wanted.
-            numbers: Source of chance.
+            request: The user's prompt.
+            ranked: Variants drawn so far and not refused, best first.
+            count: Number of variants.
+            rng: Random numbers.
         """
         ...
 
 
 @dataclass(frozen=True)
 class PhraseProposer:
-    """Adds phrases at random to what the request leaves open; needs no language model.
+    """Adds random phrases for attributes the request does not name; needs no language model.
 
     Attributes:
         book: The phrases.
-        likings: Rating points by which the person likes a phrase more than others of its attribute, from their taste in
+        phrase_effects: Effect of a phrase on the user's rating, relative to others of its attribute, in rating points, from their taste in
             words; a point makes it ``e ** (1 / temperature)`` times as likely. Phrases that are not there count as 0.
         temperature: In rating points.
-        share: Probability of adding a phrase of an open attribute.
+        share: Probability of adding a phrase of an unnamed attribute.
     """
 
     book: Phrasebook
-    likings: Mapping[str, float] = field(default_factory=dict)
+    phrase_effects: Mapping[str, float] = field(default_factory=dict)
     temperature: float = 0.5
     share: float = 0.6
 
-    def __call__(self, request: str, ranked: Sequence[Scored], count: int, numbers: np.random.Generator) -> list[str]:
+    def __call__(self, request: str, ranked: Sequence[ScoredPrompt], count: int, rng: np.random.Generator) -> list[str]:
         """Return ``count`` variants."""
-        return [self.book.apply(request, self._choose(request, numbers)) for _ in range(count)]
+        return [self.book.apply(request, self._choose(request, rng)) for _ in range(count)]
 
-    def _choose(self, request: str, numbers: np.random.Generator) -> dict[str, str]:
-        open_ones = self.book.left_open(request)
-        named = [name for name in open_ones if numbers.random() < self.share]
-        return {name: self.pick(name, numbers) for name in named}
+    def _choose(self, request: str, rng: np.random.Generator) -> dict[str, str]:
+        attributes = self.book.unspecified(request)
+        chosen = [name for name in attributes if rng.random() < self.share]
+        return {name: self.pick(name, rng) for name in chosen}
 
-    def pick(self, attribute: str, numbers: np.random.Generator) -> str:
+    def pick(self, attribute: str, rng: np.random.Generator) -> str:
         """Draw one phrase of an attribute."""
         phrases = self.book.phrases[attribute]
-        logits = np.array([self.likings.get(phrase, 0.0) for phrase in phrases]) / self.temperature
-        odds = np.exp(logits - logits.max())
-        return phrases[int(numbers.choice(len(phrases), p=odds / odds.sum()))]
+        logits = np.array([self.phrase_effects.get(phrase, 0.0) for phrase in phrases]) / self.temperature
+        weights = np.exp(logits - logits.max())
+        return phrases[int(rng.choice(len(phrases), p=weights / weights.sum()))]
 
 
 @dataclass(frozen=True)
 class EvolutionaryProposer:
-    """Mixes the phrases of two good prompts and changes some: each attribute from either parent.
+    """Crossover and mutation: each attribute's phrase comes from one of two good prompts, or is changed.
 
     Attributes:
-        phrases: Where new phrases come from, and what proposes while nothing good is known.
+        phrases: Source of new phrases; it also proposes while fewer than two variants are ranked.
         num_parents: How many of the best may be parents.
-        mutation: Probability that an attribute is drawn afresh: half the time a phrase, half the time none.
+        mutation: Probability that an attribute is redrawn: half the time a phrase, half the time none.
     """
 
     phrases: PhraseProposer
     num_parents: int = 5
     mutation: float = 0.15
 
-    def __call__(self, request: str, ranked: Sequence[Scored], count: int, numbers: np.random.Generator) -> list[str]:
+    def __call__(self, request: str, ranked: Sequence[ScoredPrompt], count: int, rng: np.random.Generator) -> list[str]:
         """Return ``count`` variants."""
         if len(ranked) < 2:
-            return self.phrases(request, ranked, count, numbers)
+            return self.phrases(request, ranked, count, rng)
         book = self.phrases.book
-        parents = [book.chosen_in(scored.prompt, request) for scored in ranked[: self.num_parents]]
-        return [book.apply(request, self._child(request, parents, numbers)) for _ in range(count)]
+        parents = [book.added_phrases(scored.prompt, request) for scored in ranked[: self.num_parents]]
+        return [book.apply(request, self._child(request, parents, rng)) for _ in range(count)]
 
-    def _child(
-        self, request: str, parents: Sequence[Mapping[str, str]], numbers: np.random.Generator
-    ) -> dict[str, str]:
-        pair = numbers.choice(len(parents), size=2, replace=False)
+    def _child(self, request: str, parents: Sequence[Mapping[str, str]], rng: np.random.Generator) -> dict[str, str]:
+        pair = rng.choice(len(parents), size=2, replace=False)
         child: dict[str, str] = {}
-        for name in self.phrases.book.left_open(request):
-            phrase = parents[int(numbers.choice(pair))].get(name)
-            if numbers.random() < self.mutation:
-                phrase = self.phrases.pick(name, numbers) if numbers.random() < 0.5 else None
+        for name in self.phrases.book.unspecified(request):
+            phrase = parents[int(rng.choice(pair))].get(name)
+            if rng.random() < self.mutation:
+                phrase = self.phrases.pick(name, rng) if rng.random() < 0.5 else None
             if phrase is not None:
                 child[name] = phrase
         return child
@@ -118,28 +116,28 @@ class EvolutionaryProposer:
 
 @dataclass(frozen=True)
 class LanguageModelProposer:
-    """Asks a chat language model, which sees the best prompts so far and the person's taste in words.
+    """Prompts a chat language model with the best variants so far and a description of the user's taste.
 
     Attributes:
-        chat: Messages and a seed to an answer, a ``ChatModel``.
-        description: What the person likes, in words.
-        num_shown: How many of the best prompts it sees.
+        chat: A ``ChatModel``.
+        description: The user's taste in words.
+        num_examples: Number of best variants in the message.
     """
 
     chat: Callable[..., str]
     description: str
-    num_shown: int = 5
+    num_examples: int = 5
 
-    def __call__(self, request: str, ranked: Sequence[Scored], count: int, numbers: np.random.Generator) -> list[str]:
-        """Return what can be read of the model's answer, at most ``count`` variants."""
-        best = "\n".join(f"{scored.score:.2f}  {scored.prompt}" for scored in ranked[: self.num_shown])
-        task = (
+    def __call__(self, request: str, ranked: Sequence[ScoredPrompt], count: int, rng: np.random.Generator) -> list[str]:
+        """Return the variants in the model's answer, at most ``count``."""
+        best = "\n".join(f"{scored.score:.2f}  {scored.prompt}" for scored in ranked[: self.num_examples])
+        message = (
             f"Request: {request}\nThis person {self.description}.\n"
             + (f"Best prompts so far, with this person's rating:\n{best}\n" if best else "")
             + f"Write {count} other prompts this person will like more, one a line."
         )
-        messages = [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": task}]
-        return read_variants(self.chat(messages, seed=int(numbers.integers(2**31))))[:count]
+        messages = [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": message}]
+        return parse_variants(self.chat(messages, seed=int(rng.integers(2**31))))[:count]
 
 
 _INSTRUCTION = (
@@ -149,17 +147,17 @@ _INSTRUCTION = (
 )
 
 
-def read_variants(answer: str) -> list[str]:
-    """Read prompts from a language model's answer: one a line, without bullets, numbers and quotes."""
+def parse_variants(answer: str) -> list[str]:
+    """Parse prompts from a language model's answer: one per line, without bullets, numbers and quotes."""
     lines = (
         re.sub(r"^\s*(?:[-*•]|\d+[.):])\s*", "", line).strip().strip("\"'`").strip() for line in answer.splitlines()
     )
-    return [line for line in lines if line and len(line) <= LONGEST and not line.endswith(":")]
+    return [line for line in lines if line and len(line) <= MAX_VARIANT_LENGTH and not line.endswith(":")]
 
 
 @dataclass(frozen=True)
 class MixedProposer:
-    """Several proposers taking turns; what one leaves open the first fills up.
+    """Several proposers with equal shares; the first one fills up missing variants.
 
     Attributes:
         proposers: At least one.
@@ -167,11 +165,11 @@ class MixedProposer:
 
     proposers: Sequence[Proposer]
 
-    def __call__(self, request: str, ranked: Sequence[Scored], count: int, numbers: np.random.Generator) -> list[str]:
+    def __call__(self, request: str, ranked: Sequence[ScoredPrompt], count: int, rng: np.random.Generator) -> list[str]:
         """Return about ``count`` variants, an equal share from each."""
         share = -(-count // len(self.proposers))
-        asked = [propose(request, ranked, share, numbers) for propose in self.proposers]
-        mixed = [variant for turn in zip(*asked) for variant in turn]
-        rest = [variant for variants in asked for variant in variants if variant not in mixed]
-        found = [*mixed, *rest][:count]
-        return found + self.proposers[0](request, ranked, count - len(found), numbers)
+        proposed = [propose(request, ranked, share, rng) for propose in self.proposers]
+        mixed = [variant for turn in zip(*proposed) for variant in turn]
+        remaining = [variant for variants in proposed for variant in variants if variant not in mixed]
+        variants = [*mixed, *remaining][:count]
+        return variants + self.proposers[0](request, ranked, count - len(variants), rng)

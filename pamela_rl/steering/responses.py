@@ -1,4 +1,4 @@
-"""What came of one request: an answer, or why there is none, in words that hold no key; and when the next may start."""
+"""HTTP responses of services: parsing, failures described without the API key, and rate limiting."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from urllib.parse import quote
 
 import urllib3
 
-RETRIED = {429, 500, 502, 503, 504}
-_QUOTED = 300  # letters of a service's own message
-_SHORTEST_KEY = 8  # shorter ones are placeholders of local servers ("none", "EMPTY") and common words
+RETRYABLE = {429, 500, 502, 503, 504}
+_MAX_MESSAGE_LENGTH = 300  # characters of a service's own message
+_MIN_KEY_LENGTH = 8  # shorter ones are placeholders of local servers ("none", "EMPTY") and common words
 _REMEDIES = {
     400: "change the request",
     401: "check the key in {variable}",
@@ -32,28 +32,28 @@ _NOT_REACHED = (
 )
 
 
-class BrokenAnswer(Exception):
-    """An answer that is not what was asked for and may be whole the next time; never leaves this package."""
+class InvalidResponse(Exception):
+    """A response without the requested content that may succeed on a retry; never leaves this package."""
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why a request brought nothing.
+class RequestFailure:
+    """Why a request failed.
 
     Attributes:
         reason: In words, without the key.
-        again: Whether another attempt may help.
-        taken: Whether the service may have done, and charged for, what was asked.
-        wait: Seconds the service asks to wait, or None.
+        retryable: Whether another attempt may help.
+        may_be_charged: Whether the service may have processed, and charged for, the request.
+        retry_after: Seconds the service asks to wait, or None.
     """
 
     reason: str
-    again: bool
-    taken: bool
-    wait: float | None = None
+    retryable: bool
+    may_be_charged: bool
+    retry_after: float | None = None
 
 
-class Pace:
+class RateLimiter:
     """Spaces the starts of requests evenly, over all threads of this process.
 
     Args:
@@ -68,89 +68,99 @@ class Pace:
         with self._lock:
             start = max(time.monotonic(), self._next)
             self._next = start + self._interval
-        while (left := start - time.monotonic()) > 0:
-            time.sleep(left)
+        while (remaining := start - time.monotonic()) > 0:
+            time.sleep(remaining)
 
-    def hold(self, seconds: float) -> None:
-        """Let no request start for a while; those that already wait for their turn keep it."""
+    def pause(self, seconds: float) -> None:
+        """Start no further request for some seconds; requests that already wait keep their slot."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + seconds)
 
 
-def failure_of(error: Exception, timeout: float) -> Failure:
-    """Name what urllib3 raised; its own text is not shown, since it may hold addresses with passwords."""
-    taken = not isinstance(error, _NOT_REACHED)
+def connection_failure(error: Exception, timeout: float) -> RequestFailure:
+    """Describe an error of urllib3; its own text is left out, since it may contain addresses with passwords."""
+    may_be_charged = not isinstance(error, _NOT_REACHED)
     if isinstance(error, urllib3.exceptions.SSLError):
-        return Failure(
-            "its certificate cannot be trusted; check base_url and this machine's certificates", False, taken
+        return RequestFailure(
+            "its certificate cannot be trusted; check base_url and this machine's certificates", False, may_be_charged
         )
     if isinstance(error, urllib3.exceptions.ProxyError):
-        return Failure("the proxy in HTTPS_PROXY did not pass the request on", again=True, taken=taken)
+        return RequestFailure(
+            "the proxy in HTTPS_PROXY did not pass the request on", retryable=True, may_be_charged=may_be_charged
+        )
     if isinstance(error, urllib3.exceptions.NewConnectionError):
-        return Failure("no connection could be made; check base_url and the network", again=True, taken=taken)
+        return RequestFailure(
+            "no connection could be made; check base_url and the network", retryable=True, may_be_charged=may_be_charged
+        )
     if isinstance(error, urllib3.exceptions.TimeoutError):
-        return Failure(f"no answer within {timeout:g} seconds", again=True, taken=taken)
-    return Failure(f"the connection broke off ({type(error).__name__})", again=True, taken=taken)
+        return RequestFailure(f"no answer within {timeout:g} seconds", retryable=True, may_be_charged=may_be_charged)
+    return RequestFailure(
+        f"the connection broke off ({type(error).__name__})", retryable=True, may_be_charged=may_be_charged
+    )
 
 
-def understood(content: bytes) -> Any:
-    """Parse an answer's JSON, or return why it cannot be."""
+def parse_json(content: bytes) -> Any:
+    """Parse a response's JSON, or return a failure."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
-        return Failure(f"its answer of {len(content)} bytes is no JSON", again=True, taken=True)
+        return RequestFailure(f"its answer of {len(content)} bytes is no JSON", retryable=True, may_be_charged=True)
 
 
-def refusal(status: int, headers: Mapping[str, str], content: bytes, key: str | None, variable: str | None) -> Failure:
-    """Describe an answer that is not 200; services echo keys, so their words are cleaned before they are cut."""
+def error_response(
+    status: int, headers: Mapping[str, str], content: bytes, key: str | None, variable: str | None
+) -> RequestFailure:
+    """Describe a response other than 200; services may echo the key, so it is redacted before the message is cut."""
     if 300 <= status < 400:
         reason = f"it answered {status}, a redirect, which is not followed; give the final address as base_url"
-        return Failure(reason, again=False, taken=False)
-    said = " ".join(_message_in(content, key).split())
+        return RequestFailure(reason, retryable=False, may_be_charged=False)
+    message = " ".join(_error_message(content, key).split())
     remedy = _REMEDIES.get(status, "").format(variable=variable or "its environment variable (none is named)")
-    parts = [f"it answered {status}", said[:_QUOTED] and f": {said[:_QUOTED].rstrip('.')}", remedy and f"; {remedy}"]
-    again = status in RETRIED
-    return Failure("".join(parts), again=again, taken=False, wait=_asked_wait(headers) if again else None)
+    excerpt = message[:_MAX_MESSAGE_LENGTH]
+    parts = [f"it answered {status}", excerpt and f": {excerpt.rstrip('.')}", remedy and f"; {remedy}"]
+    retryable = status in RETRYABLE
+    retry_after = _retry_after(headers) if retryable else None
+    return RequestFailure("".join(parts), retryable=retryable, may_be_charged=False, retry_after=retry_after)
 
 
-def _message_in(content: bytes, key: str | None) -> str:
+def _error_message(content: bytes, key: str | None) -> str:
     text = content.decode("utf-8", "replace")
     try:
-        answer = redacted(json.loads(text), key)
+        body = redact(json.loads(text), key)
     except (ValueError, RecursionError):
-        return str(redacted(text, key))
-    error = answer.get("error") if isinstance(answer, dict) else None
+        return str(redact(text, key))
+    error = body.get("error") if isinstance(body, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
-    return message if isinstance(message, str) else json.dumps(answer, ensure_ascii=False)
+    return message if isinstance(message, str) else json.dumps(body, ensure_ascii=False)
 
 
-def _asked_wait(headers: Mapping[str, str]) -> float | None:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return float(value)
     try:
-        until = email.utils.parsedate_to_datetime(value)
+        date = email.utils.parsedate_to_datetime(value)
     except ValueError:
         return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
 
 
-def redacted(value: Any, key: str | None) -> Any:
-    """Replace the key, plain or encoded, in every string of a parsed answer."""
-    if not key or len(key) < _SHORTEST_KEY:
+def redact(value: Any, key: str | None) -> Any:
+    """Replace the key, plain or encoded, in every string of a parsed response."""
+    if not key or len(key) < _MIN_KEY_LENGTH:
         return value
     if isinstance(value, str):
-        for form in _forms(key):
-            value = value.replace(form, "[key]")
+        for encoding in _encodings(key):
+            value = value.replace(encoding, "[key]")
         return value
     if isinstance(value, list):
-        return [redacted(item, key) for item in value]
+        return [redact(item, key) for item in value]
     if isinstance(value, dict):
-        return {redacted(name, key): redacted(item, key) for name, item in value.items()}
+        return {redact(name, key): redact(item, key) for name, item in value.items()}
     return value
 
 
-def _forms(key: str) -> set[str]:
+def _encodings(key: str) -> set[str]:
     return {key, quote(key, safe=""), html.escape(key), base64.b64encode(key.encode()).decode()}

@@ -1,4 +1,4 @@
-"""A language model that rewrites a request for one person, described to it in words."""
+"""A language model that rewrites requests for users, given a description of each user's taste."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from pamela_rl.data.rewriting import read_rewrite, rewrite_messages
+from pamela_rl.data.rewriting import parse_rewrite, rewrite_messages
 from pamela_rl.errors import AdapterError, ConfigError, UnknownUserError
 from pamela_rl.storage import publish, recover, write_text
 from pamela_rl.types import ImageGenerator
 
 INFO = "rewriter.json"
 WEIGHTS = "adapter_model.safetensors"
-_OWN_MODEL = "language_model"  # folder of the base model beside the adapter, where it is not one of the hub's
-CHAT_OPTIONS = {"enable_thinking": False}  # models that can think aloud answer at once; other templates ignore it
+_BASE_MODEL_FOLDER = "language_model"  # subfolder with a copy of the base model, where it is not on the hub
+CHAT_OPTIONS = {"enable_thinking": False}  # no reasoning; templates without this option ignore it
 
 
 def load_language_model(name: str | Path) -> tuple[Any, Any]:
@@ -48,16 +48,16 @@ def load_language_model(name: str | Path) -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class PromptRewriter:
-    """Rewrites requests for people.
+    """Rewrites requests for users.
 
     Attributes:
         model: Causal language model; a PEFT model once it has been trained.
         tokenizer: Its tokenizer, with a chat template.
-        descriptions: What each person likes, in words, by user id.
-        use_adapter: False answers as the model did before it was trained for these people.
-        temperature: Of the sampling; 0 takes the likeliest words whatever the seed.
+        descriptions: Each user's taste in words, by user id.
+        use_adapter: False uses the base model without the trained adapter.
+        temperature: Of sampling; 0 decodes greedily, whatever the seed.
         max_new_tokens: Longest answer.
-        batch_size: Requests a call of the model.
+        batch_size: Requests per call of the model.
     """
 
     model: Any
@@ -69,26 +69,26 @@ class PromptRewriter:
     batch_size: int = 32
 
     def __call__(self, request: str, user_id: str, seed: int = 0) -> str:
-        """Rewrite one request; as ``rewrite`` does."""
+        """Rewrite one request, as ``rewrite`` does."""
         return self.rewrite([request], [user_id], [seed])[0]
 
     def rewrite(self, requests: Sequence[str], user_ids: Sequence[str], seeds: Sequence[int]) -> list[str]:
-        """Rewrite each request for its person; rewrite i depends on request, person and seed i alone.
+        """Rewrite each request for its user; rewrite i depends on request, user and seed i alone.
 
-        Where the model says nothing that can be read, the request stays as it is.
+        Where the answer holds no prompt, the request stays as it is.
 
         Raises:
-            UnknownUserError: A person has no description.
+            UnknownUserError: A user has no description.
         """
-        chats = [rewrite_messages(describe(self.descriptions, user), r) for r, user in zip(requests, user_ids)]
+        chats = [rewrite_messages(description_of(self.descriptions, user), r) for r, user in zip(requests, user_ids)]
         answers: list[str] = []
         for first in range(0, len(chats), self.batch_size):
             part = slice(first, first + self.batch_size)
             answers += self._answer(chats[part], seeds[part])
-        return [read_rewrite(answer) or request for answer, request in zip(answers, requests)]
+        return [parse_rewrite(answer) or request for answer, request in zip(answers, requests)]
 
     def untrained(self) -> PromptRewriter:
-        """Return the same rewriter as it was before it was trained."""
+        """Return the same rewriter without the trained adapter."""
         return replace(self, use_adapter=False)
 
     @torch.no_grad()
@@ -104,15 +104,15 @@ class PromptRewriter:
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=sorted(ends),
         )
-        chance = LogitsProcessorList([SeededNoise(seeds, self.temperature)] if self.temperature > 0 else [])
+        sampling = LogitsProcessorList([SeededGumbelNoise(seeds, self.temperature)] if self.temperature > 0 else [])
         off = self.model.disable_adapter() if isinstance(self.model, PeftModel) and not self.use_adapter else None
         training = self.model.training
         self.model.eval()
         with off or nullcontext():
-            answers = self.model.generate(**tokens, generation_config=settings, logits_processor=chance)
+            answers = self.model.generate(**tokens, generation_config=settings, logits_processor=sampling)
         self.model.train(training)
-        new = answers[:, tokens["input_ids"].shape[1] :]
-        return list(self.tokenizer.batch_decode(new, skip_special_tokens=True))
+        new_tokens = answers[:, tokens["input_ids"].shape[1] :]
+        return list(self.tokenizer.batch_decode(new_tokens, skip_special_tokens=True))
 
     def save(self, folder: Path, base_model: str | None, facts: Mapping[str, Any]) -> None:
         """Write the adapter as a PEFT folder, with ``rewriter.json`` beside it.
@@ -120,7 +120,7 @@ class PromptRewriter:
         Args:
             folder: Where to; an older one is replaced once the new one is whole.
             base_model: Hub name or folder of the model the adapter belongs to; None keeps a copy of it inside.
-            facts: What it was made from: images spent, recipe, versions, ...
+            facts: Provenance: images spent, recipe, versions, …
         """
         with publish(folder) as target:
             self.model.save_pretrained(str(target), safe_serialization=True)
@@ -128,8 +128,8 @@ class PromptRewriter:
                 bare = self.model.get_base_model()
                 state = {name.replace(".base_layer", ""): value for name, value in bare.state_dict().items()}
                 state = {name: value for name, value in state.items() if "lora_" not in name}
-                bare.save_pretrained(str(target / _OWN_MODEL), state_dict=state)
-                self.tokenizer.save_pretrained(str(target / _OWN_MODEL))
+                bare.save_pretrained(str(target / _BASE_MODEL_FOLDER), state_dict=state)
+                self.tokenizer.save_pretrained(str(target / _BASE_MODEL_FOLDER))
             settings = {"temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
             info = {"base_model": base_model, "descriptions": dict(self.descriptions), **settings, **facts}
             write_text(target / INFO, json.dumps(info, indent=1, ensure_ascii=False) + "\n")
@@ -149,7 +149,7 @@ class PromptRewriter:
             raise AdapterError(f"no rewriter can be read from {path} ({error}); train one first.") from error
         if not (path / WEIGHTS).exists():
             raise AdapterError(f"the rewriter in {path} has no {WEIGHTS}; train it again.")
-        model, tokenizer = load_language_model(info["base_model"] or path / _OWN_MODEL)
+        model, tokenizer = load_language_model(info["base_model"] or path / _BASE_MODEL_FOLDER)
         model = PeftModel.from_pretrained(model, str(path)).eval()
         return cls(
             model,
@@ -162,11 +162,11 @@ class PromptRewriter:
 
 @dataclass(frozen=True)
 class RewritingGenerator:
-    """Draws what the rewriter makes of each prompt for one person, from the same seeds: an ``ImageGenerator``.
+    """Rewrites each prompt for one user and draws it from the same seed; an ``ImageGenerator``.
 
     Attributes:
         rewriter: Rewrites the prompts.
-        user_id: For whom.
+        user_id: The user.
         draw: Draws the rewritten prompts.
     """
 
@@ -175,18 +175,18 @@ class RewritingGenerator:
     draw: ImageGenerator
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        """Return pictures in [0, 1], ``(b, 3, height, width)``; picture i depends on prompt i and seed i alone.
+        """Return images in [0, 1], ``(b, 3, height, width)``; image i depends on prompt i and seed i alone.
 
         Raises:
-            UnknownUserError: The rewriter has no description of the person.
+            UnknownUserError: The rewriter has no description of the user.
         """
         return self.draw(self.rewriter.rewrite(prompts, [self.user_id] * len(prompts), seeds), seeds)
 
 
-class SeededNoise(LogitsProcessor):
-    """Makes the likeliest word a sample: Gumbel noise on every logit, drawn for each row from that row's own seed.
+class SeededGumbelNoise(LogitsProcessor):
+    """Gumbel-max sampling: adds Gumbel noise to the logits of each row from that row's own seed, for greedy decoding.
 
-    So a rewrite does not depend on the others of its batch, as it would with one generator for all.
+    A rewrite then does not depend on the others of its batch, as it would with one generator for all.
     """
 
     def __init__(self, seeds: Sequence[int], temperature: float):
@@ -194,22 +194,22 @@ class SeededNoise(LogitsProcessor):
         self._temperature = temperature
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return noisy logits, ``(b, words)``; their largest is a sample of the softmax at the temperature."""
+        """Return noisy logits, ``(b, vocabulary)``; their argmax is a sample of the softmax at the temperature."""
         uniform = torch.stack([torch.rand(scores.shape[1], generator=each) for each in self._generators])
         tiny = torch.finfo(torch.float32).tiny
         gumbel = -torch.log(-torch.log(uniform.clamp(min=tiny, max=1 - 1e-7)))
         return scores.float() / self._temperature + gumbel.to(scores.device)
 
 
-def describe(descriptions: Mapping[str, str], user_id: str) -> str:
-    """Return a person's description.
+def description_of(descriptions: Mapping[str, str], user_id: str) -> str:
+    """Return a user's description.
 
     Raises:
         UnknownUserError: There is none.
     """
     if user_id not in descriptions:
-        known = ", ".join(sorted(descriptions)[:10])
-        raise UnknownUserError(f"the rewriter has no description of user {user_id!r}; it has those of: {known}.")
+        available = ", ".join(sorted(descriptions)[:10])
+        raise UnknownUserError(f"the rewriter has no description of user {user_id!r}; it has those of: {available}.")
     return descriptions[user_id]
 
 

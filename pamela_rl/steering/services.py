@@ -1,4 +1,4 @@
-"""What image services are asked and how they answer: Gemini's generateContent and the OpenAI images API."""
+"""Requests and responses of image services: Gemini's generateContent and the OpenAI images API."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pamela_rl.errors import ConfigError, ServiceError
-from pamela_rl.steering.answers import BrokenAnswer
+from pamela_rl.steering.responses import InvalidResponse
 
-_SHOWN = 80  # letters of a prompt in an error sentence
-# Gemini's reasons for no picture that say nothing against the prompt; every other is a refusal
-_TRY_AGAIN = {"STOP", "NO_IMAGE", "OTHER", "IMAGE_OTHER", "FINISH_REASON_UNSPECIFIED"}
+_MAX_QUOTED_LENGTH = 80  # characters of a prompt in an error message
+# Gemini's finish reasons that do not reject the prompt; every other is a refusal
+_RETRYABLE_REASONS = {"STOP", "NO_IMAGE", "OTHER", "IMAGE_OTHER", "FINISH_REASON_UNSPECIFIED"}
 
 
 class ImageService(Protocol):
-    """The dialect of one image service, for one model and one set of options."""
+    """The protocol of one image service, for one model and one set of options."""
 
     @property
     def name(self) -> str:
-        """The dialect, e.g. "gemini"; a part of what cached pictures are kept under."""
+        """The protocol's name, e.g. "gemini"; part of the cache key."""
         ...
 
     @property
     def key_header(self) -> str:
-        """The HTTP header that takes the key."""
+        """HTTP header of the key."""
         ...
 
     @property
     def key_prefix(self) -> str:
-        """What stands before the key in it."""
+        """Text before the key in that header."""
         ...
 
     @property
     def path(self) -> str:
-        """Where the request goes, behind the base URL."""
+        """Path of the request, appended to the base URL."""
         ...
 
     def body(self, prompt: str, seed: int) -> dict[str, object]:
-        """Return the request for one picture, model and options included where the path does not name them."""
+        """Return the request body for one image."""
         ...
 
     def read(self, answer: Any, prompt: str) -> bytes:
-        """Take the picture's file out of a parsed answer.
+        """Extract the image file from a parsed response.
 
         Raises:
-            BrokenAnswer: There is none, or not a whole one; asking again may help.
-            ServiceError: The service will not draw the prompt.
+            InvalidResponse: There is no valid image; a retry may help.
+            ServiceError: The service refuses the prompt.
         """
         ...
 
@@ -58,8 +58,7 @@ class ImageService(Protocol):
 class GeminiImages:
     """Gemini's image models ("Nano Banana") at ``https://generativelanguage.googleapis.com``.
 
-    The seed is sent, and the service does what it can: the same seed tends to give the same picture, without a promise.
-    It reads 31 bits of it.
+    The seed is best effort: the same seed tends to give the same image. The service reads 31 bits of it.
 
     Attributes:
         model: E.g. "gemini-2.5-flash-image".
@@ -74,12 +73,12 @@ class GeminiImages:
 
     @property
     def name(self) -> str:
-        """The dialect."""
+        """The protocol's name."""
         return "gemini"
 
     @property
     def key_header(self) -> str:
-        """Never the URL's ``?key=``: addresses reach the logs of every machine on the way."""
+        """A header, not the URL's ``?key=``: URLs are logged on the way."""
         return "x-goog-api-key"
 
     @property
@@ -89,41 +88,41 @@ class GeminiImages:
 
     @property
     def path(self) -> str:
-        """Names the model."""
+        """Contains the model name."""
         return f"/v1beta/models/{self.model}:generateContent"
 
     def body(self, prompt: str, seed: int) -> dict[str, object]:
-        """Ask for one picture and no text."""
+        """Request one image and no text."""
         settings: dict[str, object] = {"responseModalities": ["IMAGE"], "seed": seed % 2**31}
         if self.aspect_ratio is not None:
             settings["imageConfig"] = {"aspectRatio": self.aspect_ratio}
         return {"contents": [{"role": "user", "parts": [{"text": prompt}]}], "generationConfig": settings}
 
     def read(self, answer: Any, prompt: str) -> bytes:
-        """Take the last picture that is no thought, as ``ImageService.read``."""
+        """Extract the last image that is not part of the reasoning, as ``ImageService.read``."""
         blocked = _mapping(_mapping(answer).get("promptFeedback")).get("blockReason")
         if blocked:
-            raise _unwilling(prompt, blocked)
+            raise _refused(prompt, blocked)
         candidate = _mapping(_first(_mapping(answer).get("candidates")))
         parts = _mapping(candidate.get("content")).get("parts")
-        pictures = []
+        images = []
         for part in map(_mapping, parts if isinstance(parts, list) else []):
             inline = _mapping(part.get("inlineData") or part.get("inline_data"))  # gateways write it either way
             if inline.get("data") and not part.get("thought"):
-                pictures.append(inline["data"])
-        if pictures:
-            return _bytes_of(pictures[-1])
+                images.append(inline["data"])
+        if images:
+            return _decode_base64(images[-1])
         reason = candidate.get("finishReason", "STOP")
-        if reason in _TRY_AGAIN:
-            raise BrokenAnswer(f"it holds no picture, finishReason {reason}")
-        raise _unwilling(prompt, reason)
+        if reason in _RETRYABLE_REASONS:
+            raise InvalidResponse(f"it holds no picture, finishReason {reason}")
+        raise _refused(prompt, reason)
 
 
 @dataclass(frozen=True)
 class OpenAIImages:
-    """The OpenAI images API, at ``https://api.openai.com`` and at servers that speak like it.
+    """The OpenAI images API, at ``https://api.openai.com`` and compatible servers.
 
-    It knows no seed: seeds only tell cached pictures apart, and asking anew gives another picture.
+    It has no seeds: they are only part of the cache key, and a new request gives another image.
 
     Attributes:
         model: E.g. "gpt-image-1".
@@ -140,17 +139,17 @@ class OpenAIImages:
 
     @property
     def name(self) -> str:
-        """The dialect."""
+        """The protocol's name."""
         return "openai"
 
     @property
     def key_header(self) -> str:
-        """The usual one."""
+        """As usual for bearer tokens."""
         return "Authorization"
 
     @property
     def key_prefix(self) -> str:
-        """The usual one."""
+        """As usual for bearer tokens."""
         return "Bearer "
 
     @property
@@ -159,7 +158,7 @@ class OpenAIImages:
         return "/v1/images/generations"
 
     def body(self, prompt: str, seed: int) -> dict[str, object]:
-        """Ask for one picture in the answer itself; the GPT models always do so and refuse to be told."""
+        """Request one base64 image; the GPT models always return base64 and reject the option."""
         body: dict[str, object] = {"model": self.model, "prompt": prompt, "n": 1}
         if not self.model.startswith(("gpt-image", "chatgpt-image")):
             body["response_format"] = "b64_json"
@@ -167,16 +166,16 @@ class OpenAIImages:
         return body
 
     def read(self, answer: Any, prompt: str) -> bytes:
-        """Take the first picture, as ``ImageService.read``; a prompt it will not draw it answers with 400."""
+        """Extract the first image, as ``ImageService.read``; a refused prompt is answered with 400."""
         data = _mapping(_first(_mapping(answer).get("data"))).get("b64_json")
         if not data:
-            raise BrokenAnswer("it holds no b64_json")
-        return _bytes_of(data)
+            raise InvalidResponse("it holds no b64_json")
+        return _decode_base64(data)
 
 
-def shown(prompt: str) -> str:
-    """Return a prompt in quotes, cut for an error sentence."""
-    return repr(prompt if len(prompt) <= _SHOWN else prompt[:_SHOWN] + "…")
+def quoted(prompt: str) -> str:
+    """Return a prompt in quotes, cut for an error message."""
+    return repr(prompt if len(prompt) <= _MAX_QUOTED_LENGTH else prompt[:_MAX_QUOTED_LENGTH] + "…")
 
 
 def _check_model(model: str) -> None:
@@ -184,9 +183,9 @@ def _check_model(model: str) -> None:
         raise ConfigError(f"model is {model!r}; give the name as the service writes it, e.g. gemini-2.5-flash-image.")
 
 
-def _unwilling(prompt: str, reason: object) -> ServiceError:
+def _refused(prompt: str, reason: object) -> ServiceError:
     return ServiceError(
-        f"the service will not draw {shown(prompt)}: {str(reason)[:_SHOWN]}; change or drop the prompt."
+        f"the service will not draw {quoted(prompt)}: {str(reason)[:_MAX_QUOTED_LENGTH]}; change or drop the prompt."
     )
 
 
@@ -198,9 +197,9 @@ def _first(value: object) -> object:
     return value[0] if isinstance(value, list) and value else None
 
 
-def _bytes_of(data: object) -> bytes:
+def _decode_base64(data: object) -> bytes:
     try:
         return base64.b64decode(str(data), validate=True)
     except (binascii.Error, ValueError):
         pass
-    raise BrokenAnswer("its picture is no base64")
+    raise InvalidResponse("its picture is no base64")

@@ -18,6 +18,7 @@ from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.memory import peak_memory
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import Interrupted, TrainingError
@@ -25,6 +26,7 @@ from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.training.checkpoint import claim, save_checkpoint
 from pamela_rl.training.health import check_health, finite_images, summary
 from pamela_rl.training.interruption import StopRequests
+from pamela_rl.training.plan import memory_text
 from pamela_rl.training.processes import (
     Shares,
     check_precision,
@@ -51,6 +53,7 @@ def train(
     accelerator: Accelerator,
     monitors: Mapping[str, Scorer] | None = None,
     facts: Mapping[str, str] | None = None,
+    planned_bytes: int | None = None,
 ) -> str:
     """Tune a fresh adapter on the policy to one user, or continue where ``folder`` stopped.
 
@@ -64,6 +67,7 @@ def train(
         accelerator: Devices, processes, mixed precision.
         monitors: Scorers that are logged, not trained against, by name, e.g. ``judge``.
         facts: What must not change during a run, e.g. the base model's and the reward's names.
+        planned_bytes: Memory of the plan, shown beside the peak after the first iteration.
 
     Returns:
         The adapter's name on the denoiser.
@@ -90,7 +94,7 @@ def train(
     scorers = {"reward": reward, **monitors}
     validation = Validation(policy, state.name, scorers, prompts, config, folder, state.iteration, accelerator)
     snapshot, shares = state.checkpoint(), Shares.of(accelerator, config.images_per_iteration, config.batch_size)
-    thresholds = mismatch_thresholds(accelerator, policy, algorithm, config)
+    first, thresholds = state.iteration, mismatch_thresholds(accelerator, policy, algorithm, config)
 
     with StopRequests() as stop:
         try:
@@ -118,7 +122,10 @@ def train(
                     | stats
                     | mean_over_processes(shares, monitored)
                 )
+                metrics["memory/peak_gb"] = peak_memory(policy.device) / 1e9
                 run.log(iteration, metrics, len(rewards))  # record
+                if planned_bytes is not None and iteration == first:
+                    run.say(memory_text(planned_bytes, peak_memory(policy.device), policy.device))
                 check_health(metrics, config.reward.max_bad_share, thresholds)
                 snapshot = state.advance(metrics)
                 with state.averaged_weights():

@@ -15,6 +15,7 @@ from pamela_rl.config import IMAGES_PER_PROMPT, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter, save_adapter
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.evaluation.contact_sheets import contact_sheet, to_png
 from pamela_rl.evaluation.training_curves import draw_curves
 from pamela_rl.steering.generators import PipelineGenerator
@@ -38,6 +39,12 @@ class Provenance:
 
     base_model: str
     reward: str
+
+    @classmethod
+    def of(cls, model: ModelSettings, policy: Policy, reward: str) -> Provenance:
+        """Name the base model with its size, its precision and what else of its settings changes numbers."""
+        how = [name for name in ("detach_unconditional", "compile_blocks") if getattr(model, name)]
+        return cls(" ".join([model.name, f"{policy.height} x {policy.width}", model.dtype, *how]), reward)
 
     def to_json(self) -> dict[str, str]:
         """Return the facts by name."""
@@ -69,10 +76,11 @@ def personalize(
     config: TrainConfig,
     algorithm: Algorithm,
     run: Path,
-    accelerator: Accelerator,
-    provenance: Provenance,
+    accelerator: Accelerator | None = None,
+    provenance: Provenance | None = None,
     monitors: Mapping[str, Scorer] | None = None,
     num_inference_steps: int = 20,
+    planned_bytes: int | None = None,
 ) -> Path:
     """Train one user's adapter, publish it under ``<run>/adapters/``, and leave the base model as it was.
 
@@ -83,10 +91,11 @@ def personalize(
         config: Of the training.
         algorithm: How it learns, e.g. ``DDPO()``.
         run: The run's folder; ``users/<user>/`` holds metrics, curves, validation images, and the checkpoint.
-        accelerator: Devices, processes, mixed precision.
-        provenance: Written into the adapter.
+        accelerator: Devices, processes, mixed precision; None makes one.
+        provenance: Written into the adapter; None names the pipeline's folder or hub id, and the reward's class.
         monitors: Scorers that are logged, not trained against, by name.
         num_inference_steps: Of the sample images.
+        planned_bytes: Memory of the plan, shown beside the peak after the first iteration.
 
     Returns:
         The adapter's folder.
@@ -94,11 +103,15 @@ def personalize(
     Raises:
         PamelaError: As ``train`` and ``save_adapter`` do.
     """
+    accelerator = accelerator or Accelerator()
+    if provenance is None:
+        source = str(getattr(policy.pipeline.config, "_name_or_path", None) or type(policy.pipeline).__name__)
+        provenance = Provenance(f"{source} {policy.height} x {policy.width}", type(reward).__name__)
     user = prompts.user_id
     folder = run / "users" / folder_name(user)
     facts = provenance.to_json()
     with tracked(accelerator, run.name, user, {**asdict(config), **settings_of(algorithm), **facts}):
-        name = train(policy, reward, prompts, config, algorithm, folder, accelerator, monitors, facts)
+        name = train(policy, reward, prompts, config, algorithm, folder, accelerator, monitors, facts, planned_bytes)
     if accelerator.is_main_process or policy.sharded:
         sample_prompts = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
         draw = PipelineGenerator(
@@ -118,3 +131,47 @@ def personalize(
     accelerator.wait_for_everyone()
     remove_adapter(policy, name)
     return run / "adapters" / folder_name(user)
+
+
+def personalize_users(
+    policy: Policy,
+    reward: Reward,
+    prompts: Sequence[str],
+    users: Sequence[str],
+    config: TrainConfig,
+    algorithm: Algorithm,
+    run: Path,
+    accelerator: Accelerator,
+    provenance: Provenance,
+    scorers: Mapping[str, Scorer] | None = None,
+    num_inference_steps: int = 20,
+) -> dict[str, Path]:
+    """Train and publish one adapter a user, one after the other, all from the same prompts.
+
+    Args:
+        policy: The pipeline.
+        reward: What is maximised.
+        prompts: To train on.
+        users: Known to the reward.
+        config: Of each training.
+        algorithm: How it learns.
+        run: The run's folder.
+        accelerator: Devices, processes, mixed precision.
+        provenance: Written into the adapters.
+        scorers: Everything that scores, by name; all but the reward itself are logged.
+        num_inference_steps: Of the sample images.
+
+    Returns:
+        Each user's adapter folder.
+
+    Raises:
+        PamelaError: As ``personalize`` does.
+    """
+    monitors = {name: scorer for name, scorer in (scorers or {}).items() if scorer is not reward}
+    return {
+        user: personalize(
+            policy, reward, PromptSource(prompts, user), config, algorithm, run, accelerator, provenance, monitors,
+            num_inference_steps,
+        )
+        for user in users
+    }  # fmt: skip

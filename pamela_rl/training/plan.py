@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
@@ -13,34 +14,37 @@ from torch.distributed.tensor import DTensor
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.minibatches import micro_batches
 from pamela_rl.config import TrainConfig
-from pamela_rl.diffusion.memory import activation_bytes, decoder_bytes
+from pamela_rl.diffusion.memory import sampling_bytes, update_bytes
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.training.processes import image_shares
+from pamela_rl.types import Scorer
 
 _MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of optimizer state a weight
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one process's device while it learns.
+    """Bytes on one process's device at the highest point of an iteration.
 
     Attributes:
-        base: Frozen weights: this process's share of the denoiser, and text encoders and VAE unless they wait elsewhere.
-        adapter: The adapter's weights, gradients, their fp64 sums, and the optimizer's moments.
-        trajectory: Latents kept for the update: the final ones, and those of the trained steps.
-        activations: Of one micro-batch for its backward pass, without a reward's own; None where they could not be
-            estimated.
+        base: Frozen weights: this process's share of the denoiser, and text encoders and VAE unless they are offloaded.
+        adapter: The adapter's weights, gradients, their sums, and the optimizer's moments.
+        scorers: Weights of the reward and the monitors, and of their encoders.
+        trajectory: Images, and latents kept for the update: the final ones, and those of the trained steps.
+        working: Most that encoding prompts, sampling and decoding, or one micro-batch's update need besides, without what a
+            reward keeps for its gradient; None where it depends on data.
     """
 
     base: int
     adapter: int
+    scorers: int
     trajectory: int
-    activations: int | None
+    working: int | None
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.base + self.adapter + self.trajectory + (self.activations or 0)
+        return self.base + self.adapter + self.scorers + self.trajectory + (self.working or 0)
 
 
 @dataclass(frozen=True)
@@ -78,18 +82,18 @@ class Plan:
         updates = algorithm.num_updates * algorithm.num_inner_epochs
         shared = f", {local} on each of {self.num_processes} processes" if self.num_processes > 1 else ""
         besides = ", and what the reward keeps for its gradient" if algorithm.footprint(c).decodes else ""
-        unknown = "" if memory.activations is not None else " without activations, which could not be estimated"
-        parts = [("base model", memory.base), ("adapter", memory.adapter), ("trajectory", memory.trajectory)]
-        parts += [("activations", memory.activations)] if memory.activations is not None else []
-        split = ", ".join(f"{name} {_size(count)}" for name, count in parts)
+        unknown = "" if memory.working is not None else " without activations, which depend on data here"
+        parts = [("base model", memory.base), ("adapter", memory.adapter), ("rewards", memory.scorers)]
+        parts += [("trajectory", memory.trajectory), ("activations", memory.working or 0)]
+        split = ", ".join(f"{name} {size_text(count)}" for name, count in parts if count)
         rows = [
             f"{c.num_iterations} iterations of {c.images_per_iteration} images = {c.prompts_per_iteration} prompts x "
             f"{c.group_size}{shared}: {c.num_iterations * c.images_per_iteration:,} images",
             f"an iteration: {updates} update{'s' * (updates > 1)} of {pairs} (image, step) pairs; denoiser calls of "
             f"{self.rows_per_call} rows: {self.sampling_calls} to sample, {self.training_calls} to train, "
             f"{self.reference_calls} to compare",
-            f"memory: about {_size(memory.total)}{unknown} ({split}){besides}",
-            f"checkpoints: every {c.checkpoint_every} iterations, {_size(self.checkpoint_bytes)}, the last one is kept",
+            f"memory: about {size_text(memory.total)}{unknown} ({split}){besides}",
+            f"checkpoints: every {c.checkpoint_every} iterations, {size_text(self.checkpoint_bytes)}, the last one is kept",
         ]
         if c.validation.every:
             count = 1 + c.num_iterations // c.validation.every
@@ -98,8 +102,18 @@ class Plan:
         return "\n".join(rows)
 
 
-def plan_run(policy: Policy, config: TrainConfig, algorithm: Algorithm, num_processes: int) -> Plan:
-    """Plan a run without sampling anything."""
+def plan_run(
+    policy: Policy, config: TrainConfig, algorithm: Algorithm, num_processes: int, scorers: Sequence[Scorer] = ()
+) -> Plan:
+    """Plan a run without sampling anything.
+
+    Args:
+        policy: Without an adapter.
+        config: Of the run.
+        algorithm: Of the run.
+        num_processes: That share an iteration.
+        scorers: The reward and the monitors, whose weights take memory too.
+    """
     local = config.images_per_iteration // num_processes
     cuts, sampling = ceil(local / config.batch_size), config.sampling
     updates, cost = algorithm.num_updates * algorithm.num_inner_epochs, algorithm.footprint(config)
@@ -107,19 +121,9 @@ def plan_run(policy: Policy, config: TrainConfig, algorithm: Algorithm, num_proc
     passes = algorithm.num_inner_epochs * count_calls(config, algorithm, num_processes)
     steps, compared = cost.steps_per_pair, passes if algorithm.kl_weight > 0 or policy.sharded else updates
     guided = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale) is not None
-    loaded = [part for part in policy.pipeline.components.values() if isinstance(part, nn.Module)]
-    parts = [policy.denoiser] if policy.offload else loaded
-    latents = policy.initial_latents([torch.Generator()])[0].numel()
     weights = adapter_size(policy, config.lora.rank)
     copies = int(algorithm.samples_with_old) + int(config.ema.decay > 0)
-    one_call = activation_bytes(policy, replace(config, batch_size=rows))
-    decoded = decoder_bytes(policy, rows) if cost.decodes else 0
-    memory = Memory(
-        base=sum(_bytes(part) for part in parts),
-        adapter=weights * (4 + 4 + 8 + 4 * copies + _MOMENTS[algorithm.optimizer]),
-        trajectory=local * (1 + cost.latents_per_image) * latents * 4,
-        activations=None if one_call is None or decoded is None else one_call * steps + decoded,
-    )
+    memory = plan_memory(policy, replace(config, batch_size=rows), algorithm, local, scorers)
     return Plan(
         config=config,
         algorithm=algorithm,
@@ -130,6 +134,30 @@ def plan_run(policy: Policy, config: TrainConfig, algorithm: Algorithm, num_proc
         rows_per_call=rows * (2 if guided else 1),
         memory=memory,
         checkpoint_bytes=weights * (4 + 4 * copies + _MOMENTS[algorithm.optimizer]),
+    )
+
+
+def plan_memory(
+    policy: Policy, config: TrainConfig, algorithm: Algorithm, num_local: int, scorers: Sequence[Scorer]
+) -> Memory:
+    """Work out the memory of a process that has ``num_local`` images, with calls of ``config.batch_size``."""
+    cost, weights = algorithm.footprint(config), adapter_size(policy, config.lora.rank)
+    copies = int(algorithm.samples_with_old) + int(config.ema.decay > 0)
+    loaded = [part for part in policy.pipeline.components.values() if isinstance(part, nn.Module)]
+    idle = [part for part in loaded if part is not policy.denoiser] if policy.offload else []
+    texts = [part for part in idle if part is not policy.pipeline.vae]
+    vae, moved = module_bytes([policy.pipeline.vae]) if policy.offload else 0, module_bytes(texts)
+    latents = policy.initial_latents([torch.Generator()])[0].numel()
+    image = 3 * policy.height * policy.width
+    update = update_bytes(policy, config, cost.steps_per_pair, cost.decodes, algorithm.kl_weight > 0)
+    sampling = sampling_bytes(policy, config)
+    unknown = update is None or sampling is None
+    return Memory(
+        base=module_bytes([part for part in loaded if part not in idle]),
+        adapter=weights * (4 + 4 + 8 + 4 * copies + _MOMENTS[algorithm.optimizer]),
+        scorers=module_bytes([module for scorer in scorers for module in modules_of(scorer)]),
+        trajectory=4 * num_local * ((1 + cost.latents_per_image) * latents + image),
+        working=None if unknown else max(moved, (sampling or 0) + vae, (update or 0) + vae * cost.decodes),
     )
 
 
@@ -160,12 +188,28 @@ def adapter_size(policy: Policy, rank: int) -> int:
     return count
 
 
-def _bytes(module: nn.Module) -> int:
-    local = (weight.to_local() if isinstance(weight, DTensor) else weight for weight in module.parameters())
+def modules_of(scorer: object, depth: int = 3) -> list[nn.Module]:
+    """Find the modules among an object's attributes, and among theirs."""
+    if isinstance(scorer, nn.Module):
+        return [scorer]
+    inside = vars(scorer).values() if depth and hasattr(scorer, "__dict__") else ()
+    return [module for value in inside for module in modules_of(value, depth - 1)]
+
+
+def module_bytes(modules: Sequence[nn.Module]) -> int:
+    """Count the bytes of modules' weights on this process, each weight once."""
+    weights = {id(weight): weight for module in modules for weight in module.parameters()}
+    local = (weight.to_local() if isinstance(weight, DTensor) else weight for weight in weights.values())
     return sum(weight.numel() * weight.element_size() for weight in local)
 
 
-def _size(count: int) -> str:
+def memory_text(planned: int, peak: int, device: torch.device) -> str:
+    """Set the planned memory beside the peak of the first iteration."""
+    of = "the card" if device.type == "cuda" else "the whole process, libraries included"
+    return f"memory: planned about {size_text(planned)}; peak of {of} so far {size_text(peak)}"
+
+
+def size_text(count: int) -> str:
     """Format a number of bytes."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType, InitProcessGroupKwargs
+from accelerate.utils import ProjectConfiguration
 from torch import Tensor
 
 from pamela_rl.algorithms.advantages import group_advantages, separate_advantages
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import IMAGES_PER_PROMPT, TrainConfig
+from pamela_rl.diffusion.loading import DTYPES, load_pipeline, prepare_policy
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import schedule_of
+from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.errors import ConfigError
 from pamela_rl.training.health import PRECISIONS, Thresholds
+from pamela_rl.training.trackers import check_trackers
 from pamela_rl.types import RewardOutput
 
 
@@ -167,3 +173,34 @@ def local_advantages(
 def mean_over_processes(shares: Shares, scores: Mapping[str, Tensor]) -> dict[str, float]:
     """Mean of each score over all processes' images, as ``rollout/<name>_mean``; values that are NaN are left out."""
     return {f"rollout/{name}_mean": float(shares.gather(values.float()).nanmean()) for name, values in scores.items()}
+
+
+def new_accelerator(folder: Path, trackers: Sequence[str] = ()) -> Accelerator:
+    """Make the accelerator; processes wait for a late one for two hours, since fitting rewards or saving may take long.
+
+    A process that dies is another matter: the launcher ends the others at once.
+
+    Args:
+        folder: The run's; tensorboard's files go into ``logs/`` there.
+        trackers: Besides the run's own record.
+
+    Raises:
+        ConfigError: A tracker is not known or not installed.
+    """
+    check_trackers(trackers)
+    return Accelerator(
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],
+        log_with=list(trackers) or None,
+        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),
+    )
+
+
+def open_policy(model: ModelSettings, accelerator: Accelerator) -> Policy:
+    """Load the base model onto the accelerator's device, cut over its processes where FSDP is configured.
+
+    Raises:
+        ConfigError: There is no such pipeline, no family knows it, or it cannot do what the settings ask.
+    """
+    shard = model.shard or accelerator.distributed_type == DistributedType.FSDP
+    pipeline = load_pipeline(model.name, dtype=DTYPES[model.dtype])
+    return prepare_policy(pipeline, replace(model, shard=shard), accelerator.device)

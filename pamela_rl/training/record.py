@@ -52,6 +52,11 @@ class RunLog:
             self._started = time.monotonic()
             yield iteration
 
+    def say(self, text: str) -> None:
+        """Print a line above the progress bar, on the main process."""
+        if self._enabled:
+            tqdm.write(text)
+
     def log(self, iteration: int, metrics: Mapping[str, float], num_images: int = 0) -> None:
         """Append one iteration's metrics; values that are not finite are written as null.
 

@@ -7,15 +7,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from accelerate import Accelerator
 from torch import Tensor
 
+from pamela_rl.config import Tracker
 from pamela_rl.errors import ConfigError
 from pamela_rl.storage import folder_name
 
-Tracker = Literal["tensorboard", "wandb", "trackio"]
 TRACKERS: tuple[str, ...] = get_args(Tracker)
 
 

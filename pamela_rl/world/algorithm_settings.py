@@ -1,11 +1,16 @@
-"""Settings of each algorithm that suit the world's small models; the algorithms' own defaults are the papers', for large ones."""
+"""Algorithm settings for the world's small models; the algorithms' defaults are the papers', for large models."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Chosen on people who are in no figure of docs/algorithms.md: the fifth and sixth whom a quickstart of eight takes; the twin's on the fifth.
+from pamela_rl.config import AlgorithmChoice
+
+if TYPE_CHECKING:
+    from pamela_rl.algorithms.algorithm import Algorithm
+
+# Tuned on users in no figure of docs/algorithms.md: the fifth and sixth of a quickstart of eight; flow on the fifth.
 _UNET: Mapping[str, Mapping[str, Any]] = {
     "ddpo": {"learning_rate": 1.2e-2, "clip_range": 1e-3, "kl_weight": 0.1},
     "ddpo_sf": {"learning_rate": 1.6e-2, "kl_weight": 0.1},
@@ -20,5 +25,20 @@ _FLOW: Mapping[str, Mapping[str, Any]] = {
     "nft": {"learning_rate": 2e-3, "kl_weight": 0.3, "advantage_scale": 2.0, "num_updates": 2},
     "draft": {"learning_rate": 4e-3, "weight_decay": 1e-4, "kl_weight": 0.1, "num_updates": 2, "num_steps": 3},
 }
-TUNED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {"world": _UNET, "flow": _FLOW}
-"""By the name of the model in :data:`pamela_rl.world.PIPELINES`, then by the name of the algorithm."""
+ALGORITHM_SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {"world": _UNET, "flow": _FLOW}
+"""By the name of the model in :data:`pamela_rl.storage.SHIPPED_PIPELINES`, then by the name of the algorithm."""
+
+
+def open_tuned_algorithm(choice: AlgorithmChoice, model: str) -> Algorithm:
+    """Make an algorithm; on the world's models, with settings tuned for them where none are given.
+
+    Args:
+        choice: A name, or a mapping with a name and settings.
+        model: Name of the base model; any but the world's takes the algorithm's own defaults.
+
+    Raises:
+        ConfigError: There is no such algorithm, or it has no such setting, or the setting has another type.
+    """
+    from pamela_rl.algorithms.registry import open_algorithm
+
+    return open_algorithm(choice, ALGORITHM_SETTINGS.get(model))

@@ -1,4 +1,4 @@
-"""What both denoisers of the world learn from: captioned latents, and a tokenizer for the captions."""
+"""Training data of both denoisers: captioned latents, and the tokenizer of the captions."""
 
 from __future__ import annotations
 
@@ -16,63 +16,63 @@ from pamela_rl.world.captions import random_captions
 from pamela_rl.world.scenes import Scene, plain_scenes
 
 CONTEXT_LENGTH = 32
-UNCONDITIONAL_SHARE = 0.1  # of captions left empty, so that guidance has something to lean on
-FIRST_LESSON = range(400)  # steps on plain scenes and strong noise, in which left and right are learned
+UNCONDITIONAL_SHARE = 0.1  # of captions dropped, for classifier-free guidance
+FIRST_CURRICULUM = range(400)  # steps on plain scenes and high noise, in which left and right are learned
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """One step's worth of latents and captions.
+class Batch:
+    """The latents and captions of one training step.
 
     Attributes:
         clean: Scaled latents, ``(b, c, 8, 8)``.
-        texts: What they are called; some are empty.
+        texts: Their captions; some are empty.
         noise: Standard normal, as ``clean``.
-        generator: For whatever else the step draws.
-        strong: Whether the step is one of the lessons on plain scenes, which have strong noise only.
+        generator: For further random numbers of the step.
+        high_noise: Whether the step belongs to the curriculum of plain scenes, which uses high noise only.
     """
 
     clean: Tensor
     texts: list[str]
     noise: Tensor
     generator: torch.Generator
-    strong: bool
+    high_noise: bool
 
 
 class CaptionedLatents:
-    """The world's drawings as a denoiser learns them; what a step sees depends on its number alone.
+    """Draws training batches from captioned latents; a batch depends on the step's number alone.
 
     Args:
         latents: Scaled latents of each scene's drawing, ``(n, c, 8, 8)``.
-        scenes: What each drawing shows; captions are drawn afresh at every step.
-        lessons: Steps on plain scenes.
+        scenes: What each drawing shows; a new caption is drawn at every step.
+        curriculum: Ranges of steps that use plain scenes only.
     """
 
-    def __init__(self, latents: Tensor, scenes: Sequence[Scene], lessons: Sequence[range] = (FIRST_LESSON,)):
-        self._latents, self._scenes, self._lessons = latents, scenes, lessons
+    def __init__(self, latents: Tensor, scenes: Sequence[Scene], curriculum: Sequence[range] = (FIRST_CURRICULUM,)):
+        self._latents, self._scenes, self._curriculum = latents, scenes, curriculum
         self._plain = torch.tensor(plain_scenes(scenes))
 
-    def lesson(self, step: int, batch_size: int, generator: torch.Generator) -> Lesson:
+    def batch(self, step: int, batch_size: int, generator: torch.Generator) -> Batch:
         """Return the latents and captions of one step."""
-        strong = any(step in lesson for lesson in self._lessons)
+        high_noise = any(step in steps for steps in self._curriculum)
         rows = torch.randint(len(self._latents), (batch_size,), generator=generator)
-        if strong:
+        if high_noise:
             rows = self._plain[rows % len(self._plain)]
         texts = random_captions([self._scenes[int(row)] for row in rows], np.random.default_rng(step))
-        empty = torch.rand(batch_size, generator=generator) < UNCONDITIONAL_SHARE
-        texts = ["" if drop else text for text, drop in zip(texts, empty.tolist(), strict=True)]
+        dropped = torch.rand(batch_size, generator=generator) < UNCONDITIONAL_SHARE
+        texts = ["" if drop else text for text, drop in zip(texts, dropped.tolist(), strict=True)]
         clean = self._latents[rows]
         noise = torch.randn(clean.shape, generator=generator)
-        return Lesson(clean, texts, noise, generator, strong)
+        return Batch(clean, texts, noise, generator, high_noise)
 
 
-def corpus_of(scenes: Sequence[Scene]) -> list[str]:
-    """Caption some scenes, for a tokenizer to learn from."""
+def caption_corpus(scenes: Sequence[Scene]) -> list[str]:
+    """Caption scenes for the training of a tokenizer."""
     return random_captions(list(scenes[:4000]), np.random.default_rng(0))
 
 
 def new_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
-    """Learn CLIP byte-pair merges on captions, until each of their words is one token; other text falls into pieces."""
+    """Train a CLIP byte-pair tokenizer on captions; each of their words becomes one token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learned.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -87,7 +87,7 @@ def new_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
 
 
 def text_config(tokenizer: CLIPTokenizer, num_layers: int = 2) -> CLIPTextConfig:
-    """Return the shape of a text encoder."""
+    """Return the config of a text encoder."""
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -102,7 +102,7 @@ def text_config(tokenizer: CLIPTokenizer, num_layers: int = 2) -> CLIPTextConfig
     )
 
 
-def tokens_of(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
+def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
     """Tokenize captions as the pipelines do, ``(b, tokens)``."""
     ids: Tensor = tokenizer(list(texts), padding="max_length", max_length=CONTEXT_LENGTH, return_tensors="pt").input_ids
     return ids

@@ -1,4 +1,4 @@
-"""What scenes are called: captions that name the subject and some of the attributes, and what a prompt asks for."""
+"""Captions that name a scene's subject and some of its attributes, and their parser."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ def random_captions(
 ) -> list[str]:
     """Caption each scene, naming each attribute with a probability drawn for that caption from the range ``named``.
 
-    The full range gives captions that leave everything open beside captions that name everything, from which a model
-    learns what each word means.
+    The full range gives captions from those that name no attribute to those that name all of them, so that a model
+    learns the meaning of each word.
     """
     shares = generator.uniform(*named, (len(scenes), 1))
-    coins = generator.random((len(scenes), len(ATTRIBUTES))) < shares
+    named_flags = generator.random((len(scenes), len(ATTRIBUTES))) < shares
     names = list(ATTRIBUTES)
-    return [caption(s, {n for n, heads in zip(names, row, strict=True) if heads}) for s, row in zip(scenes, coins)]
+    return [caption(s, {n for n, flag in zip(names, row, strict=True) if flag}) for s, row in zip(scenes, named_flags)]
 
 
-def asked_for(prompt: str) -> dict[str, str]:
-    """Return what a prompt asks for: ``subject`` and every attribute it names; what it leaves open is absent."""
+def parse_prompt(prompt: str) -> dict[str, str]:
+    """Return the ``subject`` and every attribute that a prompt names; what it does not name is absent."""
     words = prompt.lower()
-    asked: dict[str, str] = {}
+    requested: dict[str, str] = {}
     for subject in SUBJECTS:
         if re.search(rf"\b{subject}\b", words):
-            asked["subject"] = subject
+            requested["subject"] = subject
     for name, phrases in PHRASES.items():
         for value, phrase in phrases.items():
             if phrase in words:
-                asked[name] = value
-    return asked
+                requested[name] = value
+    return requested
 
 
 def open_prompts() -> list[str]:
     """List every prompt that names a subject and at most one of viewpoint, angle and placement.
 
-    Lighting and palette stay open: there the people of the world differ, as those of the paper's study did.
+    Lighting and palette are never named: the simulated users differ in these, as the people of the paper's study did.
     """
     prompts = [f"a {subject}" for subject in SUBJECTS]
     for subject, name in itertools.product(SUBJECTS, ("viewpoint", "angle", "placement")):

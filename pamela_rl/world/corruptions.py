@@ -1,4 +1,4 @@
-"""Ways a picture can be spoilt, and the everyday variation of tone that a picture may have without being spoilt."""
+"""Image corruptions, and the milder changes of tone and sharpness that do not count as corruption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def vary_tone(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def soften(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur by a hair and add faint noise, as a small autoencoder does; not yet spoilt."""
+    """Blur slightly and add faint noise, as a small autoencoder does."""
     size = images.shape[-1]
     small = interpolate(images, size=size * 3 // 4, mode="bilinear", antialias=True)
     blurred = interpolate(small, size=size, mode="bilinear")
@@ -31,12 +31,12 @@ def soften(images: Tensor, generator: torch.Generator) -> Tensor:
     return (images + (blurred - images) * share + noise).clamp(0, 1)
 
 
-def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Make pictures that are like no scene: smeared, blended, washed out, noisy, or cut up; one way each."""
+def corrupt(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Corrupt each picture in one of five ways: blurred, blended, washed out, noisy, or with shuffled tiles."""
     size, count = images.shape[-1], len(images)
-    way = torch.randint(5, (count,), generator=generator)[:, None, None, None]
+    kind = torch.randint(5, (count,), generator=generator)[:, None, None, None]
     small = interpolate(images, size=size // 10, mode="bilinear", antialias=True)
-    smeared = interpolate(small, size=size, mode="bilinear")
+    blurred = interpolate(small, size=size, mode="bilinear")
     other = images[torch.randperm(count, generator=generator)].flip(-1)
     blended = 0.5 * images + 0.5 * other
     flat = images.mean(dim=(2, 3), keepdim=True) + (images - images.mean(dim=(2, 3), keepdim=True)) * 0.15
@@ -45,6 +45,6 @@ def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
     shuffled = tiles[:, :, torch.randperm(4, generator=generator)][:, :, :, :, torch.randperm(4, generator=generator)]
     cut = shuffled.flatten(4, 5).flatten(2, 3)
     result = images
-    for number, spoilt in enumerate((smeared, blended, flat, noisy, cut)):
-        result = torch.where(way == number, spoilt, result)
+    for number, corrupted in enumerate((blurred, blended, flat, noisy, cut)):
+        result = torch.where(kind == number, corrupted, result)
     return result

@@ -1,4 +1,4 @@
-"""The world's text encoder and UNet: an ordinary Stable Diffusion pipeline, trained from nothing on captioned scenes."""
+"""The world's text encoder and UNet: an ordinary Stable Diffusion pipeline, trained from scratch on captions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from pamela_rl.world.captioned import CaptionedLatents, corpus_of, new_tokenizer, text_config, tokens_of
-from pamela_rl.world.fitting import FitSettings, fit
+from pamela_rl.world.captioned_latents import CaptionedLatents, caption_corpus, new_tokenizer, text_config, tokenize
+from pamela_rl.world.fitting import fit
 from pamela_rl.world.scenes import Scene
+from pamela_rl.world.settings import FitSettings
 
 
 def new_unet(latent_channels: int) -> UNet2DConditionModel:
@@ -59,13 +60,13 @@ def _train(
     device = unet.device
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        lesson = captioned.lesson(step, batch_size, generator)
+        batch = captioned.batch(step, batch_size, generator)
         timesteps = torch.randint(1000, (batch_size,), generator=generator)
-        if lesson.strong:
+        if batch.high_noise:
             timesteps = 500 + timesteps // 2
-        tokens = tokens_of(tokenizer, lesson.texts).to(device)
-        noisy = scheduler.add_noise(lesson.clean, lesson.noise, timesteps).to(device)
-        target = scheduler.get_velocity(lesson.clean, lesson.noise, timesteps).to(device)
+        tokens = tokenize(tokenizer, batch.texts).to(device)
+        noisy = scheduler.add_noise(batch.clean, batch.noise, timesteps).to(device)
+        target = scheduler.get_velocity(batch.clean, batch.noise, timesteps).to(device)
         # on a CPU half precision costs more than it saves
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
             embeds = text_encoder(tokens)[0]
@@ -87,8 +88,8 @@ def train_pipeline(
 
     Args:
         vae: The trained autoencoder.
-        latents: Its latents of each scene's drawing, not yet scaled, ``(n, c, 8, 8)``.
-        scenes: What each drawing shows; captions are drawn afresh at every step.
+        latents: Its latents of each scene's drawing, before scaling, ``(n, c, 8, 8)``.
+        scenes: What each drawing shows; a new caption is drawn at every step.
         settings: Length and rates.
         batch_size: Drawings a step.
         folder: Where checkpoints and the log go.
@@ -97,7 +98,7 @@ def train_pipeline(
         The whole pipeline, on the CPU.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = new_tokenizer(corpus_of(scenes))
+    tokenizer = new_tokenizer(caption_corpus(scenes))
     text_encoder = CLIPTextModel(text_config(tokenizer)).to(device)
     unet = new_unet(vae.config.latent_channels).to(device)
     captioned = CaptionedLatents(latents * vae.config.scaling_factor, scenes)

@@ -1,4 +1,4 @@
-"""The world's open_clip model: image and text features, trained from nothing by contrast on captioned scenes."""
+"""The world's open_clip model: image and text features, trained from scratch contrastively on captioned scenes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import CLIPTokenizer
 
-from pamela_rl.world.captioned import CONTEXT_LENGTH, new_tokenizer
+from pamela_rl.world.captioned_latents import CONTEXT_LENGTH, new_tokenizer
 from pamela_rl.world.captions import random_captions
-from pamela_rl.world.corruptions import soften, spoil, vary_tone
-from pamela_rl.world.fitting import FitSettings, fit
+from pamela_rl.world.corruptions import corrupt, soften, vary_tone
+from pamela_rl.world.fitting import fit
 from pamela_rl.world.scenes import SIZE, Scene, plain_scenes
+from pamela_rl.world.settings import FitSettings
 
 MEAN, STD = 0.5, 0.25
-FIRST_LESSON = 200  # steps on plain scenes
+CURRICULUM_STEPS = 200  # first steps, on plain scenes only
 _TONES = (
     ("very dark", "dark", "bright", "very bright"),
     ("very cool", "cool", "warm", "very warm"),
@@ -31,19 +32,21 @@ _LIMITS = ((0.28, 0.45, 0.62), (-0.12, 0.0, 0.12), (0.10, 0.20, 0.32))
 
 
 def tone_words(images: Tensor) -> list[str]:
-    """Say how light, warm and colourful pictures are, as captions of photographs do, ``(b, 3, h, w)`` in [0, 1]."""
+    """Describe the lightness, warmth and colourfulness of pictures in words, ``(b, 3, h, w)`` in [0, 1]."""
     red, green, blue = images.unbind(dim=1)
     values = (
         (0.30 * red + 0.59 * green + 0.11 * blue).mean(dim=(1, 2)),
         (red - blue).mean(dim=(1, 2)),
         (images.amax(dim=1) - images.amin(dim=1)).mean(dim=(1, 2)),
     )
-    places = [torch.bucketize(value, torch.tensor(limits)) for value, limits in zip(values, _LIMITS, strict=True)]
-    return [" ".join(_TONES[tone][int(place[row])] for tone, place in enumerate(places)) for row in range(len(images))]
+    bins = [torch.bucketize(value, torch.tensor(limits)) for value, limits in zip(values, _LIMITS, strict=True)]
+    return [
+        " ".join(_TONES[tone][int(bin_index[row])] for tone, bin_index in enumerate(bins)) for row in range(len(images))
+    ]
 
 
 def model_config(vocab_size: int) -> dict[str, Any]:
-    """Return open_clip's description of the model: a small vision transformer and a smaller text one."""
+    """Return the open_clip config of the model: a small vision transformer and a smaller text one."""
     return {
         "embed_dim": 128,
         "vision_cfg": {"image_size": SIZE, "layers": 4, "width": 128, "head_width": 32, "patch_size": 8},
@@ -58,17 +61,17 @@ def model_config(vocab_size: int) -> dict[str, Any]:
     }
 
 
-def _captions(scenes: Sequence[Scene], images: Tensor, spoilt: Tensor, step: int) -> list[str]:
+def _captions(scenes: Sequence[Scene], images: Tensor, corrupted: Tensor, step: int) -> list[str]:
     named = random_captions(scenes, np.random.default_rng(step), named=(0.4, 1.0))
     tones = tone_words(images)
     return [
-        f"a spoilt picture, {tone}" if bad else f"{text}, {tone}"
-        for text, tone, bad in zip(named, tones, spoilt.tolist(), strict=True)
+        f"a spoilt picture, {tone}" if is_corrupted else f"{text}, {tone}"
+        for text, tone, is_corrupted in zip(named, tones, corrupted.tolist(), strict=True)
     ]
 
 
 def train_encoder(
-    pictures: Tensor, scenes: Sequence[Scene], settings: FitSettings, batch_size: int, folder: Path, target: Path
+    drawings: Tensor, scenes: Sequence[Scene], settings: FitSettings, batch_size: int, folder: Path, target: Path
 ) -> None:
     """Train the model on drawings, ``(n, 64, 64, 3)`` bytes, and save it to ``target`` as open_clip loads it."""
     from open_clip.model import CLIP
@@ -83,14 +86,14 @@ def train_encoder(
     plain = torch.tensor(plain_scenes(scenes))
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(pictures), (batch_size,), generator=generator)
-        if step < FIRST_LESSON:
+        rows = torch.randint(len(drawings), (batch_size,), generator=generator)
+        if step < CURRICULUM_STEPS:
             rows = plain[rows % len(plain)]
-        images = pictures[rows].permute(0, 3, 1, 2).float() / 255
+        images = drawings[rows].permute(0, 3, 1, 2).float() / 255
         images = soften(vary_tone(images, generator), generator)
-        spoilt = torch.rand(batch_size, generator=generator) < 0.1
-        images = torch.where(spoilt[:, None, None, None], spoil(images, generator), images)
-        texts = _captions([scenes[int(row)] for row in rows], images, spoilt, step)
+        corrupted = torch.rand(batch_size, generator=generator) < 0.1
+        images = torch.where(corrupted[:, None, None, None], corrupt(images, generator), images)
+        texts = _captions([scenes[int(row)] for row in rows], images, corrupted, step)
         tokens = tokenizer(
             texts, padding="max_length", truncation=True, max_length=CONTEXT_LENGTH + 16, return_tensors="pt"
         ).input_ids

@@ -1,4 +1,4 @@
-"""The one training loop behind every model of the world: AdamW, warm-up and cosine, averaged weights, resumable."""
+"""The training loop of all models of the world: AdamW, warm-up and cosine decay, EMA weights, resumable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,24 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How long and how fast to train.
-
-    Attributes:
-        num_steps: Optimizer steps in all.
-        learning_rate: Peak, reached after ``warmup_steps`` and then lowered to zero along a cosine.
-        ema_decay: Decay of the averaged weights, which are the ones kept.
-        checkpoint_every: Steps between two checkpoints.
-    """
-
-    num_steps: int
-    learning_rate: float
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    ema_decay: float = 0.998
-    checkpoint_every: int = 250
+from pamela_rl.world.settings import FitSettings
 
 
 def _rate(step: int, settings: FitSettings) -> float:
@@ -80,12 +62,12 @@ def fit(
     settings: FitSettings,
     folder: Path,
 ) -> None:
-    """Train ``modules`` and leave their averaged weights in them; started again, go on from the last checkpoint.
+    """Train ``modules`` and leave their EMA weights in them; a restarted run resumes from the last checkpoint.
 
     Args:
-        name: Shown on the bar; also the name of the log, ``<name>.jsonl``.
+        name: Of the progress bar and of the log, ``<name>.jsonl``.
         modules: What to train, in training mode.
-        loss: Maps a step and a generator seeded with that step to a scalar, so that a resumed run sees the same data.
+        loss: Maps a step and a generator seeded with that step to a scalar loss, so a resumed run sees the same data.
         settings: Length and rates.
         folder: Where ``checkpoint.safetensors`` and the log go.
     """

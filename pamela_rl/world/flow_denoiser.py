@@ -1,4 +1,4 @@
-"""The world's flow-matching twin: an ordinary Stable Diffusion 3 pipeline, trained from nothing on the same scenes."""
+"""The world's flow-matching model: an ordinary Stable Diffusion 3 pipeline, trained from scratch on the same scenes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,27 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transfo
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from pamela_rl.world.captioned import FIRST_LESSON, CaptionedLatents, corpus_of, new_tokenizer, text_config, tokens_of
-from pamela_rl.world.fitting import FitSettings, fit
+from pamela_rl.world.captioned_latents import (
+    FIRST_CURRICULUM,
+    CaptionedLatents,
+    caption_corpus,
+    new_tokenizer,
+    text_config,
+    tokenize,
+)
+from pamela_rl.world.fitting import fit
 from pamela_rl.world.scenes import Scene
+from pamela_rl.world.settings import FitSettings
 
-# Without a T5 the pipeline fills its place with 256 empty tokens by default. The twin is made to be drawn with none of
-# them (four times faster), and sees them at every tenth step, so that the default call draws too.
+# Without a T5 the pipeline pads its place with 256 zero tokens by default. This model is meant to sample without them
+# (four times faster); every tenth training step includes them, so that the default call works too.
 EMPTY_TOKENS, EMPTY_EVERY, EMPTY_SHARE = 256, 10, 4
-LESSONS = (FIRST_LESSON, range(4500, 4750))  # the first alone taught it everything but left and right
-TEXT_LAYERS = 3  # the pipeline takes the last but one
+CURRICULUM = (FIRST_CURRICULUM, range(4500, 4750))  # with the first range alone it did not learn left and right
+TEXT_LAYERS = 3  # the pipeline uses the last but one
 
 
 def new_transformer(latent_channels: int) -> SD3Transformer2DModel:
-    """Build the transformer; its blocks begin as the identity and its answer as zero (arXiv:2212.09748)."""
+    """Build the transformer; its blocks start as the identity and its output as zero (arXiv:2212.09748)."""
     transformer = SD3Transformer2DModel(
         sample_size=8,
         patch_size=1,
@@ -46,11 +54,13 @@ def new_transformer(latent_channels: int) -> SD3Transformer2DModel:
 
 
 def new_flow_scheduler() -> FlowMatchEulerDiscreteScheduler:
-    """Build the noise levels."""
+    """Build the noise schedule."""
     return FlowMatchEulerDiscreteScheduler(shift=3.0)
 
 
-def _tell(encoders: Sequence[CLIPTextModelWithProjection], tokens: Tensor, empty_tokens: int) -> tuple[Tensor, Tensor]:
+def _encode_prompts(
+    encoders: Sequence[CLIPTextModelWithProjection], tokens: Tensor, empty_tokens: int
+) -> tuple[Tensor, Tensor]:
     """Encode captions as ``StableDiffusion3Pipeline.encode_prompt`` does without a T5."""
     outputs = [encoder(tokens, output_hidden_states=True) for encoder in encoders]
     embeds = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
@@ -72,20 +82,20 @@ def _train(
     def loss(step: int, generator: torch.Generator) -> Tensor:
         padded = step % EMPTY_EVERY == EMPTY_EVERY - 1
         count = batch_size // EMPTY_SHARE if padded else batch_size
-        lesson = captioned.lesson(step, count, generator)
-        level = (torch.arange(count) + torch.rand(count, generator=generator)) / count  # one in each of equal parts
-        if lesson.strong:
-            level = 0.5 + level / 2
-        spread = level.view(-1, 1, 1, 1)
-        noisy = ((1 - spread) * lesson.clean + spread * lesson.noise).to(device)
-        target = (lesson.noise - lesson.clean).to(device)
-        tokens = tokens_of(tokenizer, lesson.texts).to(device)
+        batch = captioned.batch(step, count, generator)
+        sigma = (torch.arange(count) + torch.rand(count, generator=generator)) / count  # stratified over [0, 1)
+        if batch.high_noise:
+            sigma = 0.5 + sigma / 2
+        sigmas = sigma.view(-1, 1, 1, 1)
+        noisy = ((1 - sigmas) * batch.clean + sigmas * batch.noise).to(device)
+        target = (batch.noise - batch.clean).to(device)
+        tokens = tokenize(tokenizer, batch.texts).to(device)
         # on a CPU half precision costs more than it saves
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            embeds, pooled = _tell(encoders, tokens, EMPTY_TOKENS if padded else 0)
+            embeds, pooled = _encode_prompts(encoders, tokens, EMPTY_TOKENS if padded else 0)
             output = transformer(
                 hidden_states=noisy,
-                timestep=1000 * level.to(device),
+                timestep=1000 * sigma.to(device),
                 encoder_hidden_states=embeds,
                 pooled_projections=pooled,
             ).sample
@@ -106,8 +116,8 @@ def train_flow_pipeline(
 
     Args:
         vae: The trained autoencoder.
-        latents: Its latents of each scene's drawing, not yet scaled, ``(n, c, 8, 8)``.
-        scenes: What each drawing shows; captions are drawn afresh at every step.
+        latents: Its latents of each scene's drawing, before scaling, ``(n, c, 8, 8)``.
+        scenes: What each drawing shows; a new caption is drawn at every step.
         settings: Length and rates.
         batch_size: Drawings a step.
         folder: Where checkpoints and the log go.
@@ -116,10 +126,10 @@ def train_flow_pipeline(
         The whole pipeline, on the CPU.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = new_tokenizer(corpus_of(scenes))
+    tokenizer = new_tokenizer(caption_corpus(scenes))
     encoders = [CLIPTextModelWithProjection(text_config(tokenizer, TEXT_LAYERS)).to(device) for _ in range(2)]
     transformer = new_transformer(vae.config.latent_channels).to(device)
-    captioned = CaptionedLatents(latents * vae.config.scaling_factor, scenes, LESSONS)
+    captioned = CaptionedLatents(latents * vae.config.scaling_factor, scenes, CURRICULUM)
     _train(transformer, encoders, tokenizer, captioned, settings, batch_size, folder)
     vae.register_to_config(shift_factor=0.0)
     return StableDiffusion3Pipeline(

@@ -1,4 +1,4 @@
-"""How good the world's pictures are: reconstruction, faithfulness, variety, and obedience to named attributes."""
+"""Quality of the world's generated images: reconstruction, subject and attribute accuracy, attribute frequencies."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pamela_rl.world.captions import caption
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.scenes import ATTRIBUTES, SUBJECTS, Scene, draw_scenes, random_scenes
 
-GUIDANCE = 1.5
+GUIDANCE_SCALE = 1.5
 
 
 @torch.no_grad()
-def draw_prompts(
+def sample_images(
     pipeline: Any, prompts: list[str], num_inference_steps: int = 20, guidance_scale: float = 1.0
 ) -> Tensor:
-    """Draw one picture a prompt with the pipeline's own sampler, seeds 0, 1, 2, …; ``(n, 3, 64, 64)`` in [0, 1]."""
-    pictures = []
-    transformer = getattr(pipeline, "transformer", None)  # the flow twin is drawn without tokens in T5's place
+    """Draw one picture per prompt with the pipeline's own sampler, seeds 0, 1, 2, …; ``(n, 3, 64, 64)`` in [0, 1]."""
+    images = []
+    transformer = getattr(pipeline, "transformer", None)  # the flow model samples without T5 tokens
     options = {} if transformer is None else {"max_sequence_length": transformer.config["_max_sequence_length"]}
     for first in tqdm(range(0, len(prompts), 50), desc="drawing", leave=False):
         part = prompts[first : first + 50]
         generators = [torch.Generator().manual_seed(first + row) for row in range(len(part))]
-        pictures.append(
+        images.append(
             pipeline(
                 part,
                 num_inference_steps=num_inference_steps,
@@ -38,12 +38,12 @@ def draw_prompts(
                 **options,
             ).images
         )
-    return torch.cat(pictures).float().cpu()
+    return torch.cat(images).float().cpu()
 
 
 def sample_subjects(pipeline: Any, count: int) -> Tensor:
     """Draw ``count`` pictures of prompts that name only a subject, all subjects in turn."""
-    return draw_prompts(pipeline, [f"a {SUBJECTS[row % len(SUBJECTS)]}" for row in range(count)])
+    return sample_images(pipeline, [f"a {SUBJECTS[row % len(SUBJECTS)]}" for row in range(count)])
 
 
 @torch.no_grad()
@@ -57,33 +57,39 @@ def reconstruction_error(vae: Any, count: int = 400) -> float:
     return sum(errors) / len(errors)
 
 
-def followed(pipeline: Any, judge: ContentJudge, name: str, guidance_scale: float = 1.0, count: int = 200) -> float:
-    """Return the share of pictures that show the value of one attribute that their prompt names, and it alone."""
+def attribute_accuracy(
+    pipeline: Any, judge: ContentJudge, name: str, guidance_scale: float = 1.0, count: int = 200
+) -> float:
+    """Return the share of pictures that show the value of the one attribute their prompt names."""
     values = ATTRIBUTES[name]
     scenes = [
         Scene(**{**vars(scene), name: values[row % len(values)]}) for row, scene in enumerate(random_scenes(count, 55))
     ]
     prompts = [caption(scene, {name}) for scene in scenes]
-    shown = judge.see(draw_prompts(pipeline, prompts, guidance_scale=guidance_scale))[name]
-    return sum(a == scene.attribute(name) for a, scene in zip(shown, scenes, strict=True)) / count
+    predicted = judge.classify(sample_images(pipeline, prompts, guidance_scale=guidance_scale))[name]
+    return sum(a == scene.attribute(name) for a, scene in zip(predicted, scenes, strict=True)) / count
 
 
-def measure_world(pipeline: Any, judge: ContentJudge, count: int = 400) -> dict[str, Any]:
+def measure_image_quality(pipeline: Any, judge: ContentJudge, count: int = 400) -> dict[str, Any]:
     """Measure the shipped models.
 
     Returns:
-        ``reconstruction_mae``; ``subject_seen``, the share of pictures whose subject the judge sees; ``variety``, the
-        share of each value of each open attribute; ``followed``, for each attribute, the share of pictures that show
-        the value their prompt names, and ``followed_guided``, the same with a guidance scale of 1.5.
+        ``reconstruction_mae``; ``subject_accuracy``, the share of pictures whose subject the judge recognises;
+        ``corrupted_share``; ``attribute_frequencies`` of prompts that name none; ``attribute_accuracy``, and
+        ``attribute_accuracy_guided``, the same with a guidance scale of 1.5.
     """
-    seen = judge.see(sample_subjects(pipeline, count))
-    asked = [SUBJECTS[row % len(SUBJECTS)] for row in range(count)]
-    variety = {name: Counter(seen[name]) for name in ATTRIBUTES}
+    predicted = judge.classify(sample_subjects(pipeline, count))
+    requested = [SUBJECTS[row % len(SUBJECTS)] for row in range(count)]
+    counts = {name: Counter(predicted[name]) for name in ATTRIBUTES}
     return {
         "reconstruction_mae": round(reconstruction_error(pipeline.vae), 4),
-        "subject_seen": sum(a == b for a, b in zip(seen["subject"], asked, strict=True)) / count,
-        "spoilt": seen["condition"].count("spoilt") / count,
-        "variety": {name: {v: variety[name][v] / count for v in values} for name, values in ATTRIBUTES.items()},
-        "followed": {name: followed(pipeline, judge, name) for name in ATTRIBUTES},
-        "followed_guided": {name: followed(pipeline, judge, name, GUIDANCE) for name in ATTRIBUTES},
+        "subject_accuracy": sum(a == b for a, b in zip(predicted["subject"], requested, strict=True)) / count,
+        "corrupted_share": predicted["condition"].count("corrupted") / count,
+        "attribute_frequencies": {
+            name: {v: counts[name][v] / count for v in values} for name, values in ATTRIBUTES.items()
+        },
+        "attribute_accuracy": {name: attribute_accuracy(pipeline, judge, name) for name in ATTRIBUTES},
+        "attribute_accuracy_guided": {
+            name: attribute_accuracy(pipeline, judge, name, GUIDANCE_SCALE) for name in ATTRIBUTES
+        },
     }

@@ -1,4 +1,4 @@
-"""The judge of content: what a picture shows, told by a classifier trained on scenes, apart from any reward."""
+"""The content judge: a classifier of what a picture shows, trained on scenes and never used as a reward."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from pamela_rl.storage import WORLD_ASSETS
 from pamela_rl.types import RewardOutput
-from pamela_rl.world.captions import asked_for
-from pamela_rl.world.corruptions import soften, spoil, vary_tone
-from pamela_rl.world.fitting import FitSettings, fit
+from pamela_rl.world.captions import parse_prompt
+from pamela_rl.world.corruptions import corrupt, soften, vary_tone
+from pamela_rl.world.fitting import fit
 from pamela_rl.world.scenes import ATTRIBUTES, SUBJECTS, Scene
+from pamela_rl.world.settings import FitSettings
 
-CHOICES: dict[str, tuple[str, ...]] = {"subject": SUBJECTS, **ATTRIBUTES, "condition": ("whole", "spoilt")}
+CHOICES: dict[str, tuple[str, ...]] = {"subject": SUBJECTS, **ATTRIBUTES, "condition": ("intact", "corrupted")}
 
 
 class ContentJudge(nn.Module):
-    """A small convolutional classifier of subject, attributes and condition (whole or spoilt)."""
+    """A small convolutional classifier of subject, attributes and condition (intact or corrupted)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,52 +48,57 @@ class ContentJudge(nn.Module):
         return {name: head(hidden) for name, head in self.heads.items()}
 
     @torch.no_grad()
-    def see(self, images: Tensor) -> dict[str, list[str]]:
-        """Name what each picture most probably shows: one value a picture under each choice."""
+    def classify(self, images: Tensor) -> dict[str, list[str]]:
+        """Return the most probable value of every choice for each picture."""
         return {n: [CHOICES[n][int(i)] for i in logits.argmax(dim=1)] for n, logits in self(images).items()}
 
     def faithfulness(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Tell whether each picture shows everything its prompt names: 1 or 0, ``(b,)``."""
-        seen = self.see(images)
-        asked = [asked_for(prompt) for prompt in prompts]
-        shown = [all(seen[name][row] == value for name, value in wish.items()) for row, wish in enumerate(asked)]
-        return torch.tensor(shown, dtype=torch.float32)
+        """Return 1 where a picture shows everything its prompt names, else 0, ``(b,)``."""
+        predicted = self.classify(images)
+        faithful = [
+            all(predicted[name][row] == value for name, value in parse_prompt(prompt).items())
+            for row, prompt in enumerate(prompts)
+        ]
+        return torch.tensor(faithful, dtype=torch.float32)
 
     def probability_of_subject(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Return how probably each picture shows the subject its prompt names, ``(b,)``; 1 where it names none."""
-        chances = self(images)["subject"].softmax(dim=1)
-        subjects = [asked_for(prompt).get("subject") for prompt in prompts]
-        column = [SUBJECTS.index(subject) if subject else -1 for subject in subjects]
-        picked = [chances[row, place] if place >= 0 else chances.new_ones(()) for row, place in enumerate(column)]
-        return torch.stack(picked)
+        """Return the probability that each picture shows its prompt's subject, ``(b,)``; 1 where the prompt names none."""
+        probabilities = self(images)["subject"].softmax(dim=1)
+        subjects = [parse_prompt(prompt).get("subject") for prompt in prompts]
+        return torch.stack(
+            [
+                probabilities[row, SUBJECTS.index(subject)] if subject else probabilities.new_ones(())
+                for row, subject in enumerate(subjects)
+            ]
+        )
 
     def save(self, path: Path) -> None:
         """Write the weights as fp16 safetensors."""
         save_file({k: v.half().contiguous() for k, v in self.state_dict().items()}, str(path))
 
     @classmethod
-    def load(cls, path: Path) -> ContentJudge:
-        """Read what ``save`` wrote."""
+    def load(cls, path: Path = WORLD_ASSETS / "judge.safetensors") -> ContentJudge:
+        """Read the weights that ``save`` wrote; by default the shipped ones."""
         judge = cls()
         judge.load_state_dict({k: v.float() for k, v in load_file(str(path)).items()})
         return judge.eval().requires_grad_(False)
 
 
 class Faithfulness:
-    """The judge of content as a ``Reward``: 1 where a picture shows everything its prompt names, else 0."""
+    """The content judge as a ``Reward``: 1 where a picture shows everything its prompt names, else 0."""
 
     def __init__(self, judge: ContentJudge):
         self.judge = judge
 
     def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
-        """Judge pictures, ``(b,)``; the same for everyone."""
+        """Score pictures, ``(b,)``; the same for every user."""
         return RewardOutput(self.judge.faithfulness(images.cpu().float(), prompts).to(images.device))
 
 
 def train_judge(
-    pictures: Tensor, scenes: Sequence[Scene], settings: FitSettings, batch_size: int, folder: Path
+    drawings: Tensor, scenes: Sequence[Scene], settings: FitSettings, batch_size: int, folder: Path
 ) -> ContentJudge:
-    """Train the judge on drawings, ``(n, 64, 64, 3)`` bytes, varied in tone, softened, and some of them spoilt."""
+    """Train the judge on drawings, ``(n, 64, 64, 3)`` bytes, varied in tone, softened, and a quarter of them corrupted."""
     judge = ContentJudge()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     judge.to(device)
@@ -102,16 +109,16 @@ def train_judge(
     }
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(pictures), (batch_size,), generator=generator)
-        images = pictures[rows].permute(0, 3, 1, 2).float() / 255
+        rows = torch.randint(len(drawings), (batch_size,), generator=generator)
+        images = drawings[rows].permute(0, 3, 1, 2).float() / 255
         images = soften(vary_tone(images, generator) if step % 2 else images, generator)
-        spoilt = torch.rand(batch_size, generator=generator) < 0.25
-        images = torch.where(spoilt[:, None, None, None], spoil(images, generator), images).to(device)
+        corrupted = torch.rand(batch_size, generator=generator) < 0.25
+        images = torch.where(corrupted[:, None, None, None], corrupt(images, generator), images).to(device)
         logits = judge(images)
-        whole = ~spoilt.to(device)
-        total = cross_entropy(logits["condition"], spoilt.long().to(device))
+        intact = ~corrupted.to(device)
+        total = cross_entropy(logits["condition"], corrupted.long().to(device))
         for name, values in labels.items():
-            total = total + cross_entropy(logits[name][whole], values[rows].to(device)[whole])
+            total = total + cross_entropy(logits[name][intact], values[rows].to(device)[intact])
         return total
 
     fit("judge", [judge], loss, settings, folder)

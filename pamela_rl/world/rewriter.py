@@ -1,7 +1,7 @@
-"""A tiny language model, trained from nothing to rewrite requests faithfully and hardly for anybody in particular.
+"""A tiny language model, trained from scratch to rewrite requests faithfully but with little personalization.
 
-It stands for the instruction-tuned model that learning starts from elsewhere: it answers a request with the same request
-and random phrases for what was left open, and heeds little of what it is told about the person.
+It takes the place of an instruction-tuned model: it answers a request with the same request plus random phrases for the
+attributes the request does not name, and follows the user's description only a little.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pamela_rl.data.rewriting import rewrite_messages
 from pamela_rl.world.captions import PHRASEBOOK, open_prompts
-from pamela_rl.world.fitting import FitSettings, fit
+from pamela_rl.world.fitting import fit
+from pamela_rl.world.settings import FitSettings
 
 SETTINGS = FitSettings(num_steps=800, learning_rate=6e-3, warmup_steps=20, ema_decay=0.97, checkpoint_every=800)
 BATCH_SIZE = 32
-READING_STEPS = 550  # in which answers take up most of what a person likes, so that the model learns to read it
-HEEDED_READING, HEEDED = 0.9, 0.2  # share of what a person likes that answers take up, then and afterwards
+CURRICULUM_STEPS = 550  # first steps, whose targets follow most preferences, so that the model learns to read them
+CURRICULUM_PREFERENCE_SHARE, PREFERENCE_SHARE = (
+    0.9,
+    0.2,
+)  # of the user's preferences that targets follow, then and later
 _REQUESTS = open_prompts()
-_MARKS = "[,;.:]"
-_TASTE_WORDS = (
+_PUNCTUATION = "[,;.:]"
+_DESCRIPTION_WORDS = (
     "person:",
     "request:",
     "rewrite:",
@@ -47,17 +51,17 @@ _CHAT_TEMPLATE = (
 
 
 def make_tokenizer() -> Any:
-    """Return a tokenizer of whole words: those of the world's captions and of descriptions of people."""
+    """Return a word-level tokenizer for the world's captions and for descriptions of users."""
     phrases = [phrase for values in PHRASEBOOK.phrases.values() for phrase in values]
-    text = " ".join([*_TASTE_WORDS, *_REQUESTS, *phrases])
-    words = sorted({"▁" + word for word in re.sub(_MARKS, " ", text).split()})
+    text = " ".join([*_DESCRIPTION_WORDS, *_REQUESTS, *phrases])
+    words = sorted({"▁" + word for word in re.sub(_PUNCTUATION, " ", text).split()})
     vocabulary = {word: row for row, word in enumerate(["<pad>", "<eos>", "<unk>", *",;.:", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.WhitespaceSplit(),
             pre_tokenizers.Metaspace(prepend_scheme="always"),
-            pre_tokenizers.Split(Regex(_MARKS), behavior="isolated"),
+            pre_tokenizers.Split(Regex(_PUNCTUATION), behavior="isolated"),
         ]
     )
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
@@ -69,16 +73,16 @@ def make_tokenizer() -> Any:
 
 
 def make_language_model(tokenizer: Any, seed: int = 0) -> Any:
-    """Return an untrained causal language model of about 90,000 weights."""
+    """Return an untrained causal language model of about 90,000 parameters."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
-        tie_word_embeddings=True,  # copying a word is then what attention does by itself
+        tie_word_embeddings=True,  # makes copying a word easy for attention
         max_position_embeddings=256,
-        initializer_range=0.1,  # the usual 0.02 is for wide models; a narrow one would learn to copy late
+        initializer_range=0.1,  # with the usual 0.02 a narrow model learns to copy late
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -89,10 +93,10 @@ def make_language_model(tokenizer: Any, seed: int = 0) -> Any:
 
 
 def train_language_model(folder: Path, settings: FitSettings = SETTINGS) -> tuple[Any, Any]:
-    """Train the model on random people, requests and answers; about a minute on one core.
+    """Train the model on random users, requests and answers; about a minute on one core.
 
     Args:
-        folder: Where its checkpoint and log go; started again, training goes on from there.
+        folder: Where its checkpoint and log go; a restarted training resumes from there.
         settings: Length and rates.
 
     Returns:
@@ -102,37 +106,37 @@ def train_language_model(folder: Path, settings: FitSettings = SETTINGS) -> tupl
     model = make_language_model(tokenizer)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        numbers = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
-        heeded = HEEDED_READING if step < READING_STEPS else HEEDED
-        return answer_loss(model, tokenizer, [random_example(numbers, heeded) for _ in range(BATCH_SIZE)])
+        rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
+        share = CURRICULUM_PREFERENCE_SHARE if step < CURRICULUM_STEPS else PREFERENCE_SHARE
+        return answer_loss(model, tokenizer, [random_example(rng, share) for _ in range(BATCH_SIZE)])
 
     fit("language_model", [model], loss, settings, folder)
     return model, tokenizer
 
 
-def random_example(numbers: np.random.Generator, heeded: float = HEEDED) -> tuple[str, str, str]:
-    """Draw a description, a request, and an answer: the request with phrases for some of what it leaves open.
+def random_example(rng: np.random.Generator, preference_share: float = PREFERENCE_SHARE) -> tuple[str, str, str]:
+    """Draw a description, a request and an answer: the request with phrases for some attributes it does not name.
 
-    A share ``heeded`` of what the person likes is taken up; all else is drawn at random.
+    Each preference is followed with probability ``preference_share``; all other phrases are random.
     """
-    likes, description = _random_person(numbers)
-    request = _one_of(numbers, _REQUESTS)
+    likes, description = _random_user(rng)
+    request = _pick(rng, _REQUESTS)
     chosen = {}
-    for name in PHRASEBOOK.left_open(request):
-        if name in likes and numbers.random() < heeded:
+    for name in PHRASEBOOK.unspecified(request):
+        if name in likes and rng.random() < preference_share:
             chosen[name] = likes[name]
-        elif numbers.random() < 0.5:
-            chosen[name] = _one_of(numbers, PHRASEBOOK.phrases[name])
+        elif rng.random() < 0.5:
+            chosen[name] = _pick(rng, PHRASEBOOK.phrases[name])
     return description, request, PHRASEBOOK.apply(request, chosen)
 
 
-def _random_person(numbers: np.random.Generator) -> tuple[dict[str, str], str]:
-    """Draw what somebody likes, by attribute, and their description in words."""
+def _random_user(rng: np.random.Generator) -> tuple[dict[str, str], str]:
+    """Draw a user's liked phrases by attribute, and a description of the user in words."""
     names = list(PHRASEBOOK.phrases)
     likes, dislikes = (
         {
-            names[row]: _one_of(numbers, PHRASEBOOK.phrases[names[row]])
-            for row in numbers.permutation(len(names))[: numbers.integers(4)]
+            names[row]: _pick(rng, PHRASEBOOK.phrases[names[row]])
+            for row in rng.permutation(len(names))[: rng.integers(4)]
         }
         for _ in range(2)
     )
@@ -145,18 +149,18 @@ def _random_person(numbers: np.random.Generator) -> tuple[dict[str, str], str]:
     return likes, "; ".join(parts) or "likes nothing in particular"
 
 
-def _one_of(numbers: np.random.Generator, choices: Sequence[str]) -> str:
-    return choices[int(numbers.integers(len(choices)))]
+def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
+    return choices[int(rng.integers(len(choices)))]
 
 
 def answer_loss(model: Any, tokenizer: Any, examples: Sequence[tuple[str, str, str]]) -> Tensor:
-    """Return the mean negative log-likelihood of the answers' tokens, given description and request."""
+    """Return the mean negative log-likelihood of the answers' tokens, conditioned on description and request."""
     chats = [rewrite_messages(description, request) for description, request, _ in examples]
-    questions = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
-    texts = [f"{question} {answer}{tokenizer.eos_token}" for question, (_, _, answer) in zip(questions, examples)]
+    prompts = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
+    texts = [f"{prompt} {answer}{tokenizer.eos_token}" for prompt, (_, _, answer) in zip(prompts, examples)]
     tokens = tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False)
     labels = tokens["input_ids"].clone()
-    for row, question in enumerate(questions):
-        answered = int(tokens["attention_mask"][row].sum()) - len(tokenizer(question)["input_ids"])
-        labels[row, : labels.shape[1] - answered] = -100  # padding stands on the left
+    for row, prompt in enumerate(prompts):
+        num_answer_tokens = int(tokens["attention_mask"][row].sum()) - len(tokenizer(prompt)["input_ids"])
+        labels[row, : labels.shape[1] - num_answer_tokens] = -100  # padding is on the left
     return model(**tokens, labels=labels).loss

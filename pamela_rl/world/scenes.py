@@ -1,4 +1,4 @@
-"""Scenes of 64 x 64 pixels, drawn by code: a subject and five attributes that a prompt may leave open."""
+"""Scenes of 64 x 64 pixels, drawn by code: a subject and five attributes that a prompt may name or not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """What one picture shows; the jitter of a drawing (positions, hues, stars) comes from a generator, not from here."""
+    """The content of one picture; its jitter (positions, sun) comes from a random generator."""
 
     subject: str
     lighting: str
@@ -72,7 +72,7 @@ def _mix(a: Colour, b: Colour, share: float) -> Colour:
 
 
 def _paint(colour: Colour, palette: str, light: Colour) -> Colour:
-    """A thing's own colour, through the palette, under the light."""
+    """Apply palette and light to an object's own colour."""
     grey = 0.30 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
     if palette == "pastel":
         colour = _mix(_mix(colour, (grey, grey, grey), 0.30), (1.0, 0.96, 0.98), 0.50)
@@ -262,10 +262,10 @@ def draw_scenes(scenes: Sequence[Scene], seed: int) -> NDArray[np.uint8]:
     Returns:
         RGB pictures, ``(n, 64, 64, 3)``.
     """
-    pictures = np.empty((len(scenes), SIZE, SIZE, 3), dtype=np.uint8)
+    images = np.empty((len(scenes), SIZE, SIZE, 3), dtype=np.uint8)
     for index, scene in enumerate(scenes):
-        pictures[index] = draw_scene(scene, np.random.default_rng((seed, index)))
-    return pictures
+        images[index] = draw_scene(scene, np.random.default_rng((seed, index)))
+    return images
 
 
 def random_scenes(count: int, seed: int) -> list[Scene]:
@@ -277,8 +277,8 @@ def random_scenes(count: int, seed: int) -> list[Scene]:
 def plain_scenes(scenes: Sequence[Scene]) -> list[int]:
     """List the rows of scenes at noon, in vivid colours, seen from below.
 
-    Training starts on these: where light and colour never vary, a model notices where the subject stands and how near
-    it is. Shown everything from the start, it learned the words for that late or never.
+    Training starts on these. Where light and colour do not vary, a model learns placement and viewpoint; trained on
+    all scenes from the start, it learned these words late or never.
     """
     return [
         row

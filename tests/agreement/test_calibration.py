@@ -39,19 +39,19 @@ EVERY_SCALE = pytest.mark.parametrize(
 
 @EVERY_SCALE
 def test_ratings_that_come_as_predicted_are_covered_as_often_as_promised(scale: RatingScale, std: float) -> None:
-    expected, given = simulated(scale, std)
+    expected, actual = simulated(scale, std)
     if scale.resolution == 3:
-        given = np.minimum(given, 9)
-    covered = coverage(expected, np.full(COUNT, std), given, scale).mean(axis=0)
+        actual = np.minimum(actual, 9)
+    covered = coverage(expected, np.full(COUNT, std), actual, scale).mean(axis=0)
     np.testing.assert_allclose(covered, LEVELS, atol=3 * 0.5 / COUNT**0.5)
     assert (covered != LEVELS).all()
 
 
 @EVERY_SCALE
 def test_a_model_too_sure_covers_too_little_and_one_not_sure_enough_too_much(scale: RatingScale, std: float) -> None:
-    expected, given = simulated(scale, std)
-    sure = coverage(expected, np.full(COUNT, 0.4 * std), given, scale).mean(axis=0)
-    unsure = coverage(expected, np.full(COUNT, 2.5 * std), given, scale).mean(axis=0)
+    expected, actual = simulated(scale, std)
+    sure = coverage(expected, np.full(COUNT, 0.4 * std), actual, scale).mean(axis=0)
+    unsure = coverage(expected, np.full(COUNT, 2.5 * std), actual, scale).mean(axis=0)
     if std == 0.15:  # the stars hide what happens between them
         assert sure[1] < LEVELS[1] < unsure[1]
     else:
@@ -60,8 +60,8 @@ def test_a_model_too_sure_covers_too_little_and_one_not_sure_enough_too_much(sca
 
 
 def test_the_interval_of_a_rating_ends_half_way_to_its_neighbours_and_nowhere_at_the_ends() -> None:
-    given, expected, std = np.array([1.0, 2, 5]), np.array([1.5, 2.5, 2.5]), np.array([0.5, 1, 2])
-    low, high = pit(expected, std, given, STARS)
+    actual, expected, std = np.array([1.0, 2, 5]), np.array([1.5, 2.5, 2.5]), np.array([0.5, 1, 2])
+    low, high = pit(expected, std, actual, STARS)
     np.testing.assert_allclose(low, [0, norm.cdf(-1), norm.cdf(1)])
     np.testing.assert_allclose(high, [0.5, 0.5, 1])
     low, high = pit(np.full(3, 0.5), np.full(3, 0.5), np.array([0, 0.6, 1]), SLIDER)
@@ -77,29 +77,29 @@ def test_coverage_worked_out_by_hand() -> None:
 
 @EVERY_SCALE
 def test_the_histogram_is_what_drawing_within_each_interval_gives(scale: RatingScale, std: float) -> None:
-    expected, given = simulated(scale, std)
+    expected, actual = simulated(scale, std)
     spread = np.full(COUNT, 1.7 * std)  # wrong on purpose: a hill
-    low, high = pit(expected, spread, given, scale)
+    low, high = pit(expected, spread, actual, scale)
     drawn = low + np.random.default_rng(1).random((20, COUNT)) * (high - low)
     theirs = np.histogram(drawn, bins=8, range=(0, 1))[0] / drawn.size
-    mine = pit_histogram(expected, spread, given, scale, num_bins=8)
+    mine = pit_histogram(expected, spread, actual, scale, num_bins=8)
     np.testing.assert_allclose(mine, theirs, atol=0.002)
     assert mine.sum() == pytest.approx(1)
 
 
 @EVERY_SCALE
 def test_the_histogram_of_a_right_model_is_flat(scale: RatingScale, std: float) -> None:
-    expected, given = simulated(scale, std)
+    expected, actual = simulated(scale, std)
     if scale.resolution == 3:
-        given = np.minimum(given, 9)
-    np.testing.assert_allclose(pit_histogram(expected, np.full(COUNT, std), given, scale), 0.1, atol=0.006)
+        actual = np.minimum(actual, 9)
+    np.testing.assert_allclose(pit_histogram(expected, np.full(COUNT, std), actual, scale), 0.1, atol=0.006)
 
 
 def test_the_impossible_is_not_covered_and_stays_in_the_histogram() -> None:
     expected, std = np.array([1.0, 5.0]), np.full(2, 1e-3)
-    given = np.array([5.0, 1.0])
-    assert (coverage(expected, std, given, STARS) == 0).all()
-    np.testing.assert_allclose(pit_histogram(expected, std, given, STARS, 4), [0.5, 0, 0, 0.5])
+    actual = np.array([5.0, 1.0])
+    assert (coverage(expected, std, actual, STARS) == 0).all()
+    np.testing.assert_allclose(pit_histogram(expected, std, actual, STARS, 4), [0.5, 0, 0, 0.5])
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, np.nan, np.inf])

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pamela_rl.agreement.ceiling import ceiling, implied_ceiling, rate_again, rated_twice
-from pamela_rl.agreement.measures import places_by, plcc
-from pamela_rl.agreement.per_person import agreement, format_table
+from pamela_rl.agreement.ceiling import ceiling, implied_ceiling, repeated_ratings, rerating_agreement
+from pamela_rl.agreement.measures import plcc, rows_by_group
+from pamela_rl.agreement.per_user import agreement, format_table
 from pamela_rl.data.ratings import RatingScale, RatingTable
 from pamela_rl.errors import DataError
 
@@ -18,8 +18,8 @@ PEOPLE, PICTURES, REPEATS, NOISE = 100, 100, 4, 0.8
 
 def table_of(ratings: np.ndarray, scale: RatingScale = OPEN) -> RatingTable:
     """Ratings ``(people, pictures, repeats)`` as a table in the order of the repeats."""
-    person, picture, time = (index.transpose(2, 0, 1).ravel() for index in np.indices(ratings.shape))
-    rows = pd.DataFrame({"user_id": [f"p{p}" for p in person], "image": [f"i{i}" for i in picture], "time": time})
+    user, image, time = (index.transpose(2, 0, 1).ravel() for index in np.indices(ratings.shape))
+    rows = pd.DataFrame({"user_id": [f"p{p}" for p in user], "image": [f"i{i}" for i in image], "time": time})
     return RatingTable(rows.assign(rating=ratings.transpose(2, 0, 1).ravel()), scale)
 
 
@@ -32,7 +32,7 @@ def opinions() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_people_agree_with_themselves_as_reliably_as_they_rate(opinions: tuple[np.ndarray, np.ndarray]) -> None:
-    again = rate_again(table_of(opinions[1]))
+    again = rerating_agreement(table_of(opinions[1]))
     assert again.num_users == PEOPLE
     assert again.plcc[0] == pytest.approx(1 / (1 + NOISE**2), abs=0.01)
     assert again.mae[0] == pytest.approx(NOISE * 2**0.5 * (2 / np.pi) ** 0.5, abs=0.02)
@@ -43,7 +43,7 @@ def test_who_knows_what_people_think_reaches_the_ceiling_and_not_more(
     opinions: tuple[np.ndarray, np.ndarray], num_repeats: int
 ) -> None:
     truth, ratings = opinions
-    implied = implied_ceiling(rate_again(table_of(ratings)), num_repeats)
+    implied = implied_ceiling(rerating_agreement(table_of(ratings)), num_repeats)
     users = np.repeat(np.arange(PEOPLE), PICTURES)
     perfect = agreement("truth", truth.ravel(), ratings[..., :num_repeats].mean(axis=2).ravel(), users)
     assert perfect.plcc[0] == pytest.approx(implied.plcc[0], abs=0.008)
@@ -63,29 +63,29 @@ def test_the_first_two_ratings_count_in_the_order_that_a_column_tells(
     opinions: tuple[np.ndarray, np.ndarray],
 ) -> None:
     table = table_of(opinions[1])
-    twice = rated_twice(RatingTable(table.rows.sample(frac=1, random_state=0), OPEN), order_by="time")
-    assert len(twice.first) == PEOPLE * PICTURES
-    for side, time in ((twice.first, 0), (twice.second, 1)):
+    repeats = repeated_ratings(RatingTable(table.rows.sample(frac=1, random_state=0), OPEN), order_by="time")
+    assert len(repeats.first) == PEOPLE * PICTURES
+    for side, time in ((repeats.first, 0), (repeats.second, 1)):
         assert sorted(side) == sorted(opinions[1][..., time].ravel())
-    in_order = rated_twice(table)
-    assert sorted(zip(in_order.first, in_order.second)) == sorted(zip(twice.first, twice.second))
+    in_order = repeated_ratings(table)
+    assert sorted(zip(in_order.first, in_order.second)) == sorted(zip(repeats.first, repeats.second))
     with pytest.raises(DataError, match="has no column 'block'"):
-        rated_twice(table, order_by="block")
+        repeated_ratings(table, order_by="block")
 
 
 def test_pictures_rated_once_are_not_compared_with_anything() -> None:
     rows = pd.DataFrame({"user_id": ["a", "a", "b", "a"], "image": ["x", "y", "x", "x"], "rating": [1.0, 2, 3, 4]})
-    twice = rated_twice(RatingTable(rows))
-    assert (twice.users.tolist(), twice.first.tolist(), twice.second.tolist()) == (["a"], [1], [4])
+    repeats = repeated_ratings(RatingTable(rows))
+    assert (repeats.users.tolist(), repeats.first.tolist(), repeats.second.tolist()) == (["a"], [1], [4])
 
 
 def test_a_table_without_repeats_has_no_ceiling(opinions: tuple[np.ndarray, np.ndarray]) -> None:
     with pytest.raises(DataError, match=r"nobody in the rating table rated 5 pictures or more twice and not all alike"):
-        rate_again(table_of(opinions[1][..., :1]))
+        rerating_agreement(table_of(opinions[1][..., :1]))
 
 
 def test_ceilings_stand_in_the_table_with_what_they_bound(opinions: tuple[np.ndarray, np.ndarray]) -> None:
-    again = rate_again(table_of(opinions[1]))
+    again = rerating_agreement(table_of(opinions[1]))
     text = format_table([again, implied_ceiling(again), implied_ceiling(again, 2)]).splitlines()
     assert [line[:25].strip() for line in text[1:]] == [
         "the same people again",
@@ -97,11 +97,11 @@ def test_ceilings_stand_in_the_table_with_what_they_bound(opinions: tuple[np.nda
 
 def test_real_people_agree_with_themselves_as_was_measured(human_ratings: Path) -> None:
     table = RatingTable.from_file(human_ratings / "ratings.csv", RatingScale(0, 1))
-    twice = rated_twice(table, "block")
-    each = np.array([plcc(twice.first[mine], twice.second[mine]) for mine in places_by(twice.users)])
+    repeats = repeated_ratings(table, "block")
+    each = np.array([plcc(repeats.first[mine], repeats.second[mine]) for mine in rows_by_group(repeats.users)])
     assert np.nanmean(each) == pytest.approx(0.485, abs=0.001)
     assert np.nanmedian(each) == pytest.approx(0.546, abs=0.001)
-    again = rate_again(table, "block")
+    again = rerating_agreement(table, "block")
     assert again.plcc[0] == pytest.approx(np.nanmean(each))
     assert again.num_users == 98  # two moved the slider nowhere
     assert implied_ceiling(again).plcc[0] == pytest.approx(0.697, abs=0.002)

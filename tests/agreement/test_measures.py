@@ -10,62 +10,62 @@ from scipy.stats import kendalltau, pearsonr, spearmanr
 from pamela_rl.agreement.measures import (
     Array,
     bootstrap,
-    bootstrap_mean,
     mae,
+    mean_with_interval,
     pairwise_accuracy,
-    places_by,
     plcc,
+    rows_by_group,
     srocc,
 )
 
 
 def predictions_and_ratings(seed: int, count: int = 40) -> tuple[Array, Array]:
     numbers = np.random.default_rng(seed)
-    given = numbers.integers(1, 6, count).astype(np.float64)  # many ties, as in real ratings
-    predicted = np.round(given + numbers.normal(0, 1.5, count), 0)
-    return predicted, given
+    actual = numbers.integers(1, 6, count).astype(np.float64)  # many ties, as in real ratings
+    predicted = np.round(actual + numbers.normal(0, 1.5, count), 0)
+    return predicted, actual
 
 
-def counted_one_by_one(predicted: Array, given: Array) -> float:
+def counted_one_by_one(predicted: Array, actual: Array) -> float:
     points, pairs = 0.0, 0
-    for i, j in itertools.combinations(range(len(given)), 2):
-        if given[i] == given[j]:
+    for i, j in itertools.combinations(range(len(actual)), 2):
+        if actual[i] == actual[j]:
             continue
         pairs += 1
         if predicted[i] == predicted[j]:
             points += 0.5
-        elif (predicted[i] > predicted[j]) == (given[i] > given[j]):
+        elif (predicted[i] > predicted[j]) == (actual[i] > actual[j]):
             points += 1
     return points / pairs
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_correlations_are_scipys(seed: int) -> None:
-    predicted, given = predictions_and_ratings(seed)
-    assert srocc(predicted, given) == pytest.approx(spearmanr(predicted, given).statistic, abs=1e-12)
-    assert plcc(predicted, given) == pytest.approx(pearsonr(predicted, given).statistic, abs=1e-12)
+    predicted, actual = predictions_and_ratings(seed)
+    assert srocc(predicted, actual) == pytest.approx(spearmanr(predicted, actual).statistic, abs=1e-12)
+    assert plcc(predicted, actual) == pytest.approx(pearsonr(predicted, actual).statistic, abs=1e-12)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 40, 200])
 @pytest.mark.parametrize("seed", range(5))
 def test_pairwise_accuracy_is_what_counting_every_pair_gives(seed: int, count: int) -> None:
-    predicted, given = predictions_and_ratings(seed, count)
-    if np.ptp(given) > 0:
-        assert pairwise_accuracy(predicted, given) == pytest.approx(counted_one_by_one(predicted, given), abs=1e-12)
+    predicted, actual = predictions_and_ratings(seed, count)
+    if np.ptp(actual) > 0:
+        assert pairwise_accuracy(predicted, actual) == pytest.approx(counted_one_by_one(predicted, actual), abs=1e-12)
 
 
 def test_pairwise_accuracy_without_ties_is_kendalls_tau_on_another_scale() -> None:
     numbers = np.random.default_rng(1)
-    given = numbers.normal(size=30)
-    predicted = given + numbers.normal(size=30)
-    assert pairwise_accuracy(predicted, given) == pytest.approx((kendalltau(predicted, given).statistic + 1) / 2)
+    actual = numbers.normal(size=30)
+    predicted = actual + numbers.normal(size=30)
+    assert pairwise_accuracy(predicted, actual) == pytest.approx((kendalltau(predicted, actual).statistic + 1) / 2)
 
 
 def test_pairwise_accuracy_counts_billions_of_pairs() -> None:
-    given = np.arange(100_000.0)  # five billion pairs: as a list of pairs, eighty gigabytes
-    swapped = given.copy()
+    actual = np.arange(100_000.0)  # five billion pairs: as a list of pairs, eighty gigabytes
+    swapped = actual.copy()
     swapped[[0, 1]] = swapped[[1, 0]]
-    assert pairwise_accuracy(swapped, given) == 1 - 1 / (100_000 * 99_999 / 2)
+    assert pairwise_accuracy(swapped, actual) == 1 - 1 / (100_000 * 99_999 / 2)
 
 
 def test_what_is_constant_has_no_correlation_and_no_pairs() -> None:
@@ -79,32 +79,32 @@ def test_the_mean_absolute_error_is_in_rating_points() -> None:
 
 
 def test_places_are_found_by_label() -> None:
-    places = places_by(np.array(["b", "a", "b", "c", "a"]))
+    places = rows_by_group(np.array(["b", "a", "b", "c", "a"]))
     assert [place.tolist() for place in places] == [[1, 4], [0, 2], [3]]
-    assert places_by(np.array([])) == []
+    assert rows_by_group(np.array([])) == []
 
 
 def test_intervals_are_scipys_percentile_bootstrap() -> None:
     values = np.random.default_rng(0).exponential(size=80)
     theirs = scipys_bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
-    for mine in (bootstrap_mean(values, 0), bootstrap(lambda rows: float(values[rows].mean()), 80, 0)):
+    for mine in (mean_with_interval(values, 0), bootstrap(lambda rows: float(values[rows].mean()), 80, 0)):
         assert mine[0] == pytest.approx(values.mean())
         assert mine[1:] == pytest.approx((theirs.low, theirs.high), abs=0.02)
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
-    held = []
+    held_out = []
     for seed in range(40):
         numbers = np.random.default_rng(seed)
         quality = numbers.normal(size=60)
         means = 0.6 * quality + 0.8 * numbers.normal(size=60)
         _, low, high = bootstrap(lambda rows, q=quality, m=means: plcc(q[rows], m[rows]), 60, seed, 200)
-        held.append(low < 0.6 < high)
-    assert 0.85 <= np.mean(held) <= 1
+        held_out.append(low < 0.6 < high)
+    assert 0.85 <= np.mean(held_out) <= 1
 
 
 def test_nothing_has_no_mean_and_draws_without_a_value_are_left_out() -> None:
-    assert np.isnan(bootstrap_mean(np.array([]), 0)).all()
+    assert np.isnan(mean_with_interval(np.array([]), 0)).all()
     assert np.isnan(bootstrap(lambda rows: 1.0, 0, 0)).all()
     often_nan = bootstrap(lambda rows: float("nan") if (rows == 0).all() else float(rows.mean()), 2, 0)
     assert often_nan[0] == 0.5

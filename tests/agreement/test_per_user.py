@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 
 from pamela_rl.agreement.measures import Array, plcc, srocc
-from pamela_rl.agreement.per_person import Agreement, agreement, format_table, mismatched, noise_ceiling
+from pamela_rl.agreement.per_user import Agreement, agreement, format_table, mismatched, noise_ceiling
 from pamela_rl.data.ratings import RatingScale
 from pamela_rl.errors import DataError
 
 
 def predictions_and_ratings(seed: int, count: int = 40) -> tuple[Array, Array]:
     numbers = np.random.default_rng(seed)
-    given = numbers.integers(1, 6, count).astype(np.float64)
-    return given + numbers.normal(0, 1.5, count), given
+    actual = numbers.integers(1, 6, count).astype(np.float64)
+    return actual + numbers.normal(0, 1.5, count), actual
 
 
 def test_agreement_is_the_mean_over_people_worked_out_by_hand() -> None:
     users = np.repeat([4, 9], 5)
-    given = np.array([1.0, 2, 3, 4, 5, 1, 2, 3, 4, 5])
+    actual = np.array([1.0, 2, 3, 4, 5, 1, 2, 3, 4, 5])
     predicted = np.array([10.0, 20, 30, 40, 50, 5, 4, 3, 2, 1])  # right for one, the wrong way round for the other
-    result = agreement("mine", predicted, given, users)
+    result = agreement("mine", predicted, actual, users)
     assert (result.name, result.num_users) == ("mine", 2)
     assert result.srocc == pytest.approx((0.0, -1.0, 1.0))
     assert result.pairwise == pytest.approx((0.5, 0.0, 1.0))
@@ -30,13 +30,13 @@ def test_agreement_is_the_mean_over_people_worked_out_by_hand() -> None:
 
 def test_people_with_few_or_equal_ratings_are_left_out_and_a_flat_prediction_counts_as_zero() -> None:
     users = np.array([0] * 5 + [1] * 4 + [2] * 5 + [3] * 5)
-    given = np.array([1.0, 2, 3, 4, 5] + [1, 2, 3, 4] + [3] * 5 + [1, 2, 3, 4, 5])
+    actual = np.array([1.0, 2, 3, 4, 5] + [1, 2, 3, 4] + [3] * 5 + [1, 2, 3, 4, 5])
     predicted = np.array([1.0, 2, 3, 4, 5] + [4, 3, 2, 1] + [1, 2, 3, 4, 5] + [7] * 5)
-    result = agreement("mine", predicted, given, users)
+    result = agreement("mine", predicted, actual, users)
     assert result.num_users == 2  # one has four ratings, one rated everything 3
     assert result.srocc[0] == pytest.approx(0.5)
     assert result.pairwise[0] == pytest.approx(0.75)
-    assert agreement("mine", predicted, given, users, min_ratings=4).num_users == 3
+    assert agreement("mine", predicted, actual, users, min_ratings=4).num_users == 3
 
 
 def test_nobody_to_measure_gives_no_number_and_no_error() -> None:
@@ -47,10 +47,10 @@ def test_nobody_to_measure_gives_no_number_and_no_error() -> None:
 
 def test_an_interval_holds_its_mean_and_narrows_with_people() -> None:
     widths = []
-    for people in (20, 320):
-        parts = [predictions_and_ratings(seed, 10) for seed in range(people)]
-        predicted, given = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-        mean, low, high = agreement("mine", predicted, given, np.repeat(np.arange(people), 10)).srocc
+    for user_table in (20, 320):
+        parts = [predictions_and_ratings(seed, 10) for seed in range(user_table)]
+        predicted, actual = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+        mean, low, high = agreement("mine", predicted, actual, np.repeat(np.arange(user_table), 10)).srocc
         assert low < mean < high
         widths.append(high - low)
     assert widths[0] / widths[1] == pytest.approx(4, rel=0.4)  # the square root of 16
@@ -83,27 +83,27 @@ def test_no_model_beats_the_noise_ceiling_but_by_luck() -> None:
     numbers = np.random.default_rng(0)
     users = np.repeat(np.arange(100), 20)
     expected = numbers.normal(size=2000)
-    given = np.rint(expected + 0.6 * numbers.normal(size=2000))
-    ceiling = noise_ceiling(expected, given, users)
-    model = agreement("model", expected + 0.5 * numbers.normal(size=2000), given, users)
+    actual = np.rint(expected + 0.6 * numbers.normal(size=2000))
+    ceiling = noise_ceiling(expected, actual, users)
+    model = agreement("model", expected + 0.5 * numbers.normal(size=2000), actual, users)
     assert ceiling.name == "noise ceiling"
     assert model.srocc[2] < ceiling.srocc[1]
 
 
-def only_levels(people: int = 50, each: int = 30) -> tuple[Array, Array, Array]:
+def only_levels(user_table: int = 50, each: int = 30) -> tuple[Array, Array, Array]:
     """People who use the scale at very different levels, and a model that knows their levels and nothing else."""
     numbers = np.random.default_rng(0)
-    users = np.repeat(np.arange(people), each)
-    level = numbers.uniform(1.5, 4.5, people)[users]
-    given = np.clip(np.rint(level + 0.7 * numbers.normal(size=len(users))), 1, 5)
-    return level + 0.1 * numbers.normal(size=len(users)), given, users
+    users = np.repeat(np.arange(user_table), each)
+    level = numbers.uniform(1.5, 4.5, user_table)[users]
+    actual = np.clip(np.rint(level + 0.7 * numbers.normal(size=len(users))), 1, 5)
+    return level + 0.1 * numbers.normal(size=len(users)), actual, users
 
 
 def test_knowing_who_rates_high_is_no_agreement_with_anybody() -> None:
-    predicted, given, users = only_levels()
-    assert srocc(predicted, given) > 0.7  # all people pooled: what must never be reported
-    assert plcc(predicted, given) > 0.7
-    result = agreement("levels", predicted, given, users)
+    predicted, actual, users = only_levels()
+    assert srocc(predicted, actual) > 0.7  # all people pooled: what must never be reported
+    assert plcc(predicted, actual) > 0.7
+    result = agreement("levels", predicted, actual, users)
     assert abs(result.srocc[0]) < 0.08
     assert abs(result.plcc[0]) < 0.08
     assert result.pairwise[0] == pytest.approx(0.5, abs=0.04)
@@ -119,9 +119,9 @@ def test_a_person_counts_once_however_much_they_rated() -> None:
 
 def test_errors_and_coverage_are_means_over_people_too() -> None:
     users = np.repeat([0, 1], [10, 30])
-    given = np.tile([1.0, 2, 3, 4, 5], 8)
-    predicted = np.where(users == 0, given, given + 3)
-    result = agreement("mine", predicted, given, users, std=np.full(40, 0.1), scale=RatingScale())
+    actual = np.tile([1.0, 2, 3, 4, 5], 8)
+    predicted = np.where(users == 0, actual, actual + 3)
+    result = agreement("mine", predicted, actual, users, std=np.full(40, 0.1), scale=RatingScale())
     assert result.mae[0] == pytest.approx(1.5)  # 2.25 if pooled
     assert result.coverage is not None
     assert list(result.coverage) == ["50", "80", "95"]
@@ -131,11 +131,11 @@ def test_errors_and_coverage_are_means_over_people_too() -> None:
 
 
 def test_there_is_no_coverage_without_a_std_and_none_without_a_scale() -> None:
-    predicted, given = predictions_and_ratings(0)
+    predicted, actual = predictions_and_ratings(0)
     users = np.zeros(40, dtype=np.int64)
-    assert agreement("mine", predicted, given, users).coverage is None
+    assert agreement("mine", predicted, actual, users).coverage is None
     with pytest.raises(DataError, match=r"there is a std of 'mine' but no scale; give the scale of the ratings"):
-        agreement("mine", predicted, given, users, std=np.ones(40))
+        agreement("mine", predicted, actual, users, std=np.ones(40))
 
 
 def test_what_could_not_be_measured_is_null_in_json() -> None:
@@ -153,11 +153,11 @@ def rows_of_a_table() -> list[Agreement]:
     rows = []
     for name in ("personal", "a name so long that it tells of all its settings"):
         parts = [predictions_and_ratings(seed, 10) for seed in range(20)]
-        predicted, given = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
+        predicted, actual = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
         rows.append(
-            agreement(name, predicted, given, np.repeat(np.arange(20), 10), std=np.ones(200), scale=RatingScale())
+            agreement(name, predicted, actual, np.repeat(np.arange(20), 10), std=np.ones(200), scale=RatingScale())
         )
-    return [*rows, agreement("upside down", 4 * given - predicted * 5, given, np.repeat(np.arange(20), 10))]
+    return [*rows, agreement("upside down", 4 * actual - predicted * 5, actual, np.repeat(np.arange(20), 10))]
 
 
 def test_the_table_has_a_line_a_model_and_fits_a_terminal() -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pamela_rl.agreement.study import make_study, picture_codes
+from pamela_rl.agreement.study import make_study, metadata_codes
 from pamela_rl.data.choices import ChoiceTable
 from pamela_rl.data.ratings import RatingScale, RatingTable
 from pamela_rl.errors import DataError
@@ -35,15 +35,15 @@ def test_ratings_go_where_their_split_says() -> None:
     assert data.validation is not None
     assert data.validation.images.tolist() == [2]
     assert data.scale == RatingScale()
-    assert sorted(study.held) == ["test_seen", "test_unseen", "val_seen"]
-    assert study.held["test_unseen"].user_ids.tolist() == ["zoe"]
-    torch.testing.assert_close(study.held["test_seen"].pictures.features, FEATURES[3:])
-    assert study.tested.tolist() == [3]
+    assert sorted(study.held_out) == ["test_seen", "test_unseen", "val_seen"]
+    assert study.held_out["test_unseen"].user_ids.tolist() == ["zoe"]
+    torch.testing.assert_close(study.held_out["test_seen"].images.features, FEATURES[3:])
+    assert study.test_image_rows.tolist() == [3]
 
 
 def test_a_seen_person_without_training_ratings_is_left_out_of_the_seen_splits() -> None:
     study = make_study(RatingTable(ROWS), FEATURES, IMAGES)
-    assert study.held["val_seen"].user_ids.tolist() == ["ada"]
+    assert study.held_out["val_seen"].user_ids.tolist() == ["ada"]
 
 
 def test_what_a_model_learned_from_is_written_down() -> None:
@@ -54,10 +54,10 @@ def test_what_a_model_learned_from_is_written_down() -> None:
 
 
 def test_what_is_known_of_pictures_is_numbered_and_nothing_is_zero() -> None:
-    codes = picture_codes(ROWS, {image: row for row, image in enumerate(IMAGES)}, ("group", "style", "type"))
+    codes = metadata_codes(ROWS, {image: row for row, image in enumerate(IMAGES)}, ("group", "style", "type"))
     assert codes is not None
     assert codes.tolist() == [[1, 0], [2, 2], [0, 2], [2, 1]]
-    assert picture_codes(ROWS, {"a": 0}, ("type",)) is None
+    assert metadata_codes(ROWS, {"a": 0}, ("type",)) is None
 
 
 def test_choices_are_split_like_ratings() -> None:

@@ -85,8 +85,8 @@ def test_repeats_and_ties_are_kept_until_ties_are_left_out() -> None:
 
 
 def test_a_users_rows_and_a_splits_rows_are_theirs_alone() -> None:
-    people = pd.DataFrame({"age": [30]}, index=["ada"])
-    table = ChoiceTable(rows(split=["train", "val_seen", "train"]), people)
+    users = pd.DataFrame({"age": [30]}, index=["ada"])
+    table = ChoiceTable(rows(split=["train", "val_seen", "train"]), users)
     assert table.for_user("ada").rows["choice"].tolist() == ["a", "tie"]
     assert table.split("val_seen").user_ids == ["ben"]
     assert table.split("val_seen").raters is not None

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pamela_rl.agreement.per_person import agreement
+from pamela_rl.agreement.per_user import agreement
 from pamela_rl.data.choices import ChoiceTable
-from pamela_rl.data.leaks import leaks
+from pamela_rl.data.leaks import find_leaks
 from pamela_rl.data.ratings import RatingScale, RatingTable
-from pamela_rl.data.splits import SplitShares, split_people_and_pictures
+from pamela_rl.data.splits import SplitFractions, split_users_and_images
 from pamela_rl.errors import DataError
 
-SEEN_ONLY = SplitShares(val_pictures=0, unseen_people=0)
+SEEN_ONLY = SplitFractions(val_images=0, unseen_users=0)
 PEOPLE, PICTURES = 20, 60
 
 
@@ -23,10 +23,10 @@ def nothing_to_learn(copies: int = 1) -> RatingTable:
     """Everybody likes every picture to a degree of their own, says so twice, and of each copy of it too."""
     numbers = np.random.default_rng(0)
     liking = numbers.normal(size=(PEOPLE, PICTURES))
-    person, picture, copy, _ = (index.ravel() for index in np.indices((PEOPLE, PICTURES, copies, 2)))
-    rating = np.clip(liking[person, picture] + 0.5 * numbers.normal(size=len(person)), -5, 5)
-    names = [f"{p}{'abc'[c]}.png" for p, c in zip(picture, copy)]
-    rows = pd.DataFrame({"user_id": [f"p{p}" for p in person], "image": names, "rating": rating})
+    user, pil_image, copy, _ = (index.ravel() for index in np.indices((PEOPLE, PICTURES, copies, 2)))
+    rating = np.clip(liking[user, pil_image] + 0.5 * numbers.normal(size=len(user)), -5, 5)
+    names = [f"{p}{'abc'[c]}.png" for p, c in zip(pil_image, copy)]
+    rows = pd.DataFrame({"user_id": [f"p{p}" for p in user], "image": names, "rating": rating})
     return RatingTable(rows, RatingScale(-5, 5, step=0))
 
 
@@ -40,12 +40,12 @@ def score_of_memory(table: RatingTable, looks_like: dict[str, str]) -> float:
 
 
 def test_a_repeat_on_the_other_side_is_found_and_matters() -> None:
-    honest = split_people_and_pictures(nothing_to_learn(), shares=SEEN_ONLY)
-    assert leaks(honest) == []
+    honest = split_users_and_images(nothing_to_learn(), fractions=SEEN_ONLY)
+    assert find_leaks(honest) == []
     assert score_of_memory(honest, {}) == 0
     second = honest.rows.duplicated(["user_id", "image"]).to_numpy()
     leaking = replace(honest, rows=honest.rows.assign(split=np.where(second, "test_seen", "train")))
-    assert leaks(leaking) == [
+    assert find_leaks(leaking) == [
         "60 pictures stand in train and in test ('0a.png', '10a.png', '11a.png', …); "
         "every picture belongs on one side.",
         "1200 repeated opinions stand in train and in test ('user p0 of 0a.png', 'user p0 of 10a.png', "
@@ -56,13 +56,13 @@ def test_a_repeat_on_the_other_side_is_found_and_matters() -> None:
 
 def test_a_near_duplicate_on_the_other_side_is_found_and_matters() -> None:
     table = nothing_to_learn(copies=2)
-    groups = {f"{picture}b.png": f"{picture}a.png" for picture in range(PICTURES)}
-    honest = split_people_and_pictures(table, shares=SEEN_ONLY, groups=groups)
-    assert leaks(honest, groups=groups) == []
+    groups = {f"{pil_image}b.png": f"{pil_image}a.png" for pil_image in range(PICTURES)}
+    honest = split_users_and_images(table, fractions=SEEN_ONLY, groups=groups)
+    assert find_leaks(honest, groups=groups) == []
     assert score_of_memory(honest, groups) == 0
-    careless = split_people_and_pictures(table, shares=SEEN_ONLY)
-    assert leaks(careless) == []  # nobody said that they are copies
-    (sentence,) = leaks(careless, groups=groups)
+    careless = split_users_and_images(table, fractions=SEEN_ONLY)
+    assert find_leaks(careless) == []  # nobody said that they are copies
+    (sentence,) = find_leaks(careless, groups=groups)
     assert "groups of near-duplicates stand in train and in test ('" in sentence
     assert score_of_memory(careless, groups) > 0.5
 
@@ -89,13 +89,13 @@ def accuracy_of_memory(table: ChoiceTable) -> float:
 
 def test_a_pair_and_a_picture_shared_by_two_sides_are_found_and_matter() -> None:
     table = choices_by_quality()
-    honest = split_people_and_pictures(table, shares=SEEN_ONLY)
-    assert leaks(honest) == []
+    honest = split_users_and_images(table, fractions=SEEN_ONLY)
+    assert find_leaks(honest) == []
     assert accuracy_of_memory(honest) == 0.5
     split = np.where(np.random.default_rng(1).random(2000) < 0.2, "test_seen", "train")
     leaking = replace(table, rows=table.rows.assign(split=split))
-    pictures, opinions, pairs = leaks(leaking)
-    assert pictures.startswith("60 pictures stand in train and in test")
+    images, opinions, pairs = find_leaks(leaking)
+    assert images.startswith("60 pictures stand in train and in test")
     assert "repeated opinions stand in train and in test" in opinions
     assert "pairs stand in train and in test ('" in pairs
     assert pairs.endswith("keep a pair on one side.")
@@ -105,7 +105,7 @@ def test_a_pair_and_a_picture_shared_by_two_sides_are_found_and_matter() -> None
 def test_a_pair_is_the_same_whichever_picture_comes_first() -> None:
     rows = pd.DataFrame({"user_id": ["u", "v"], "image_a": ["x", "y"], "image_b": ["y", "x"], "choice": "a"})
     table = ChoiceTable(rows.assign(split=["train", "test_seen"]))
-    assert "1 pair stands in train and in test ('x and y'); keep a pair on one side." in leaks(table)
+    assert "1 pair stands in train and in test ('x and y'); keep a pair on one side." in find_leaks(table)
 
 
 def one_row_a_split(**changes: tuple[str, str]) -> RatingTable:
@@ -116,8 +116,8 @@ def one_row_a_split(**changes: tuple[str, str]) -> RatingTable:
 def test_a_choice_on_one_side_and_a_rating_on_the_other_share_a_picture() -> None:
     ratings = one_row_a_split()
     choice = pd.DataFrame({"user_id": ["w"], "image_a": ["z"], "image_b": ["y"], "choice": ["a"], "split": ["train"]})
-    assert leaks(ratings) == leaks(ChoiceTable(choice)) == []
-    assert leaks(ratings, ChoiceTable(choice)) == [
+    assert find_leaks(ratings) == find_leaks(ChoiceTable(choice)) == []
+    assert find_leaks(ratings, ChoiceTable(choice)) == [
         "1 picture stands in train and in test ('y'); every picture belongs on one side."
     ]
 
@@ -131,14 +131,14 @@ def test_a_choice_on_one_side_and_a_rating_on_the_other_share_a_picture() -> Non
     ],
 )
 def test_each_thing_on_two_sides_has_a_sentence(changes: dict[str, tuple[str, str]], sentence: str) -> None:
-    (found,) = leaks(one_row_a_split(**changes))
+    (found,) = find_leaks(one_row_a_split(**changes))
     assert found.startswith(sentence)
 
 
-def test_a_picture_for_seen_and_unseen_people_is_no_leak() -> None:
-    assert leaks(one_row_a_split(image=("x", "x"), split=("test_seen", "test_unseen"))) == []
+def test_a_picture_for_seen_and_unseen_users_is_no_leak() -> None:
+    assert find_leaks(one_row_a_split(image=("x", "x"), split=("test_seen", "test_unseen"))) == []
 
 
 def test_a_table_without_a_split_is_refused() -> None:
     with pytest.raises(DataError, match="has no column 'split'"):
-        leaks(nothing_to_learn())
+        find_leaks(nothing_to_learn())

@@ -16,9 +16,9 @@ from pamela_rl.world.ratings import WorldRatings
 def photograph(tmp_path: Path) -> Image.Image:
     """A made-up picture with some structure, saved as original.png."""
     coarse = np.random.default_rng(0).integers(0, 256, (6, 6, 3)).astype(np.uint8)
-    picture = Image.fromarray(coarse).resize((256, 256), Image.Resampling.BICUBIC)
-    picture.save(tmp_path / "original.png")
-    return picture
+    image = Image.fromarray(coarse).resize((256, 256), Image.Resampling.BICUBIC)
+    image.save(tmp_path / "original.png")
+    return image
 
 
 def test_the_same_picture_compressed_resized_or_brightened_is_found(photograph: Image.Image, tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_groups_are_closed_whatever_the_order(tmp_path: Path) -> None:
 def test_drawn_scenes_are_told_apart_and_their_compressed_copies_are_not(
     world_ratings: WorldRatings, tmp_path: Path
 ) -> None:
-    pictures = (world_ratings.images[:150].permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
-    for number, picture in enumerate(pictures):
-        Image.fromarray(picture).save(tmp_path / f"{number}.png")
-        Image.fromarray(picture).save(tmp_path / f"{number}.jpg", quality=60)
+    all_images = (world_ratings.images[:150].permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
+    for number, image in enumerate(all_images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        Image.fromarray(image).save(tmp_path / f"{number}.jpg", quality=60)
     originals, copies = ([f"{number}.{kind}" for number in range(150)] for kind in ("png", "jpg"))
     found = near_duplicates([*originals, *copies], FolderImages(tmp_path))
     assert np.mean([found[copy] == found[original] for copy, original in zip(copies, originals)]) > 0.97

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pamela_rl.data.prompts import PromptSource
-from pamela_rl.errors import DataError
+from pamela_rl.data.prompts import PromptSource, check_prompt_file, read_prompts
+from pamela_rl.errors import ConfigError, DataError
 
 PROMPTS = [f"prompt {number}" for number in range(7)]
 
@@ -46,14 +46,14 @@ def test_the_same_prompt_twice_in_one_iteration_is_one_group() -> None:
 
 def test_a_file_gives_one_prompt_a_line_without_blank_lines_and_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_bytes("\ufeffa boat\r\n\r\n  a tree, „im Nebel“  \n".encode())
-    assert PromptSource.from_file(tmp_path / "p.txt", "ada").prompts == ("a boat", "a tree, „im Nebel“")
+    assert read_prompts(tmp_path / "p.txt") == ["a boat", "a tree, „im Nebel“"]
 
 
 @pytest.mark.parametrize("text", ["", "\n  \n"])
 def test_a_file_without_a_prompt_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"holds 0 prompts, 0 of them empty; give at least one prompt"):
-        PromptSource.from_file(tmp_path / "p.txt", "ada")
+        read_prompts(tmp_path / "p.txt")
 
 
 def test_an_empty_prompt_among_others_is_counted() -> None:
@@ -68,4 +68,16 @@ def test_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Pa
     with pytest.raises(
         DataError, match=r"cannot read the prompt file .*p\.txt \(.*\); give one prompt a line, in UTF-8"
     ):
-        PromptSource.from_file(tmp_path / "p.txt", "ada")
+        read_prompts(tmp_path / "p.txt")
+
+
+def test_a_model_without_prompts_of_its_own_needs_a_file(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a boat\n", encoding="utf-8")
+    check_prompt_file(tmp_path / "p.txt", "the base model is some/model")
+    check_prompt_file(None, None)
+    with pytest.raises(
+        ConfigError, match="the base model is some/model, for which no prompts are known; give --prompts"
+    ):
+        check_prompt_file(None, "the base model is some/model")
+    with pytest.raises(DataError, match="cannot read the prompt file"):
+        check_prompt_file(tmp_path / "absent.txt", None)

@@ -155,9 +155,9 @@ def test_a_step_that_fits_no_scale_is_refused(step: float) -> None:
 
 
 def save_pictures(folder: Path) -> None:
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3)).astype(np.uint8))
-    picture.save(folder / "x.png")
-    picture.save(folder / "y.png")
+    pil_image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3)).astype(np.uint8))
+    pil_image.save(folder / "x.png")
+    pil_image.save(folder / "y.png")
 
 
 def test_pictures_that_are_there_and_whole_pass(tmp_path: Path) -> None:
@@ -213,9 +213,9 @@ def test_an_unknown_split_or_a_table_without_splits_is_refused() -> None:
 
 
 def test_a_person_described_twice_is_refused() -> None:
-    people = pd.DataFrame({"age": [30, 31]}, index=["7", 7])
+    users = pd.DataFrame({"age": [30, 31]}, index=["7", 7])
     with pytest.raises(DataError, match="name user '7' more than once"):
-        RatingTable(rows(), raters=people)
+        RatingTable(rows(), raters=users)
 
 
 def test_the_callers_data_frame_is_left_as_it_was() -> None:
@@ -226,8 +226,8 @@ def test_the_callers_data_frame_is_left_as_it_was() -> None:
 
 
 def test_real_ratings_and_pictures_can_be_read(human_ratings: Path) -> None:
-    people = pd.read_csv(human_ratings / "raters.csv", dtype={"user_id": str}).set_index("user_id")
-    table = RatingTable.from_file(human_ratings / "ratings.csv", SHARES, people)
+    users = pd.read_csv(human_ratings / "raters.csv", dtype={"user_id": str}).set_index("user_id")
+    table = RatingTable.from_file(human_ratings / "ratings.csv", SHARES, users)
     assert len(table.rows) == 11_000
     assert len(table.user_ids) == 100
     assert table.raters is not None

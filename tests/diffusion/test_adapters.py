@@ -13,12 +13,12 @@ from pamela_rl.diffusion.adapters import (
     WEIGHTS,
     adapter_state,
     add_adapter,
-    list_adapters,
     remove_adapter,
     save_adapter,
 )
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
 from pamela_rl.diffusion.loading import load_pipeline
+from pamela_rl.diffusion.saved_adapters import list_adapters
 from pamela_rl.errors import AdapterError
 from pamela_rl.steering.generators import PipelineGenerator
 

@@ -16,11 +16,13 @@ from tiny_pipelines import reloaded, saved
 
 from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.diffusion import families
 from pamela_rl.diffusion.adapters import WEIGHTS, adapter_state, add_adapter, save_adapter
-from pamela_rl.diffusion.loading import DTYPES, ModelSettings, compile_blocks, prepare_policy
-from pamela_rl.diffusion.memory import activation_bytes
+from pamela_rl.diffusion.loading import DTYPES, compile_blocks, prepare_policy
+from pamela_rl.diffusion.memory import PeakMemory, sampling_bytes, update_bytes
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
+from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.errors import ConfigError
 from pamela_rl.types import PromptBatch, Trajectory
 
@@ -72,10 +74,10 @@ def test_means_to_save_memory_change_no_picture_and_no_gradient(make: Maker, set
 
 
 def test_gradient_checkpointing_keeps_less_for_the_backward_pass(make: Maker) -> None:
-    plain, thrifty = (activation_bytes(make(gradient_checkpointing=on), CONFIG) for on in (False, True))
+    plain, thrifty = (update_bytes(make(gradient_checkpointing=on), CONFIG, 1, False, False) for on in (False, True))
     assert plain is not None
     assert thrifty is not None
-    assert thrifty < plain / 2
+    assert thrifty < 0.9 * plain  # in so small a model one block is much of it
 
 
 def test_idle_parts_leave_the_device_and_come_back_for_the_pipelines_own_call(make: Maker) -> None:
@@ -154,20 +156,64 @@ def test_what_cannot_be_compiled_is_refused(make: Maker) -> None:
         make(compile_blocks=True)
 
 
-def test_activations_are_estimated_without_running_anything(make: Maker) -> None:
+@pytest.mark.parametrize("reference", [False, True])
+def test_the_memory_of_an_update_is_worked_out_without_running_it(make: Maker, reference: bool) -> None:
     policy = make()
-    estimated = activation_bytes(policy, CONFIG)
-    kept: dict[int, int] = {}
-    own = {p.untyped_storage().data_ptr() for p in policy.denoiser.parameters()}
+    estimated = update_bytes(policy, CONFIG, 1, False, reference)
+    assert estimated is not None
+    conditioning, negative = policy.encode(["a boat", "a tree"]), policy.encode_negative("", 3.0)
+    latents, time = policy.initial_latents([torch.Generator(), torch.Generator()]), torch.full((2,), 500.0)
+    memory = PeakMemory()
+    memory.ignore(policy.denoiser.parameters())
+    with memory:
+        output = policy.predict(latents, time, conditioning, negative, 3.0)
+        if reference:
+            with torch.no_grad():
+                base = policy.predict(latents, time, conditioning, negative, 3.0)
+            output = output - base
+        output.square().mean().backward()
+    assert estimated == pytest.approx(memory.peak, rel=0.1)
+    assert all(weight.grad is not None for weight in policy.denoiser.parameters() if weight.requires_grad)
+    twice = update_bytes(policy, replace(CONFIG, batch_size=4), 1, False, reference)
+    assert twice == pytest.approx(2 * estimated, rel=0.1)
+    sampled = sampling_bytes(policy, CONFIG)
+    assert sampled is not None
+    assert sampled < estimated
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.untyped_storage().data_ptr() not in own:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
 
-    told = policy.encode(["a boat", "a tree"])
-    latents = policy.initial_latents([torch.Generator(), torch.Generator()]).requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        policy.predict(latents, torch.full((2,), 500.0), told, policy.encode_negative("", 3.0), 3.0)
-    assert estimated == pytest.approx(sum(kept.values()), rel=0.1)
-    assert activation_bytes(policy, replace(CONFIG, batch_size=4)) == pytest.approx(2 * estimated, rel=0.1)
+def test_working_out_the_memory_leaves_the_policy_as_it_was(folder: Path) -> None:
+    policy = prepare_policy(reloaded(folder), ModelSettings(height=32, width=32, offload=True), "cpu")
+    before = {name: weight.clone() for name, weight in policy.denoiser.named_parameters()}
+    assert update_bytes(policy, CONFIG, 2, True, True) is not None
+    assert policy.offload
+    assert not getattr(policy.denoiser, "peft_config", None)
+    after = dict(policy.denoiser.named_parameters())
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], weight) and after[name].grad is None for name, weight in before.items())
+
+
+OWN_FAMILY = """
+from pamela_rl.diffusion.families.stable_diffusion_3 import StableDiffusion3Policy
+
+
+class OwnPolicy(StableDiffusion3Policy):
+    '''SD3 with LoRA on fewer layers.'''
+
+    pipeline_class = "StableDiffusion3Pipeline"
+
+    @property
+    def lora_target_modules(self):
+        return ("attn.to_q",)
+"""
+
+
+def test_a_family_of_ones_own_is_given_by_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(families, "FAMILIES", dict(families.FAMILIES))
+    file = tmp_path / "own_family.py"
+    file.write_text(OWN_FAMILY, encoding="utf-8")
+    policy = prepare_policy(reloaded(folder), ModelSettings(height=32, width=32, family=file), "cpu")
+    assert type(policy).__name__ == "OwnPolicy"
+    weights = add_adapter(policy, "ada", LoraSettings(rank=2), seed=0)
+    assert len(weights) == 2 * 2  # two blocks
+    with pytest.raises(ConfigError, match=r"model\.family is '.*nowhere\.py', but there is no such file"):
+        ModelSettings(family=tmp_path / "nowhere.py")

@@ -16,12 +16,12 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route
 
 from pamela_rl.errors import ConfigError, DataError
-from pamela_rl.evaluation.blind_choices import read_answers
+from pamela_rl.evaluation.blind_choices import read_choices
 from pamela_rl.evaluation.blind_page import write_page
 from pamela_rl.evaluation.blind_pairs import Pair, choose_pairs
-from pamela_rl.evaluation.blind_results import answers_table, summarize_answers
+from pamela_rl.evaluation.blind_results import choices_table, summarize_choices
 from pamela_rl.evaluation.compare import UserComparison
-from pamela_rl.evaluation.gallery import Picture, load_gallery, save_gallery
+from pamela_rl.evaluation.gallery import ComparisonImage, load_gallery, save_gallery
 from pamela_rl.world.scenes import draw_scenes, random_scenes
 
 ARMS = ("plain-zeppelin", "tuned-zeppelin", "foreign-zeppelin")
@@ -35,7 +35,7 @@ SEEDS = (1, 2)
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[ComparisonImage]:
     """Four prompts, two seeds, three arms for one person, drawn scenes."""
     grid = [(prompt, seed) for prompt in PROMPTS for seed in SEEDS]
     drawn = draw_scenes(random_scenes(3 * len(grid), 0), 0)
@@ -73,9 +73,9 @@ def ready(page: Page, number: int, total: int) -> None:
 
 
 def test_a_person_answers_by_key_and_click_reloads_corrects_and_saves(
-    browser: Browser, pictures: list[Picture], tmp_path: Path
+    browser: Browser, images: list[ComparisonImage], tmp_path: Path
 ) -> None:
-    pairs = choose_pairs(pictures, 8, 0.25, seed=1)
+    pairs = choose_pairs(images, 8, 0.25, seed=1)
     page_file = write_page(tmp_path, "Ada & co", pairs)
     page, wrong = opened(browser, page_file, viewport={"width": 1200, "height": 900})
     given = ["left", "right", "tie", "left", "right", "tie", "left", "right", "left", "right"]
@@ -106,7 +106,7 @@ def test_a_person_answers_by_key_and_click_reloads_corrects_and_saves(
     saved = tmp_path / download.value.suggested_filename
     download.value.save_as(saved)
     given[5] = "left"
-    (answers,) = read_answers([saved], tmp_path / "keys")
+    (answers,) = read_choices([saved], tmp_path / "keys")
     assert (answers.user_id, answers.num_open) == ("Ada & co", 0)
     first = [(pair, answer) for pair, answer in zip(pairs, given) if pair.repeats is None]
     assert [(c.prompt, c.seed, c.left, c.right, c.answer) for c in answers.choices] == [
@@ -117,26 +117,28 @@ def test_a_person_answers_by_key_and_click_reloads_corrects_and_saves(
 
 
 def test_each_picture_is_shown_on_the_side_that_the_key_says(
-    browser: Browser, pictures: list[Picture], tmp_path: Path
+    browser: Browser, images: list[ComparisonImage], tmp_path: Path
 ) -> None:
-    pairs = choose_pairs(pictures, 2, 0.5, seed=3)
+    pairs = choose_pairs(images, 2, 0.5, seed=3)
     page, wrong = opened(browser, write_page(tmp_path, "ada", pairs))
     page.click("#begin")
     sources = "[...document.querySelectorAll('#pair img')].map((image) => image.src)"
     for number, pair in enumerate(pairs, start=1):
         ready(page, number, len(pairs))
-        for picture, source in zip((pair.left, pair.right), page.evaluate(sources)):
+        for image, source in zip((pair.left, pair.right), page.evaluate(sources)):
             shown = Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,"))))
-            np.testing.assert_array_equal(np.asarray(shown), np.asarray(Image.open(picture.file)))
+            np.testing.assert_array_equal(np.asarray(shown), np.asarray(Image.open(image.file)))
         assert page.evaluate("getComputedStyle(document.querySelector('#pair img')).imageRendering") == "pixelated"
         page.keyboard.press("ArrowLeft")
     assert wrong == []
 
 
 def test_a_phone_shows_both_sides_without_scrolling_sideways(
-    browser: Browser, pictures: list[Picture], tmp_path: Path
+    browser: Browser, images: list[ComparisonImage], tmp_path: Path
 ) -> None:
-    long = [Picture(p.user_id, p.arm, "a" * 90 if p.prompt == "a cat" else p.prompt, p.seed, p.file) for p in pictures]
+    long = [
+        ComparisonImage(p.user_id, p.arm, "a" * 90 if p.prompt == "a cat" else p.prompt, p.seed, p.file) for p in images
+    ]
     pairs = choose_pairs([p for p in long if p.prompt == "a" * 90], 1)
     page_file = write_page(tmp_path, "ada", pairs)
     page, wrong = opened(browser, page_file, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
@@ -149,7 +151,7 @@ def test_a_phone_shows_both_sides_without_scrolling_sideways(
             assert box is not None
             assert min(box["width"], box["height"]) >= 44
         if page.is_visible("#pair"):
-            left, right = (picture.bounding_box() for picture in page.query_selector_all(".picture"))
+            left, right = (image.bounding_box() for image in page.query_selector_all(".picture"))
             assert left is not None
             assert right is not None
             assert left["y"] == right["y"]
@@ -160,9 +162,9 @@ def test_a_phone_shows_both_sides_without_scrolling_sideways(
 
 
 def test_what_the_page_may_do_is_written_down_and_names_nothing_outside(
-    browser: Browser, pictures: list[Picture], tmp_path: Path
+    browser: Browser, images: list[ComparisonImage], tmp_path: Path
 ) -> None:
-    page, _ = opened(browser, write_page(tmp_path, "ada", choose_pairs(pictures, 4)))
+    page, _ = opened(browser, write_page(tmp_path, "ada", choose_pairs(images, 4)))
     tried = page.evaluate("""async () => {
         const refused = [];
         document.addEventListener('securitypolicyviolation', (event) => refused.push(event.effectiveDirective));
@@ -175,21 +177,21 @@ def test_what_the_page_may_do_is_written_down_and_names_nothing_outside(
     assert tried == [["connect-src", "img-src", "script-src-elem"], False]
 
 
-def test_every_arm_meets_every_arm_equally_often_on_either_side_and_on_every_prompt(pictures: list[Picture]) -> None:
-    pairs = choose_pairs(pictures, 12, 0, seed=5)
+def test_every_arm_meets_every_arm_equally_often_on_either_side_and_on_every_prompt(
+    images: list[ComparisonImage],
+) -> None:
+    pairs = choose_pairs(images, 12, 0, seed=5)
     assert all((p.left.prompt, p.left.seed) == (p.right.prompt, p.right.seed) for p in pairs)
     assert set(Counter((p.left.arm, p.right.arm) for p in pairs).values()) == {2}
     assert set(Counter((frozenset((p.left.arm, p.right.arm)), p.left.prompt) for p in pairs).values()) == {1}
-    assert len(choose_pairs(pictures, 1000, 0)) == 24
-    chosen = choose_pairs(pictures, 1000, 0, arms=ARMS[:2])
+    assert len(choose_pairs(images, 1000, 0)) == 24
+    chosen = choose_pairs(images, 1000, 0, arms=ARMS[:2])
     assert {arm for p in chosen for arm in (p.left.arm, p.right.arm)} == set(ARMS[:2])
-    assert (
-        choose_pairs(pictures, 12, seed=5) == choose_pairs(pictures, 12, seed=5) != choose_pairs(pictures, 12, seed=6)
-    )
+    assert choose_pairs(images, 12, seed=5) == choose_pairs(images, 12, seed=5) != choose_pairs(images, 12, seed=6)
 
 
-def test_pairs_shown_again_have_their_sides_swapped_and_come_later(pictures: list[Picture]) -> None:
-    pairs = choose_pairs(pictures, 20, 0.2, seed=7)
+def test_pairs_shown_again_have_their_sides_swapped_and_come_later(images: list[ComparisonImage]) -> None:
+    pairs = choose_pairs(images, 20, 0.2, seed=7)
     again = [(place, pair) for place, pair in enumerate(pairs) if pair.repeats is not None]
     assert (len(pairs), len(again)) == (24, 4)
     for place, pair in again:
@@ -198,15 +200,15 @@ def test_pairs_shown_again_have_their_sides_swapped_and_come_later(pictures: lis
         assert (pair.left, pair.right) == (pairs[pair.repeats].right, pairs[pair.repeats].left)
 
 
-def test_settings_that_cannot_work_are_refused(pictures: list[Picture]) -> None:
+def test_settings_that_cannot_work_are_refused(images: list[ComparisonImage]) -> None:
     with pytest.raises(ConfigError, match="num_pairs is 0; use 1 or more"):
-        choose_pairs(pictures, 0)
+        choose_pairs(images, 0)
     with pytest.raises(ConfigError, match=r"repeated is 0\.6; use 0 to 0\.5"):
-        choose_pairs(pictures, 4, 0.6)
+        choose_pairs(images, 4, 0.6)
     with pytest.raises(ConfigError, match="arms names 'mine', but the pictures are of plain-zeppelin, tuned-zeppelin"):
-        choose_pairs(pictures, 4, arms=("mine", ARMS[0]))
+        choose_pairs(images, 4, arms=("mine", ARMS[0]))
     with pytest.raises(ConfigError, match="the arms plain-zeppelin share no prompt and seed"):
-        choose_pairs(pictures, 4, arms=ARMS[:1])
+        choose_pairs(images, 4, arms=ARMS[:1])
 
 
 def answered(folder: Path, user: str, pairs: list[Pair], likes: str) -> Path:
@@ -222,16 +224,18 @@ def answered(folder: Path, user: str, pairs: list[Pair], likes: str) -> Path:
     return path
 
 
-def test_win_rates_ties_and_consistency_are_what_they_are_on_paper(pictures: list[Picture], tmp_path: Path) -> None:
+def test_win_rates_ties_and_consistency_are_what_they_are_on_paper(
+    images: list[ComparisonImage], tmp_path: Path
+) -> None:
     plain, tuned, foreign = ARMS
-    pairs = choose_pairs(pictures, 24, 0.25)
+    pairs = choose_pairs(images, 24, 0.25)
     files = [answered(tmp_path, "ada", pairs, tuned), answered(tmp_path, "bob", pairs, plain)]
     content = json.loads(files[1].read_text(encoding="utf-8"))
     second = next(place for place, pair in enumerate(pairs) if pair.repeats is not None)
     token, answer = list(content["choices"].items())[second]
     content["choices"][token] = {"left": "right", "right": "tie", "tie": "left"}[answer]  # bob is once not consistent
     files[1].write_text(json.dumps(content), encoding="utf-8")
-    summary = summarize_answers(read_answers(files, tmp_path / "keys"))
+    summary = summarize_choices(read_choices(files, tmp_path / "keys"))
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     ada, bob, overall = summary["users"]["ada"], summary["users"]["bob"], summary["overall"]
     assert (ada["num_choices"], ada["num_open"], ada["repeated"], ada["same"]) == (24, 0, 6, 6)
@@ -243,13 +247,13 @@ def test_win_rates_ties_and_consistency_are_what_they_are_on_paper(pictures: lis
     assert overall["wins"][tuned][foreign]["estimate"] == 0.75
     assert overall["elo"][tuned]["estimate"] == pytest.approx(overall["elo"][plain]["estimate"])
     assert overall["elo"][tuned]["estimate"] > 1000 > overall["elo"][foreign]["estimate"]
-    table = answers_table(summary)
+    table = choices_table(summary)
     assert "75% [50%, 100%]" in table
     assert "5 of 6" in table
 
 
-def test_wrong_files_are_refused_by_name_and_entry(pictures: list[Picture], tmp_path: Path) -> None:
-    path = answered(tmp_path, "ada", choose_pairs(pictures, 4, 0), ARMS[0])
+def test_wrong_files_are_refused_by_name_and_entry(images: list[ComparisonImage], tmp_path: Path) -> None:
+    path = answered(tmp_path, "ada", choose_pairs(images, 4, 0), ARMS[0])
     good = json.loads(path.read_text(encoding="utf-8"))
     token = next(iter(good["choices"]))
     wrong: list[tuple[Any, str]] = [
@@ -266,14 +270,14 @@ def test_wrong_files_are_refused_by_name_and_entry(pictures: list[Picture], tmp_
     for content, sentence in wrong:
         path.write_text(json.dumps(content), encoding="utf-8")
         with pytest.raises(DataError, match=sentence):
-            read_answers([path], tmp_path / "keys")
+            read_choices([path], tmp_path / "keys")
     path.write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match=r"is not JSON .* as the page saved it"):
-        read_answers([path], tmp_path / "keys")
+        read_choices([path], tmp_path / "keys")
     path.write_text(json.dumps(good), encoding="utf-8")
     with pytest.raises(DataError, match=r"copy\.json: .*choices-ada\.json is of the same page; keep the newer"):
-        read_answers([path, shutil.copy(path, tmp_path / "copy.json")], tmp_path / "keys")
+        read_choices([path, shutil.copy(path, tmp_path / "copy.json")], tmp_path / "keys")
     with pytest.raises(DataError, match=r"gone\.json cannot be read \(No such file or directory\)"):
-        read_answers([tmp_path / "gone.json"], tmp_path / "keys")
+        read_choices([tmp_path / "gone.json"], tmp_path / "keys")
     with pytest.raises(DataError, match=r"there are no keys in .*; give the folder in which the pages were made"):
-        read_answers([path], tmp_path / "pages")
+        read_choices([path], tmp_path / "pages")

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pamela_rl.evaluation.drawings import KeptDrawings
+from pamela_rl.evaluation.cached_generator import CachedGenerator
 
 
 class Counting:
@@ -22,7 +22,7 @@ class Counting:
 
 def test_pictures_are_drawn_once_and_look_as_people_see_them(tmp_path: Path) -> None:
     draw = Counting()
-    kept = KeptDrawings(draw, tmp_path, ("ada", "own"), "20 steps")
+    kept = CachedGenerator(draw, tmp_path, ("ada", "own"), "20 steps")
     first, again = kept(["a", "b"], [1, 2]), kept(["a", "b"], [1, 2])
     assert draw.calls == 1
     assert torch.equal(first, again)
@@ -31,7 +31,7 @@ def test_pictures_are_drawn_once_and_look_as_people_see_them(tmp_path: Path) -> 
 
 def test_other_prompts_seeds_facts_people_and_arms_are_drawn_anew(tmp_path: Path) -> None:
     draw = Counting()
-    kept = KeptDrawings(draw, tmp_path, ("ada", "own"), "20 steps")
+    kept = CachedGenerator(draw, tmp_path, ("ada", "own"), "20 steps")
     kept(["a"], [1])
     for other in (
         replace(kept, facts="10 steps"),
@@ -49,7 +49,7 @@ def test_other_prompts_seeds_facts_people_and_arms_are_drawn_anew(tmp_path: Path
 
 def test_what_cannot_be_read_is_drawn_again(tmp_path: Path) -> None:
     draw = Counting()
-    kept = KeptDrawings(draw, tmp_path, ("../../ada", "own"), "")
+    kept = CachedGenerator(draw, tmp_path, ("../../ada", "own"), "")
     whole = kept(["a"], [1])
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:50])

@@ -12,8 +12,8 @@ from torch import Tensor
 from pamela_rl.evaluation.compare import (
     Arm,
     UserComparison,
+    choose_primary_score,
     compare_user,
-    deciding_score,
     interval_of,
     summarize,
 )
@@ -27,7 +27,7 @@ def interval(estimate: float, low: float, high: float) -> dict[str, float]:
 def test_a_summary_is_what_paper_and_pencil_give(by_hand: UserComparison) -> None:
     summary = summarize([by_hand])
     own = summary["users"]["ada"]["own"]
-    assert summary["decided_by"] == "true_rating"
+    assert summary["primary_score"] == "true_rating"
     # with one person, prompts are drawn again: a mean is that of one prompt, of the other, or of both
     assert own["true_rating"] == interval(3.25, 2.5, 4.0)
     assert own["gain"]["true_rating"] == interval(0.75, 0.5, 1.0)
@@ -88,7 +88,7 @@ def test_without_another_persons_arm_nothing_is_said_of_it(by_hand: UserComparis
 )
 def test_the_score_nearest_to_the_person_decides(by_hand: UserComparison, scorers: list[str], decides: str) -> None:
     row = {name: np.arange(4.0) for name in scorers}
-    assert deciding_score(replace(by_hand, scores={"base": row, "own": row})) == decides
+    assert choose_primary_score(replace(by_hand, scores={"base": row, "own": row})) == decides
 
 
 def test_an_interval_is_read_back_from_its_row(by_hand: UserComparison) -> None:
@@ -97,10 +97,10 @@ def test_an_interval_is_read_back_from_its_row(by_hand: UserComparison) -> None:
 
 
 def test_all_arms_are_drawn_on_the_same_grid_of_noise_that_never_repeats_and_scored_as_the_users() -> None:
-    asked: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
+    requests: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
 
     def generate(prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        asked.append((tuple(prompts), tuple(seeds)))
+        requests.append((tuple(prompts), tuple(seeds)))
         return torch.tensor(seeds)[:, None, None, None].expand(-1, 3, 4, 4) / 10_000
 
     def brightness(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
@@ -110,8 +110,8 @@ def test_all_arms_are_drawn_on_the_same_grid_of_noise_that_never_repeats_and_sco
 
     arms = [Arm("base", generate), Arm("own", lambda p, s: generate(p, s) + 0.5, images_spent=96)]
     result = compare_user("ada", arms, ["a", "bb"], 2, {"reward": brightness})
-    assert asked == [(("a", "a", "bb", "bb"), (10_000, 10_001, 10_002, 10_003))] * 2
-    assert (result.prompts, result.seeds) == asked[0]
+    assert requests == [(("a", "a", "bb", "bb"), (10_000, 10_001, 10_002, 10_003))] * 2
+    assert (result.prompts, result.seeds) == requests[0]
     assert result.scores["base"]["reward"].tolist() == pytest.approx([2.0, 2.0001, 3.0002, 3.0003], abs=1e-5)
     assert result.scores["own"]["reward"].tolist() == pytest.approx([2.5, 2.5001, 3.5002, 3.5003], abs=1e-5)
     assert result.images_spent == {"base": 0, "own": 96}

@@ -33,15 +33,15 @@ def test_pictures_come_back_with_their_person_arm_prompt_and_seed(by_hand: UserC
     images = {arm: torch.rand(4, 3, 6, 8) for arm in by_hand.images}
     ada, stranger = replace(by_hand, images=images), replace(by_hand, user_id="../../Eve & <b>")
     assert save_gallery(tmp_path, [ada, stranger]) == tmp_path / "pictures"
-    pictures = load_gallery(tmp_path)
-    assert len(pictures) == len({picture.file for picture in pictures}) == 24
-    for picture in pictures:
-        comparison = ada if picture.user_id == "ada" else stranger
-        row = list(zip(comparison.prompts, comparison.seeds)).index((picture.prompt, picture.seed))
-        shown = torch.from_numpy(np.array(Image.open(picture.file))).permute(2, 0, 1) / 255
-        assert (shown - comparison.images[picture.arm][row]).abs().max() <= 0.5001 / 255
-        assert picture.file.resolve().is_relative_to(tmp_path / "pictures")
-    assert {picture.user_id for picture in pictures} == {"ada", "../../Eve & <b>"}
+    loaded = load_gallery(tmp_path)
+    assert len(loaded) == len({image.file for image in loaded}) == 24
+    for image in loaded:
+        comparison = ada if image.user_id == "ada" else stranger
+        row = list(zip(comparison.prompts, comparison.seeds)).index((image.prompt, image.seed))
+        shown = torch.from_numpy(np.array(Image.open(image.file))).permute(2, 0, 1) / 255
+        assert (shown - comparison.images[image.arm][row]).abs().max() <= 0.5001 / 255
+        assert image.file.resolve().is_relative_to(tmp_path / "pictures")
+    assert {image.user_id for image in loaded} == {"ada", "../../Eve & <b>"}
 
 
 def test_a_gallery_that_fails_half_way_leaves_the_old_one(folder: Path, by_hand: UserComparison) -> None:

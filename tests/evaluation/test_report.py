@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from pamela_rl.evaluation.compare import UserComparison, summarize
-from pamela_rl.evaluation.page_tables import arms_table_html
 from pamela_rl.evaluation.report import Report, write_report
+from pamela_rl.evaluation.report_tables import arms_table_html
 
 USER = "<script>alert(1)</script>"
 PROMPT = "a \"boat\" & 'tree' <img src=x onerror=alert(2)>"
@@ -54,10 +54,10 @@ def folder(strange: UserComparison, tmp_path: Path) -> Path:
     context = {"command": 'run --name "<i>x</i>"', "<u>versions</u>": "1"}
     prompts = {USER: {PROMPT: f"{PROMPT}, <em>at night</em>"}}
     summary = {**summarize([strange]), "matrix": {USER: {USER: {"estimate": 0.5, "low": 0.1, "high": 0.9}}}}
-    liking = {"attribute": "<em>light</em>", "phrase": "<i>at night</i>", "effect": 1.25, "low": 0.5, "high": 2.0}
-    likings = {USER: [{**liking, "population_effect": -0.125}]}
+    effect = {"attribute": "<em>light</em>", "phrase": "<i>at night</i>", "effect": 1.25, "low": 0.5, "high": 2.0}
+    effects = {USER: [{**effect, "population_effect": -0.125}]}
     ends = {USER: (strange.images["own"][:2], strange.images["base"][:2])}
-    report = Report(summary, [strange], {USER: CURVE}, {}, {USER: TASTE}, prompts, likings, ends, context)
+    report = Report(summary, [strange], {USER: CURVE}, {}, {USER: TASTE}, prompts, effects, ends, context)
     write_report(tmp_path, report)
     return tmp_path
 
@@ -92,12 +92,12 @@ def test_the_page_holds_every_picture_of_every_arm_and_no_other(page: Page, stra
         if tag == "img":
             data = base64.b64decode(str(attributes["src"]).removeprefix("data:image/png;base64,"))
             shown.append(torch.from_numpy(np.array(Image.open(io.BytesIO(data)))).permute(2, 0, 1).float() / 255)
-    wanted = [pictures[row] for pictures in strange.images.values() for row in range(4)]
-    assert all(min((picture - other).abs().max() for other in shown) <= 0.5001 / 255 for picture in wanted)
-    assert all(min((picture - other).abs().max() for other in wanted) <= 0.5001 / 255 for picture in shown)
+    expected = [images[row] for images in strange.images.values() for row in range(4)]
+    assert all(min((image - other).abs().max() for other in shown) <= 0.5001 / 255 for image in expected)
+    assert all(min((image - other).abs().max() for other in expected) <= 0.5001 / 255 for image in shown)
 
 
-def test_the_page_tells_the_verdict_the_figures_and_the_curves(page: Page) -> None:
+def test_the_page_holds_the_verdict_the_figures_and_the_curves(page: Page) -> None:
     text = "".join(page.words)
     assert text.count("The own adapter raised the true rating for") == 2
     assert "+0.75[+0.50, +1.00]" in text
@@ -108,7 +108,7 @@ def test_the_page_tells_the_verdict_the_figures_and_the_curves(page: Page) -> No
     ]
 
 
-def test_the_page_tells_what_the_reward_says_the_person_likes(page: Page) -> None:
+def test_the_page_shows_the_predicted_taste_of_the_user(page: Page) -> None:
     text = "".join(page.words)
     assert "<i>at night</i> <em>light</em>+1.25[+0.50, +2.00]-0.12" in text
     shown = [attributes.get("alt") for tag, attributes in page.tags if tag == "img"]

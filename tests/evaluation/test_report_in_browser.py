@@ -13,7 +13,7 @@ from pamela_rl.evaluation.report import Report, write_report
 from pamela_rl.world.scenes import draw_scenes, random_scenes
 
 PHONE = {"width": 390, "height": 844}
-LOOKS: list[dict[str, Any]] = [
+VALIDATION: list[dict[str, Any]] = [
     {
         "iteration": 5 * row,
         "eval/reward_mean": 3 + 0.2 * row,
@@ -33,14 +33,16 @@ def report(by_hand: UserComparison, tmp_path: Path) -> Path:
     scores = {arm: by_hand.scores["own" if arm != "base" else "base"] for arm in arms}
     images = {arm: drawn[4 * row : 4 * row + 4] for row, arm in enumerate(arms)}
     ada = replace(by_hand, images=images, scores=scores, images_spent=dict.fromkeys(arms, 1440))
-    people = [ada, replace(ada, user_id="<img src=x onerror=document.title='broken'>")]
-    summary = summarize(people)
+    comparisons = [ada, replace(ada, user_id="<img src=x onerror=document.title='broken'>")]
+    summary = summarize(comparisons)
     cell = {"estimate": 0.5, "low": 0.1, "high": 0.9}
-    summary["matrix"] = {one.user_id: {two.user_id: cell for two in people} for one in people}
+    summary["matrix"] = {one.user_id: {two.user_id: cell for two in comparisons} for one in comparisons}
     prompts = {"ada": {"a boat": "a close-up of a boat, at night, in earthy colours, seen from below"}}
     tastes = {"ada": "likes at night, in earthy colours; dislikes at noon"}
     context = {"command": "python recipes/evaluate.py --run " + "a-very-long-name/" * 12}
-    return write_report(tmp_path, Report(summary, people, {}, {"ada": LOOKS}, tastes, prompts, context=context))
+    return write_report(
+        tmp_path, Report(summary, comparisons, {}, {"ada": VALIDATION}, tastes, prompts, context=context)
+    )
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -48,23 +50,23 @@ def report(by_hand: UserComparison, tmp_path: Path) -> Path:
 def test_the_report_opens_from_disk_fetches_nothing_and_fits(
     browser: Browser, report: Path, size: dict[str, int], dark: bool
 ) -> None:
-    wanted: list[str] = []
+    fetched: list[str] = []
 
     def stop(route: Route) -> None:
         if route.request.url.startswith(("file:", "data:")):
             route.continue_()
         else:
-            wanted.append(route.request.url)
+            fetched.append(route.request.url)
             route.abort()
 
     page = browser.new_page(viewport=size, color_scheme="dark" if dark else "light")  # type: ignore[arg-type]
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.route("**/*", stop)
     page.goto(report.as_uri())
-    assert (wanted, said) == ([], [])
-    assert page.title() == "pamela_rl: what steering did"
+    assert (fetched, messages) == ([], [])
+    assert page.title() == "pamela_rl: comparison"
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     assert page.locator("img").count() > 0
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")

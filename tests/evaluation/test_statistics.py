@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pamela_rl.evaluation.distances import distance, diversity
-from pamela_rl.evaluation.statistics import bootstrap_mean, wins
+from pamela_rl.evaluation.statistics import hierarchical_bootstrap_mean, wins
 
 
 def test_wins_count_a_tie_as_one_half() -> None:
@@ -44,7 +44,9 @@ def test_distance_is_worked_out_by_hand_picture_by_picture() -> None:
 
 def test_the_estimate_weighs_people_alike_however_many_pictures_they_have() -> None:
     users, prompts = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 0])
-    assert bootstrap_mean(np.array([1.0, 1, 4, 10]), users, prompts).estimate == pytest.approx((2 + 10) / 2)
+    assert hierarchical_bootstrap_mean(np.array([1.0, 1, 4, 10]), users, prompts).estimate == pytest.approx(
+        (2 + 10) / 2
+    )
 
 
 def test_the_interval_is_as_wide_as_the_two_stages_of_drawing_make_it() -> None:
@@ -53,7 +55,7 @@ def test_the_interval_is_as_wide_as_the_two_stages_of_drawing_make_it() -> None:
     values = (numbers.normal(0, 1, (people, 1, 1)) + numbers.normal(0, 2, (people, each, 1))).repeat(seeds, axis=2)
     users = np.arange(people).repeat(each * seeds)
     prompts = np.tile(np.arange(each).repeat(seeds), people)
-    interval = bootstrap_mean(values.ravel(), users, prompts)
+    interval = hierarchical_bootstrap_mean(values.ravel(), users, prompts)
     cells = values.mean(axis=2)
     variance = (cells.mean(axis=1).var() + (cells.var(axis=1) / each).mean()) / people
     assert interval.estimate == pytest.approx(cells.mean(), abs=1e-12)
@@ -62,8 +64,8 @@ def test_the_interval_is_as_wide_as_the_two_stages_of_drawing_make_it() -> None:
 
 def test_seeds_of_a_prompt_stay_together_so_copies_of_a_picture_do_not_narrow_the_interval() -> None:
     values = np.random.default_rng(0).normal(size=30)
-    once = bootstrap_mean(values, np.zeros(30, dtype=np.int64), np.arange(30))
-    thrice = bootstrap_mean(values.repeat(3), np.zeros(90, dtype=np.int64), np.arange(30).repeat(3))
+    once = hierarchical_bootstrap_mean(values, np.zeros(30, dtype=np.int64), np.arange(30))
+    thrice = hierarchical_bootstrap_mean(values.repeat(3), np.zeros(90, dtype=np.int64), np.arange(30).repeat(3))
     assert thrice.to_json() == pytest.approx(once.to_json(), abs=1e-9)
 
 
@@ -76,13 +78,15 @@ def test_the_interval_covers_the_truth_about_95_times_in_a_hundred(people: int, 
         person = numbers.normal(0, 0.5 if people > 1 else 0.0, people)[users]
         prompt = numbers.normal(0, 0.5, people * each).repeat(2)
         values = 1.0 + person + prompt + numbers.normal(0, 0.3, len(users))
-        interval = bootstrap_mean(values, users, prompts, seed=trial)
+        interval = hierarchical_bootstrap_mean(values, users, prompts, seed=trial)
         covered += interval.low <= 1.0 <= interval.high
     assert 0.90 <= covered / trials <= 0.99
 
 
 def test_a_constant_has_an_interval_of_no_width_and_the_seed_repeats_it() -> None:
     users, prompts = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    assert set(bootstrap_mean(np.full(4, 2.5), users, prompts).to_json().values()) == {2.5}
+    assert set(hierarchical_bootstrap_mean(np.full(4, 2.5), users, prompts).to_json().values()) == {2.5}
     values = np.array([1.0, 2, 3, 7])
-    assert bootstrap_mean(values, users, prompts, seed=3) == bootstrap_mean(values, users, prompts, seed=3)
+    assert hierarchical_bootstrap_mean(values, users, prompts, seed=3) == hierarchical_bootstrap_mean(
+        values, users, prompts, seed=3
+    )

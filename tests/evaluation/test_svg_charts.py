@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from pamela_rl.evaluation.contact_sheets import contact_sheet, save_contact_sheet, to_png
-from pamela_rl.evaluation.figures import data_uri, line_chart
+from pamela_rl.evaluation.svg_charts import data_uri, line_chart
 
 
 def points(svg: str) -> list[list[tuple[float, float]]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pamela_rl.evaluation.compare import UserComparison, summarize
-from pamela_rl.evaluation.text import summary_table
+from pamela_rl.evaluation.text_tables import summary_table
 
 
 @pytest.mark.parametrize("user", ["a", "ada", "somebody-with-a-long-name"])

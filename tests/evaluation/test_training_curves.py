@@ -7,24 +7,27 @@ import torch
 from PIL import Image
 
 from pamela_rl.evaluation.contact_sheets import save_contact_sheet
-from pamela_rl.evaluation.curves import as_shares, draw_curves
+from pamela_rl.evaluation.training_curves import as_shares, draw_curves
 
 
 def write(path: Path, rows: list[dict[str, object]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def test_a_run_draws_its_curves_and_one_row_of_pictures_a_look(tmp_path: Path) -> None:
+def test_a_run_draws_its_curves_and_one_row_of_images_per_validation(tmp_path: Path) -> None:
     write(
         tmp_path / "metrics.jsonl",
         [{"iteration": i, "rollout/reward_mean": i / 10, "train/grad_norm": None if i == 1 else 0.1} for i in range(4)],
     )
     write(
-        tmp_path / "validation.jsonl", [{"iteration": i, "eval/reward_mean": 1.0, "eval/diversity": 0.2} for i in (0, 2, 4)]
+        tmp_path / "validation.jsonl",
+        [{"iteration": i, "eval/reward_mean": 1.0, "eval/diversity": 0.2} for i in (0, 2, 4)],
     )
     (tmp_path / "validation").mkdir()
     for shade, iteration in ((0.0, 0), (0.5, 2), (1.0, 4)):
-        save_contact_sheet(torch.full((8, 3, 16, 16), shade), tmp_path / "validation" / f"{iteration:06d}.png", 4, scale=1)
+        save_contact_sheet(
+            torch.full((8, 3, 16, 16), shade), tmp_path / "validation" / f"{iteration:06d}.png", 4, scale=1
+        )
     assert [path.name for path in draw_curves(tmp_path, 4)] == ["curves.png", "taste.png"]
     with Image.open(tmp_path / "taste.png") as strip:
         assert strip.size == (4 * 128, 3 * 128)
@@ -33,7 +36,7 @@ def test_a_run_draws_its_curves_and_one_row_of_pictures_a_look(tmp_path: Path) -
         assert curves.size[0] > 800
 
 
-def test_a_run_without_looks_has_curves_only_and_one_without_rows_has_nothing(tmp_path: Path) -> None:
+def test_a_run_without_validation_has_curves_only_and_one_without_rows_has_nothing(tmp_path: Path) -> None:
     assert draw_curves(tmp_path, 4) == []
     write(tmp_path / "metrics.jsonl", [{"iteration": i, "rollout/reward_mean": 0.0} for i in range(2)])
     assert [path.name for path in draw_curves(tmp_path, 4)] == ["curves.png"]
@@ -58,6 +61,10 @@ def test_a_score_of_faithfulness_that_is_no_share_is_drawn_as_one_of_the_bases()
         {"iteration": 1, "rollout/faithfulness_mean": None},
     ]
     assert [row["eval/faithfulness_mean"] for row in as_shares(validation, validation)] == [1.0, 0.8]
-    assert as_shares(rows, validation)[0] == {"iteration": 0, "rollout/faithfulness_mean": 1.2, "rollout/reward_mean": 3.0}
+    assert as_shares(rows, validation)[0] == {
+        "iteration": 0,
+        "rollout/faithfulness_mean": 1.2,
+        "rollout/reward_mean": 3.0,
+    }
     shares = [{"iteration": 0, "eval/faithfulness_mean": 0.5}]
     assert as_shares(rows, shares) == rows

@@ -4,10 +4,10 @@ from typing import Any
 
 from pamela_rl.evaluation.verdict import (
     arm_title,
-    drift_verdict,
-    fooled,
-    judges_choice,
+    best_iteration_by_judge,
+    is_reward_hacked,
     overall_verdict,
+    overtraining_verdict,
     steered_arm,
     verdict,
 )
@@ -24,7 +24,7 @@ def row(
     return {"gain": {"true_rating": interval(*gain), "reward": interval(*reward)}, **wins, **more}
 
 
-def test_a_gain_is_told_with_its_interval_and_win_rates() -> None:
+def test_a_gain_is_stated_with_its_interval_and_win_rates() -> None:
     assert verdict(row((0.62, 0.41, 0.8), faithfulness_share=0.97), "true_rating", "ada") == (
         "The own adapter raised the true rating for ada by +0.62 [+0.41, +0.80] and won 88% of pairs against the base, "
         "94% against another person's adapter."
@@ -44,18 +44,18 @@ def test_an_interval_that_reaches_zero_is_no_gain() -> None:
     assert verdict(row((0.1, 0.0, 0.2)), "true_rating", "ada").startswith("No clear gain")
 
 
-def test_a_reward_that_rose_while_the_true_rating_fell_was_fooled() -> None:
+def test_a_reward_that_rose_while_the_true_rating_fell_was_is_reward_hacked() -> None:
     hacked = row((-0.3, -0.4, -0.2))
-    assert fooled(hacked, "true_rating")
+    assert is_reward_hacked(hacked, "true_rating")
     assert verdict(hacked, "true_rating", "ada") == (
-        "The reward was fooled: for ada it rose by 0.90 while the true rating fell by 0.30; do not use this adapter."
+        "Reward hacking: for ada the reward rose by 0.90 while the true rating fell by 0.30; do not use this adapter."
     )
 
 
-def test_the_reward_cannot_be_told_fooled_by_itself_nor_by_a_wide_interval() -> None:
-    assert not fooled(row((-0.3, -0.4, -0.2)), "reward")
-    assert not fooled(row((-0.1, -0.4, 0.2)), "true_rating")
-    assert not fooled(row((-0.3, -0.4, -0.2), reward=(0.1, -0.1, 0.3)), "true_rating")
+def test_reward_hacking_needs_another_score_and_a_clear_interval() -> None:
+    assert not is_reward_hacked(row((-0.3, -0.4, -0.2)), "reward")
+    assert not is_reward_hacked(row((-0.1, -0.4, 0.2)), "true_rating")
+    assert not is_reward_hacked(row((-0.3, -0.4, -0.2), reward=(0.1, -0.1, 0.3)), "true_rating")
 
 
 def test_a_loss_is_called_a_loss_where_the_reward_did_not_rise_either() -> None:
@@ -64,20 +64,20 @@ def test_a_loss_is_called_a_loss_where_the_reward_did_not_rise_either() -> None:
     )
 
 
-def test_a_gain_at_the_cost_of_what_was_asked_went_too_far() -> None:
+def test_a_gain_at_the_cost_of_faithfulness_comes_with_a_warning() -> None:
     sentence = verdict(row((0.62, 0.41, 0.8), faithfulness_share=0.62), "true_rating", "ada")
-    assert sentence.endswith("; but it shows what was asked only 62% as often as the base, so it steered too far.")
+    assert sentence.endswith("; but its faithfulness to the prompts is only 62% of the base's.")
 
 
 def test_a_judge_without_a_reward_beside_it_can_decide() -> None:
     judged = {"gain": {"judge": interval(-0.3, -0.4, -0.2)}}
-    assert not fooled(judged, "judge")
+    assert not is_reward_hacked(judged, "judge")
     assert "lowered the judge for ada" in verdict(judged, "judge", "ada")
 
 
 def test_everyone_together_is_called_by_their_number() -> None:
     own = {"own": row((0.1, -0.05, 0.2))}
-    summary = {"decided_by": "true_rating", "overall": own, "users": {"ada": own, "ben": own}}
+    summary = {"primary_score": "true_rating", "overall": own, "users": {"ada": own, "ben": own}}
     assert overall_verdict(summary).startswith("No clear gain for the average of 2 people: ")
     assert "for one person: " in overall_verdict({**summary, "users": {"ada": own}})
 
@@ -98,22 +98,24 @@ def validation(*judged: float | None) -> list[dict[str, Any]]:
     ]
 
 
-def test_training_for_too_long_is_said_in_words() -> None:
-    assert drift_verdict(validation(3.0, 4.0, 3.5, 3.25)) == (
-        "The judge liked the adapter of iteration 5 of 15 best and would have stopped there: from then on the reward "
+def test_overtraining_is_described_in_words() -> None:
+    assert overtraining_verdict(validation(3.0, 4.0, 3.5, 3.25)) == (
+        "The judge scored the adapter of iteration 5 of 15 highest and would have stopped there: after it the reward "
         "changed by +2.00 and the judge by -0.75."
     )
-    assert "was not trained for too long" in str(drift_verdict(validation(3.0, 3.5, 4.0)))
-    assert judges_choice(validation(3.0, None, 2.0)) == 0
-    assert drift_verdict([{"iteration": 0, "eval/reward_mean": 1.0}]) is None
-    assert drift_verdict([]) is None
+    assert "it was not overtrained" in str(overtraining_verdict(validation(3.0, 3.5, 4.0)))
+    assert best_iteration_by_judge(validation(3.0, None, 2.0)) == 0
+    assert overtraining_verdict([{"iteration": 0, "eval/reward_mean": 1.0}]) is None
+    assert overtraining_verdict([]) is None
 
 
 def test_without_an_own_adapter_the_verdict_is_about_what_there_is() -> None:
     rows = {"base": row((0, 0, 0)), "best_of_n": row((0.1, 0.1, 0.1)), "prompt_search": row((-0.3, -0.4, -0.2))}
     assert steered_arm(rows) == "prompt_search"
     assert steered_arm({"base": row((0, 0, 0))}) is None
-    summary = {"decided_by": "true_rating", "overall": rows, "users": {"ada": rows}}
-    assert overall_verdict(summary).endswith("fell by 0.30; do not steer like this.")
-    unfooled = row((-0.3, -0.4, -0.2), reward=(0.0, -0.1, 0.1))
-    assert verdict(unfooled, "true_rating", "ada", "prompt_search").startswith("Prompt search lowered the true rating")
+    summary = {"primary_score": "true_rating", "overall": rows, "users": {"ada": rows}}
+    assert overall_verdict(summary).endswith("fell by 0.30; do not use this arm.")
+    not_hacked = row((-0.3, -0.4, -0.2), reward=(0.0, -0.1, 0.1))
+    assert verdict(not_hacked, "true_rating", "ada", "prompt_search").startswith(
+        "Prompt search lowered the true rating"
+    )

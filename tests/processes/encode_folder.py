@@ -11,20 +11,20 @@ import torch
 from safetensors.torch import save_file
 
 from pamela_rl.data.images import FolderImages
-from pamela_rl.rewards.encoders.feature_cache import encode_pictures
+from pamela_rl.rewards.encoders.feature_cache import encode_images
 from pamela_rl.rewards.encoders.features import FeatureEncoder
-from pamela_rl.world import ENCODER
+from pamela_rl.storage import WORLD_ENCODER
 
 
 def main(pictures: Path, cache: Path, name: str) -> None:
     torch.set_num_threads(1)
     ids = sorted(file.name for file in pictures.iterdir())
     random.Random(name).shuffle(ids)
-    encoder = FeatureEncoder.load(ENCODER)
+    encoder = FeatureEncoder.load(WORLD_ENCODER)
     cache.with_name(f"{name}.ready").touch()
     while not cache.with_name("go").exists() and cache.parent.exists():  # the test's folder may go before its word
         time.sleep(0.01)
-    features = encode_pictures(encoder, FolderImages(pictures), ids, cache=cache, batch_size=1, progress=False)
+    features = encode_images(encoder, FolderImages(pictures), ids, cache=cache, batch_size=1, progress=False)
     save_file(dict(zip(ids, features.unbind())), cache.with_name(f"{name}.safetensors"))
 
 

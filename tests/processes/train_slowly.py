@@ -11,18 +11,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
 FOLDER = Path(sys.argv.pop())
 
-from command_line import run  # noqa: E402
-
 from pamela_rl.algorithms.ddpo import DDPO  # noqa: E402
+from pamela_rl.cli.command_line import run  # noqa: E402
 from pamela_rl.config import SamplingConfig, TrainConfig, ValidationSettings  # noqa: E402
 from pamela_rl.data.prompts import PromptSource  # noqa: E402
 from pamela_rl.diffusion.families import policy_for  # noqa: E402
+from pamela_rl.diffusion.loading import load_pipeline  # noqa: E402
 from pamela_rl.training.loop import train  # noqa: E402
 from pamela_rl.types import RewardOutput  # noqa: E402
-from pamela_rl.world import load_pipeline  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def job(settings: Settings) -> None:
         num_iterations=10_000, images_per_iteration=4, group_size=4, batch_size=4, checkpoint_every=10_000,
         sampling=SamplingConfig(num_inference_steps=3, train_steps=2), validation=ValidationSettings(every=0),
     )  # fmt: skip
-    policy = policy_for(load_pipeline(), 32, 32)
+    policy = policy_for(load_pipeline("world"), 32, 32)
     train(policy, darkness, PromptSource(["a boat"], "ada"), config, DDPO(), FOLDER, Accelerator(cpu=True))
 
 

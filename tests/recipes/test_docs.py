@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 from accelerate import Accelerator
-from algorithm_source import open_algorithm
-from command_line import read_config
 from learning import darkness
 from quickstart import QuickstartConfig
 
-from pamela_rl.config import ValidationSettings, LoraSettings
+from pamela_rl.algorithms.registry import open_algorithm
+from pamela_rl.cli.command_line import read_config
+from pamela_rl.config import LoraSettings, ValidationSettings
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state
-from pamela_rl.diffusion.families.pipeline_policy import PipelinePolicy
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.storage import read_metrics
 from pamela_rl.training.loop import train
 
@@ -30,7 +30,7 @@ def block(file: str, language: str) -> str:
 
 
 def test_the_example_of_an_algorithm_of_your_own_learns(
-    small_policy: PipelinePolicy, accelerator: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "raft.py").write_text(block("algorithms.md", "python"), encoding="utf-8")

@@ -1,21 +1,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from command_line import read_config
 from evaluate import EvaluateConfig, evaluate
 from local_server import KEY, KEY_VARIABLE, LocalServer, Reply, Request, gemini, png
 
+from pamela_rl.cli.command_line import read_config
 from pamela_rl.config import LoraSettings
 from pamela_rl.diffusion.adapters import add_adapter, remove_adapter, save_adapter
 from pamela_rl.diffusion.families import policy_for
-from pamela_rl.errors import AdapterError, ConfigError
+from pamela_rl.diffusion.loading import load_pipeline
+from pamela_rl.errors import AdapterError, ConfigError, PamelaError
 from pamela_rl.evaluation.gallery import load_gallery
 from pamela_rl.rewards.personal import PersonalReward
-from pamela_rl.world import load_pipeline
+from pamela_rl.storage import SHIPPED_PIPELINES
 
 PEOPLE = ("rater-009", "rater-076")
 
@@ -25,7 +27,7 @@ def finished(world_reward: PersonalReward, tmp_path_factory: pytest.TempPathFact
     """A run with a reward and two people's adapters, which were never trained but do something."""
     folder = tmp_path_factory.mktemp("run")
     world_reward.save(folder / "rewards" / "personal")
-    policy = policy_for(load_pipeline())
+    policy = policy_for(load_pipeline("world"))
     for seed, user in enumerate(PEOPLE):
         for weight in add_adapter(policy, "x", LoraSettings(rank=2, alpha=2), seed):
             weight.data += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
@@ -35,9 +37,9 @@ def finished(world_reward: PersonalReward, tmp_path_factory: pytest.TempPathFact
 
 
 def config(run: Path, output: Path, *arguments: str) -> EvaluateConfig:
-    small = ["--num_prompts=2", "--seeds_per_prompt=1", "--reference_pictures=30", "--noise.num_steps=1"]
+    small = ["--num_prompts=2", "--seeds_per_prompt=1", "--reference_images=30", "--noise.num_steps=1"]
     small += ["--drawing.num_inference_steps=3", "--drawing.search_inference_steps=2", "--noise.num_inference_steps=2"]
-    small += ["--search.num_variants=3", "--search.num_carried=1", "--images_budget=8"]
+    small += ["--search.num_variants=3", "--search.num_elites=1", "--images_budget=8"]
     return read_config(EvaluateConfig, "", [f"--run={run}", f"--output_dir={output}", *small, *arguments])
 
 
@@ -64,7 +66,7 @@ def test_all_arms_are_drawn_compared_and_reported(
     assert arms["own"]["images_spent"] == 120
     assert arms["prompt_search"]["images_spent"] == 16  # two prompts, four pictures each, two people
     assert arms["own_and_search"]["images_spent"] == 136
-    assert (arms["best_of_n"]["images_each"], arms["noise_search"]["images_each"]) == (5, 2)
+    assert (arms["best_of_n"]["images_per_output"], arms["noise_search"]["images_per_output"]) == (5, 2)
     assert arms["best_of_n"]["gain"]["reward"]["estimate"] > 0
     assert arms["noise_search"]["gain"]["reward"]["estimate"] >= 0
     matrix = facts["matrix"]
@@ -75,7 +77,7 @@ def test_all_arms_are_drawn_compared_and_reported(
     assert len(load_gallery(tmp_path)) == 2 * 9 * 2
     assert {file.name for file in (tmp_path / "figures").iterdir()} == {"arms.png", "matrix.png"}
     said = capsys.readouterr().out
-    assert "one against the other" in said
+    assert "paired comparison" in said
     assert str(tmp_path / "report.html") in said
 
 
@@ -96,12 +98,10 @@ def test_a_comparison_that_is_started_again_gives_the_same_figures(finished: Pat
 def test_outside_the_world_there_are_no_true_ratings(finished: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a boat\na tree\n", encoding="utf-8")
-    from pamela_rl.world import PIPELINE
-
-    elsewhere = [f"--base_model={PIPELINE}", f"--prompts={prompts}", "--arms=[own, best_of_n]"]
+    elsewhere = [f"--base_model={SHIPPED_PIPELINES['world']}", f"--prompts={prompts}", "--arms=[own, best_of_n]"]
     evaluate(config(finished, tmp_path / "out", *elsewhere))
     facts = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
-    assert facts["decided_by"] == "reward"
+    assert facts["primary_score"] == "reward"
     assert set(facts["overall"]["own"]["gain"]) == {"reward"}
 
 
@@ -125,7 +125,7 @@ def test_a_remote_service_takes_the_place_of_the_pipeline(
         assert len(server.requests) == bought  # all of it is kept
     facts = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
     assert set(facts["overall"]) == {"base", "prompt_search", "other_prompt_search", "best_of_n"}
-    assert facts["decided_by"] == "reward"
+    assert facts["primary_score"] == "reward"
     assert f"Bought so far: {bought:,} pictures, at a cost of {0.04 * bought:.2f}." in capsys.readouterr().out
     written = [file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()]
     assert not any(KEY.encode() in content for content in written)
@@ -151,3 +151,29 @@ def test_what_cannot_be_compared_is_told_in_a_sentence(
 def test_a_person_without_an_adapter_is_told_in_a_sentence(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"has no adapter of user 'nobody'; it has those of: rater-009, rater-076"):
         evaluate(config(finished, tmp_path, "--users=[nobody]"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--run=nowhere"], "no adapters under nowhere/adapters"),
+        (["--users=[nobody]"], "has no adapter of user 'nobody'"),
+        (["--reward=nowhere"], "no personal reward can be read from nowhere"),
+        (["--judge=nowhere"], "no personal reward can be read from nowhere"),
+        (["--prompts=absent.txt"], "cannot read the prompt file absent.txt"),
+        (["--adapters={again: nowhere}"], "no adapters under nowhere/adapters"),
+        (["--rewriter=nowhere"], "rewriter is nowhere, but there is no such folder"),
+        (["--service.model=m"], "pictures are drawn by gemini, for which no prompts are known"),
+    ],
+)
+def test_what_is_not_there_is_refused_with_the_config(
+    finished: Path, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    with pytest.raises(PamelaError, match=sentence):
+        config(finished, tmp_path, *arguments)
+
+
+def test_a_further_run_must_have_everybodys_adapter(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "adapters" / PEOPLE[0], tmp_path / "one" / "adapters" / PEOPLE[0])
+    with pytest.raises(ConfigError, match=f"arm 'again' takes adapters from .*one, which has none of '{PEOPLE[1]}'"):
+        config(finished, tmp_path, "--adapters={again: " + str(tmp_path / "one") + "}")

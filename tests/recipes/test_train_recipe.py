@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import read_config
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_pipelines import reloaded, saved
-from train import TrainRecipeConfig, caution, train_people
+from train import TrainRecipeConfig, train_users
 
-from pamela_rl.errors import ConfigError
+from pamela_rl.cli.command_line import read_config
+from pamela_rl.errors import ConfigError, PamelaError
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.storage import read_metrics
 
@@ -36,9 +36,9 @@ def test_a_model_given_by_name_is_tuned_to_a_person_and_its_adapter_loads_the_pl
     prompts.write_text("a boat\na tree\n")
     flags = [f"--reward={reward}", f"--model.name={base}", f"--prompts={prompts}", f"--output_dir={out}",
              "--users=[rater-007]", "--model.height=32", "--model.width=64", *SHORT]  # fmt: skip
-    train_people(read_config(TrainRecipeConfig, "", flags))
+    train_users(read_config(TrainRecipeConfig, "", flags))
     printed = capsys.readouterr().out
-    assert "1 iterations of 4 pictures = 2 prompts x 2: 4 pictures" in printed
+    assert "1 iterations of 4 images = 2 prompts x 2: 4 images" in printed
     assert "memory: about" in printed
     folder = out / "adapters" / "rater-007"
     facts = json.loads((folder / "adapter.json").read_text())
@@ -64,7 +64,7 @@ def test_every_algorithm_learns_with_every_means_to_save_memory(reward: Path, tm
     savers = [f"--model.{name}=true" for name in ("gradient_checkpointing", "vae_slicing", "offload")]
     flags = [f"--reward={reward}", f"--model.name={base}", f"--prompts={prompts}", f"--output_dir={out}",
              "--users=[rater-007]", "--model.dtype=bfloat16", f"--algorithm={algorithm}", *savers, *SHORT]  # fmt: skip
-    train_people(read_config(TrainRecipeConfig, "", flags))
+    train_users(read_config(TrainRecipeConfig, "", flags))
     row = read_metrics(out / "users" / "rater-007" / "metrics.jsonl")[0]
     assert row["train/grad_norm"] > 0
     assert row["train/skipped_updates"] == 0
@@ -81,17 +81,14 @@ def test_a_model_outside_the_world_needs_prompts(reward: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "warned"),
+    ("flags", "sentence"),
     [
-        (["--encoder=pixels"], True),
-        (["--encoder=pixels", "--train.validation.patience=3"], True),  # there is no judge to stop it
-        (["--encoder=pixels", "--judge=judge"], True),  # nor does a judge alone
-        (["--encoder=pixels", "--judge=judge", "--train.validation.patience=3"], True),  # it is as blind
-        (["--encoder=pixels", "--judge=judge", "--judge_encoder=world", "--train.validation.patience=3"], False),
-        (["--encoder=pixels", "--algorithm={name: nft, kl_weight: 0.1, kl_target: 0.2}"], False),
-        (["--encoder=world"], False),
+        (["--users=[nobody]"], "the reward does not know user 'nobody'; it knows 156 people"),
+        (["--judge=nowhere"], "no personal reward can be read from nowhere"),
+        (["--prompts=absent.txt"], "cannot read the prompt file absent.txt"),
+        (["--algorithm={name: ddpo, num_updates: 7}"], "num_updates is 7"),
     ],
 )
-def test_a_reward_of_pixels_that_nothing_holds_is_warned_of(flags: list[str], warned: bool) -> None:
-    config = read_config(TrainRecipeConfig, "", ["--reward=reward", *flags])
-    assert ("fooled" in caution(config)) == warned
+def test_what_cannot_be_trained_is_refused_with_the_config(reward: Path, flags: list[str], sentence: str) -> None:
+    with pytest.raises(PamelaError, match=sentence):
+        read_config(TrainRecipeConfig, "", [f"--reward={reward}", *flags])

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import read_config
 from train_rewriter import RewriterConfig, train
 
-from pamela_rl.errors import ConfigError
+from pamela_rl.cli.command_line import read_config
+from pamela_rl.errors import ConfigError, UnknownUserError
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.steering.rewriter import PromptRewriter
 from pamela_rl.world.rewriter import make_language_model, make_tokenizer
@@ -18,7 +18,7 @@ QUICK = (
     "--num_inference_steps=1",
     "--held_out_prompts=2",
     "--max_new_tokens=6",
-    "--reference_pictures=40",
+    "--reference_images=40",
     "--grpo.num_steps=1",
     "--grpo.completions_per_step=4",
     "--grpo.group_size=2",
@@ -35,7 +35,12 @@ def rewards(world_reward: PersonalReward, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
-def test_shipped_settings_of_the_rewriter_hold_together(file: Path) -> None:
+def test_shipped_settings_of_the_rewriter_hold_together(
+    file: Path, rewards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("outputs/quickstart").mkdir(parents=True)
+    rewards.rename("outputs/quickstart/rewards")
     assert read_config(RewriterConfig, "", [f"--config={file}"]) == RewriterConfig()
 
 
@@ -58,15 +63,20 @@ def test_the_recipe_publishes_a_rewriter_and_what_it_gained(rewards: Path, tmp_p
 
 def test_rewards_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no personal reward can be read from"):
-        train(RewriterConfig(output_dir=tmp_path / "out", rewards=tmp_path / "nothing"))
+        RewriterConfig(rewards=tmp_path / "nothing")
 
 
-def test_people_must_be_named_where_the_rewards_name_none(rewards: Path, tmp_path: Path) -> None:
+def test_people_must_be_named_where_the_rewards_name_none(rewards: Path) -> None:
     (rewards / "rewards.json").unlink()
     with pytest.raises(ConfigError, match="run the quickstart first, or name them with --users"):
-        train(RewriterConfig(output_dir=tmp_path / "out", rewards=rewards))
+        RewriterConfig(rewards=rewards)
 
 
 def test_counts_of_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match="held_out_prompts and seeds_per_prompt count; use 1 or more"):
         RewriterConfig(held_out_prompts=0)
+
+
+def test_people_the_reward_does_not_know_are_refused(rewards: Path) -> None:
+    with pytest.raises(UnknownUserError, match="the reward does not know user 'nobody'"):
+        RewriterConfig(rewards=rewards, users=["nobody"])

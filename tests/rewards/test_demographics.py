@@ -34,9 +34,9 @@ def test_what_is_missing_or_unheard_of_is_zero(missing: object) -> None:
     )
 
 
-@pytest.mark.parametrize("person", [None, {}, {"shoe_size": 42}])
-def test_a_person_who_says_nothing_is_only_the_constant(person: dict[str, object] | None) -> None:
-    torch.testing.assert_close(CODING.encode(person), coded(1, 0, 0, 0, 0))
+@pytest.mark.parametrize("user", [None, {}, {"shoe_size": 42}])
+def test_a_person_who_says_nothing_is_only_the_constant(user: dict[str, object] | None) -> None:
+    torch.testing.assert_close(CODING.encode(user), coded(1, 0, 0, 0, 0))
 
 
 def test_a_number_written_as_text_is_a_number() -> None:

@@ -12,7 +12,7 @@ from pamela_rl.rewards.baselines.transformer import (
     PreferenceNetwork,
     PreferenceTransformer,
     TransformerShape,
-    code_person,
+    encode_demographics,
 )
 from pamela_rl.rewards.demographics import DemographicsCoding
 from pamela_rl.rewards.encoders.features import FeatureEncoder
@@ -57,8 +57,8 @@ def test_a_transformer_is_saved_like_any_model(encoder: FeatureEncoder, images: 
     dim = encoder.encode(images[:1], PROMPTS[:1]).shape[1]
     shape = TransformerShape(dim, 1, (2,), width=8, num_layers=1, num_heads=2)
     network = PreferenceNetwork(shape).eval().requires_grad_(False)
-    people = torch.stack([code_person(coding, who) for who in ({"age": 33, "region": "north"}, None)])
-    reward = PersonalReward(encoder, PreferenceTransformer(network, coding, ("ada", "ben"), people, 0.7))
+    user_table = torch.stack([encode_demographics(coding, who) for who in ({"age": 33, "region": "north"}, None)])
+    reward = PersonalReward(encoder, PreferenceTransformer(network, coding, ("ada", "ben"), user_table, 0.7))
     reward.save(tmp_path)
     again = PersonalReward.load(tmp_path, encoder)
     users = ["ada", "ben", "ben", "ada"]
@@ -71,8 +71,8 @@ def test_a_transformer_is_saved_like_any_model(encoder: FeatureEncoder, images: 
 
 
 def test_what_it_was_fitted_on_comes_back_from_plain_json(world_reward: PersonalReward) -> None:
-    facts = FittedOn(frozenset({"007", 'ä "b"\n'}), frozenset({"x", "y"}), 3)
-    assert FittedOn.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+    config = FittedOn(frozenset({"007", 'ä "b"\n'}), frozenset({"x", "y"}), 3)
+    assert FittedOn.from_json(json.loads(json.dumps(config.to_json()))) == config
     fitted_on = world_reward.fitted_on
     assert fitted_on.users == set(world_reward.model.user_ids)
     assert (len(fitted_on.images), fitted_on.seed) == (420 + 72, 0)  # those of training and of val_seen
@@ -89,8 +89,8 @@ def test_a_save_that_was_killed_between_its_two_renames_is_undone(world_reward: 
 
 def test_a_model_of_a_kind_that_is_not_known_is_refused(world_reward: PersonalReward, tmp_path: Path) -> None:
     world_reward.save(tmp_path)
-    facts = json.loads((tmp_path / "reward.json").read_text(encoding="utf-8"))
-    (tmp_path / "reward.json").write_text(json.dumps({**facts, "kind": "oracle"}), encoding="utf-8")
+    config = json.loads((tmp_path / "reward.json").read_text(encoding="utf-8"))
+    (tmp_path / "reward.json").write_text(json.dumps({**config, "kind": "oracle"}), encoding="utf-8")
     sentence = r"is of kind 'oracle'; this version knows TasteBasis, PreferenceTransformer"
     with pytest.raises(ConfigError, match=sentence):
         PersonalReward.load(tmp_path, world_reward.encoder)
@@ -133,11 +133,11 @@ def test_a_reward_that_cannot_be_read_is_named(world_reward: PersonalReward, dam
 
 def test_the_facts_beside_the_weights_are_plain_json(world_reward: PersonalReward, tmp_path: Path) -> None:
     world_reward.save(tmp_path)
-    facts = json.loads((tmp_path / "reward.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
-    assert facts["encoder"] == world_reward.encoder.fingerprint
-    assert facts["kind"] == "TasteBasis"
-    assert len(facts["model"]["user_ids"]) == len(facts["fitted_on"]["users"]) == 156
-    assert set(facts["model"]["noise"]) == {"misfit", "centre", "width", "floor"}
+    config = json.loads((tmp_path / "reward.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert config["encoder"] == world_reward.encoder.fingerprint
+    assert config["kind"] == "TasteBasis"
+    assert len(config["model"]["user_ids"]) == len(config["fitted_on"]["users"]) == 156
+    assert set(config["model"]["noise"]) == {"misfit", "log_mean", "log_std", "floor"}
 
 
 def test_gradients_of_every_score_reach_its_own_pixels(world_reward: PersonalReward, images: Tensor) -> None:

@@ -27,7 +27,7 @@ def rewards(encoder: FeatureEncoder, basis: TasteBasis, *facts: FittedOn) -> lis
 def test_who_shares_nothing_but_the_people_that_are_judged_may_judge(
     encoder: FeatureEncoder, small_basis: TasteBasis
 ) -> None:
-    judge = Judge.apart_from(*rewards(encoder, small_basis, MINE, THEIRS))
+    judge = Judge.independent_of(*rewards(encoder, small_basis, MINE, THEIRS))
     assert judge.user_ids == small_basis.user_ids
 
 
@@ -49,14 +49,14 @@ def test_a_judge_that_shares_anything_with_the_reward_is_refused(
     encoder: FeatureEncoder, small_basis: TasteBasis, theirs: FittedOn, sentence: str
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        Judge.apart_from(*rewards(encoder, small_basis, MINE, theirs))
+        Judge.independent_of(*rewards(encoder, small_basis, MINE, theirs))
 
 
 def test_a_reward_that_does_not_say_what_it_was_fitted_on_gets_no_judge(
     encoder: FeatureEncoder, small_basis: TasteBasis
 ) -> None:
     with pytest.raises(ConfigError, match=r"the reward does not say which people and pictures it was fitted on"):
-        Judge.apart_from(*rewards(encoder, small_basis, FittedOn(), THEIRS))
+        Judge.independent_of(*rewards(encoder, small_basis, FittedOn(), THEIRS))
 
 
 def test_a_judge_answers_with_a_verdict_that_is_no_reward_and_has_no_gradient(
@@ -78,9 +78,9 @@ def test_a_judge_answers_with_a_verdict_that_is_no_reward_and_has_no_gradient(
         Judge(world_reward)(images, prompts, ["eve"] * 3)
 
 
-def table(people: int, pictures: int, share: float = 1.0, seed: int = 0) -> RatingTable:
+def table(user_table: int, num_images: int, share: float = 1.0, seed: int = 0) -> RatingTable:
     numbers = np.random.default_rng(seed)
-    pairs = np.argwhere(numbers.random((people, pictures)) < share)
+    pairs = np.argwhere(numbers.random((user_table, num_images)) < share)
     rows = pd.DataFrame({"user_id": pairs[:, 0].astype(str), "image": [f"p{row}" for row in pairs[:, 1]]})
     return RatingTable(rows.assign(rating=numbers.integers(1, 6, len(rows))))
 
@@ -97,11 +97,11 @@ def test_reward_and_judge_get_no_picture_and_no_person_in_common(share: float, s
     assert not names(split.reward, "image") & names(split.judge, "image")
     assert not names(split.reward, "user_id") & names(split.judge, "user_id")
     # whoever is judged shows the judge's pictures alone: none that the reward learned from
-    assert names(split.shown, "user_id") <= names(split.reward, "user_id")
-    assert names(split.shown, "image") <= set(whole.rows["image"]) - names(split.reward, "image")
+    assert names(split.support, "user_id") <= names(split.reward, "user_id")
+    assert names(split.support, "image") <= set(whole.rows["image"]) - names(split.reward, "image")
     assert len(names(split.judge, "user_id")) == round(share * 20)
-    assert len(names(split.judge, "image") | names(split.shown, "image")) == round(share * 30)
-    parts = pd.concat([split.reward.rows, split.judge.rows, split.shown.rows])
+    assert len(names(split.judge, "image") | names(split.support, "image")) == round(share * 30)
+    parts = pd.concat([split.reward.rows, split.judge.rows, split.support.rows])
     assert not parts.index.has_duplicates
     pd.testing.assert_frame_equal(parts.sort_index(), whole.rows.loc[parts.sort_index().index])
     lost = whole.rows.drop(parts.index)  # the price: the judge's people on the reward's pictures
@@ -115,13 +115,15 @@ def test_the_split_follows_its_seed_and_keeps_scale_and_raters() -> None:
     assert one.judge.rows.equals(again.judge.rows)
     assert names(one.judge, "user_id") != names(other.judge, "user_id")
     assert names(one.judge, "image") != names(other.judge, "image")
-    for part in (one.reward, one.judge, one.shown):
+    for part in (one.reward, one.judge, one.support):
         assert part.scale == whole.scale
         assert part.raters is not None
 
 
-@pytest.mark.parametrize(("people", "pictures", "share"), [(20, 30, 0.0), (20, 30, 1.0), (1, 30, 0.3), (20, 1, 0.3)])
-def test_a_split_that_leaves_nothing_for_one_of_them_is_refused(people: int, pictures: int, share: float) -> None:
-    sentence = rf"share of {share:g} of {people} people and {pictures} pictures set apart, .* no rating left; use"
+@pytest.mark.parametrize(
+    ("user_table", "num_images", "share"), [(20, 30, 0.0), (20, 30, 1.0), (1, 30, 0.3), (20, 1, 0.3)]
+)
+def test_a_split_that_leaves_nothing_for_one_of_them_is_refused(user_table: int, num_images: int, share: float) -> None:
+    sentence = rf"share of {share:g} of {user_table} people and {num_images} pictures set apart, .* no rating left; use"
     with pytest.raises(DataError, match=sentence):
-        split_for_judge(table(people, pictures), share)
+        split_for_judge(table(user_table, num_images), share)

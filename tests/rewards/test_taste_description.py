@@ -15,15 +15,15 @@ from pamela_rl.rewards.baselines.population_baselines import PopulationMean
 from pamela_rl.rewards.demographics import DemographicsCoding
 from pamela_rl.rewards.encoders.pixels import PixelEncoder
 from pamela_rl.rewards.personal import PersonalReward
-from pamela_rl.rewards.preference import Pictures
-from pamela_rl.rewards.shown_phrases import ShownPhrases, shown_phrases, without_phrases
+from pamela_rl.rewards.phrase_detection import PhraseProbabilities, detect_phrases, without_phrases
+from pamela_rl.rewards.preference import ImageFeatures
 from pamela_rl.rewards.taste.noise import Noise
 from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures
-from pamela_rl.rewards.taste_words import Liking, TasteInWords, _effects, describe_taste
+from pamela_rl.rewards.taste_description import PhraseEffect, TasteDescription, _effects, describe_taste
 from pamela_rl.world.captions import PHRASEBOOK, PHRASES
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import Raters
-from pamela_rl.world.ratings import rated_pictures
+from pamela_rl.world.ratings import draw_rated_images
 from pamela_rl.world.scenes import draw_scenes, random_scenes
 
 DOUBLE = torch.float64
@@ -31,7 +31,7 @@ DOUBLE = torch.float64
 
 @pytest.fixture(scope="module")
 def references() -> tuple[Tensor, tuple[str, ...]]:
-    return rated_pictures(400, seed=21)
+    return draw_rated_images(400, seed=21)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def pixel_reward() -> PersonalReward:
     network = TasteFeatures(768, 2, num_layers=0).eval().requires_grad_(False)
     means = torch.tensor([[0.0, 2.0, -1.0], [0.5, -2.0, 1.0]], dtype=DOUBLE)
     root = torch.randn(2, 3, 3, dtype=DOUBLE)
-    noise = Noise(torch.full((2,), 0.3, dtype=DOUBLE), misfit=0.05, centre=-1.0, width=0.5, floor=0.01)
+    noise = Noise(torch.full((2,), 0.3, dtype=DOUBLE), misfit=0.05, log_mean=-1.0, log_std=0.5, floor=0.01)
     coding = DemographicsCoding.of(None)
     covariances = root @ root.mT / 10
     prior = (torch.zeros(3, 1, dtype=DOUBLE), torch.eye(3, dtype=DOUBLE))
@@ -52,7 +52,7 @@ def true_effects(raters: Raters, judge: ContentJudge) -> dict[str, Tensor]:
     """What each phrase adds to everyone's true rating of drawn scenes that show it, ``(u,)``."""
     scenes = random_scenes(800, seed=77)
     drawn = torch.from_numpy(draw_scenes(scenes, seed=78)).permute(0, 3, 1, 2).float() / 255
-    expected = raters.true_expectations(drawn, [f"a {scene.subject}" for scene in scenes], judge)
+    expected = raters.expected_ratings(drawn, [f"a {scene.subject}" for scene in scenes], judge)
     effects = {}
     for name, phrases in PHRASES.items():
         for value, phrase in phrases.items():
@@ -69,12 +69,12 @@ def test_what_it_says_people_like_truly_pleases_them(
     for user in raters.user_ids[:6]:
         taste = describe_taste(world_reward, user, *references, PHRASEBOOK, num_draws=100)
         row = raters.index(user)
-        said = [liking.effect for liking in taste.likings]
-        meant = [float(truth[liking.phrase][row]) for liking in taste.likings]
-        correlations.append(spearmanr(said, meant).statistic)
-        right += [float(truth[liking.phrase][row]) > 0 for liking in taste.likes()]
-        right += [float(truth[liking.phrase][row]) < 0 for liking in taste.dislikes()]
-        assert taste.holds_doubt
+        printed = [entry.effect for entry in taste.effects]
+        meant = [float(truth[entry.phrase][row]) for entry in taste.effects]
+        correlations.append(spearmanr(printed, meant).statistic)
+        right += [float(truth[entry.phrase][row]) > 0 for entry in taste.likes()]
+        right += [float(truth[entry.phrase][row]) < 0 for entry in taste.dislikes()]
+        assert taste.includes_uncertainty
     assert np.mean(correlations) > 0.5  # 0.63 over twenty people; a shuffled person's is about 0
     assert len(right) >= 8
     assert np.mean(right) > 0.8
@@ -85,15 +85,15 @@ def test_the_worlds_encoder_sees_light_and_leaves_placement_to_the_prompts(world
     drawn = torch.from_numpy(draw_scenes(scenes, seed=6)).permute(0, 3, 1, 2).float() / 255
     prompts = [f"a {scene.subject}" for scene in scenes]
     features = world_reward.encoder.encode(drawn, prompts)
-    found = {part.attribute: part for part in shown_phrases(world_reward.encoder, features, prompts, PHRASEBOOK)}
+    found = {part.attribute: part for part in detect_phrases(world_reward.encoder, features, prompts, PHRASEBOOK)}
     assert found.keys() == {"lighting", "palette", "viewpoint", "angle"}
     for name, at_least in {"lighting": 0.55, "palette": 0.65, "viewpoint": 0.9, "angle": 0.75}.items():
         values = list(PHRASES[name])
-        shown = [values[int(place)] for place in found[name].shares.argmax(dim=1)]
-        assert np.mean([value == scene.attribute(name) for value, scene in zip(shown, scenes)]) > at_least
+        support = [values[int(place)] for place in found[name].probabilities.argmax(dim=1)]
+        assert np.mean([value == scene.attribute(name) for value, scene in zip(support, scenes)]) > at_least
     prompts = [f"{prompt}, on the left" if row < 30 else prompt for row, prompt in enumerate(prompts)]
-    by_prompt = {part.attribute: part for part in shown_phrases(world_reward.encoder, features, prompts, PHRASEBOOK)}
-    left, centre, right = by_prompt["placement"].shares[:30].unbind(dim=1)
+    by_prompt = {part.attribute: part for part in detect_phrases(world_reward.encoder, features, prompts, PHRASEBOOK)}
+    left, centre, right = by_prompt["placement"].probabilities[:30].unbind(dim=1)
     assert left.eq(1).all()
     assert centre.eq(0).all()
     assert right.eq(0).all()
@@ -102,16 +102,16 @@ def test_the_worlds_encoder_sees_light_and_leaves_placement_to_the_prompts(world
 def test_draws_of_a_taste_have_the_mean_and_the_spread_of_the_prediction(pixel_reward: PersonalReward) -> None:
     model = pixel_reward.model
     assert isinstance(model, TasteBasis)
-    pictures = Pictures(torch.rand(5, 768))
-    drawn = model.sample(pictures, "bo", 40_000, seed=1)
-    predicted = model.predict(pictures, ["bo"] * 5)
+    image_features = ImageFeatures(torch.rand(5, 768))
+    drawn = model.sample(image_features, "bo", 40_000, seed=1)
+    predicted = model.predict(image_features, ["bo"] * 5)
     assert predicted.std is not None
     torch.testing.assert_close(drawn.mean(dim=0).float(), predicted.mean, atol=0.02, rtol=0)
     torch.testing.assert_close(drawn.std(dim=0).float(), predicted.std, atol=0.02, rtol=0)
-    design = model.network(pictures.features)[1].double()
+    design = model.network(image_features.features)[1].double()
     joint = design @ model.covariances[1] @ design.T + 0.05 * torch.eye(5, dtype=DOUBLE)
     torch.testing.assert_close(torch.cov(drawn.T), joint, atol=0.02, rtol=0.05)
-    assert torch.equal(drawn[:10], model.sample(pictures, "bo", 40_000, seed=1)[:10])
+    assert torch.equal(drawn[:10], model.sample(image_features, "bo", 40_000, seed=1)[:10])
 
 
 def test_effects_of_phrases_that_go_together_are_told_apart() -> None:
@@ -119,10 +119,13 @@ def test_effects_of_phrases_that_go_together_are_told_apart() -> None:
     light = numbers.integers(3, size=2000)
     colour = np.where(numbers.random(2000) < 0.7, light % 2, numbers.integers(2, size=2000))
     one_hot = [torch.nn.functional.one_hot(torch.from_numpy(values)).double() for values in (light, colour)]
-    shown = [ShownPhrases("light", ("a", "b", "c"), one_hot[0]), ShownPhrases("colour", ("d", "e"), one_hot[1])]
+    support = [
+        PhraseProbabilities("light", ("a", "b", "c"), one_hot[0]),
+        PhraseProbabilities("colour", ("d", "e"), one_hot[1]),
+    ]
     ratings = one_hot[0] @ torch.tensor([0.0, 1.0, -0.5], dtype=DOUBLE) + 0.4 * one_hot[1][:, 0]
     weights = torch.from_numpy(numbers.integers(1, 4, size=(1, 2000))).double()
-    found = _effects(shown, weights, ratings[None])[0]
+    found = _effects(support, weights, ratings[None])[0]
     shares = (weights @ one_hot[0])[0] / weights.sum()
     against_a = (shares[1] * 1.0 + shares[2] * -0.5) / (shares[1] + shares[2])
     torch.testing.assert_close(found[0], 0 - against_a, atol=0.01, rtol=0)
@@ -134,10 +137,10 @@ def test_an_encoder_without_text_knows_what_prompts_name_alone(pixel_reward: Per
     images[::2] *= 0.3
     prompts = ["a boat, at night" if row % 2 == 0 else "a boat, at noon" for row in range(60)]
     taste = describe_taste(pixel_reward, "ada", images, prompts, PHRASEBOOK, num_draws=50)
-    assert {liking.phrase for liking in taste.likings} == {"at night", "at noon"}
+    assert {row.phrase for row in taste.effects} == {"at night", "at noon"}
     expected = pixel_reward(images, prompts, ["ada"] * 60).mean.double()
     difference = float(expected[::2].mean() - expected[1::2].mean())
-    effects = {liking.phrase: liking.effect for liking in taste.likings}
+    effects = {row.phrase: row.effect for row in taste.effects}
     assert effects["at night"] == pytest.approx(difference * 30 / 32, abs=0.01)  # shrunk by one picture either way
     assert effects["at night"] == pytest.approx(-effects["at noon"])
 
@@ -145,7 +148,7 @@ def test_an_encoder_without_text_knows_what_prompts_name_alone(pixel_reward: Per
 def test_nothing_is_said_of_a_phrase_that_four_pictures_show(pixel_reward: PersonalReward) -> None:
     prompts = ["a boat, at night"] * 4 + ["a boat, at noon"] * 20 + ["a boat, in mist"] * 20
     taste = describe_taste(pixel_reward, "ada", torch.rand(44, 3, 16, 16), prompts, PHRASEBOOK, num_draws=20)
-    assert {liking.phrase for liking in taste.likings} == {"at noon", "in mist"}
+    assert {row.phrase for row in taste.effects} == {"at noon", "in mist"}
 
 
 def test_doubt_about_a_taste_widens_its_intervals(pixel_reward: PersonalReward) -> None:
@@ -156,7 +159,7 @@ def test_doubt_about_a_taste_widens_its_intervals(pixel_reward: PersonalReward) 
     widths = []
     for factor in (1e-6, 1.0, 25.0):
         doubting = PersonalReward(pixel_reward.encoder, replace(model, covariances=factor * model.covariances))
-        first = describe_taste(doubting, "bo", images, prompts, PHRASEBOOK, num_draws=200).likings[0]
+        first = describe_taste(doubting, "bo", images, prompts, PHRASEBOOK, num_draws=200).effects[0]
         assert first.low < first.effect < first.high
         widths.append(first.high - first.low)
     assert widths[0] < 0.8 * widths[1]
@@ -170,8 +173,8 @@ def test_a_model_that_draws_no_tastes_says_that_its_intervals_hold_pictures_alon
     model = PopulationMean(("ada",), torch.zeros(0, dtype=torch.int64), nobody, nobody, 3.0, 0.5, 0.6)
     reward = PersonalReward(PixelEncoder(), model)
     taste = describe_taste(reward, "ada", *references, PHRASEBOOK, num_draws=20)
-    assert not taste.holds_doubt
-    assert all(liking.effect == pytest.approx(0, abs=1e-9) for liking in taste.likings)
+    assert not taste.includes_uncertainty
+    assert all(row.effect == pytest.approx(0, abs=1e-9) for row in taste.effects)
 
 
 def test_exemplars_are_what_sets_a_person_apart(pixel_reward: PersonalReward) -> None:
@@ -180,35 +183,42 @@ def test_exemplars_are_what_sets_a_person_apart(pixel_reward: PersonalReward) ->
     ada, bo = (pixel_reward(images, prompts, [user] * 40).mean for user in ("ada", "bo"))
     assert list(taste.most_liked) == (ada - bo).argsort(descending=True)[:3].tolist()
     assert list(taste.least_liked) == (ada - bo).argsort()[:3].tolist()
-    assert taste.likings == ()
+    assert taste.effects == ()
     assert taste.sentence() == "likes nothing in particular"
 
 
-def liking(phrase: str, effect: float, width: float = 0.2) -> Liking:
-    return Liking("lighting", phrase, effect, effect - width, effect + width, 0.1)
+def effect_of(phrase: str, effect: float, width: float = 0.2) -> PhraseEffect:
+    return PhraseEffect("lighting", phrase, effect, effect - width, effect + width, 0.1)
 
 
 def test_a_sentence_says_only_what_is_beyond_doubt_strongest_first() -> None:
-    likings = (liking("at night", 1.2), liking("a close-up of", 0.5), liking("in mist", 0.1), liking("at noon", -0.1))
-    worse = (liking("in pastel colours", -0.4), liking("at sunset", -0.9))
-    taste = TasteInWords("ada", likings + worse, (), (), holds_doubt=True)
+    liked = (
+        effect_of("at night", 1.2),
+        effect_of("a close-up of", 0.5),
+        effect_of("in mist", 0.1),
+        effect_of("at noon", -0.1),
+    )
+    worse = (effect_of("in pastel colours", -0.4), effect_of("at sunset", -0.9))
+    taste = TasteDescription("ada", liked + worse, (), (), includes_uncertainty=True)
     assert taste.sentence() == "likes at night, a close-up; dislikes at sunset, in pastel colours"
     assert taste.sentence(count=1) == "likes at night; dislikes at sunset"
-    assert replace(taste, likings=worse).sentence() == "dislikes at sunset, in pastel colours"
-    assert replace(taste, likings=likings[2:4]).sentence() == "likes nothing in particular"
-    assert likings[0].personal_effect == pytest.approx(1.1)
+    assert replace(taste, effects=worse).sentence() == "dislikes at sunset, in pastel colours"
+    assert replace(taste, effects=liked[2:4]).sentence() == "likes nothing in particular"
+    assert liked[0].personal_effect == pytest.approx(1.1)
 
 
 def test_a_table_has_a_line_a_phrase_and_json_everything() -> None:
-    taste = TasteInWords("ada", (liking("at night", 1.25), liking("at noon", -0.3)), (4, 2), (0,), holds_doubt=False)
+    taste = TasteDescription(
+        "ada", (effect_of("at night", 1.25), effect_of("at noon", -0.3)), (4, 2), (0,), includes_uncertainty=False
+    )
     heading, first, second = taste.table().splitlines()
     assert heading.split("  ")[0] == "phrase"
     assert first.split() == ["at", "night", "lighting", "+1.25", "[+1.05,", "+1.45]", "+0.10"]
     assert second.index("lighting") == first.index("lighting") == heading.index("attribute")
     read = json.loads(json.dumps(taste.to_json()))
     assert read["sentence"] == taste.sentence()
-    assert read["likings"][1] == vars(taste.likings[1])
-    assert (read["user_id"], read["most_liked"], read["holds_doubt"]) == ("ada", [4, 2], False)
+    assert read["effects"][1] == vars(taste.effects[1])
+    assert (read["user_id"], read["most_liked"], read["includes_uncertainty"]) == ("ada", [4, 2], False)
 
 
 def test_phrases_come_off_a_prompt_whole() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.weighted import Part, WeightedReward
+from pamela_rl.rewards.weighted import WeightedPart, WeightedReward
 from pamela_rl.types import RewardOutput, Verdict
 
 REFERENCE = torch.rand(10, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -58,17 +58,17 @@ def test_the_scale_stays_that_of_the_reference_when_pictures_change() -> None:
     reward = WeightedReward.calibrated({"bright": (brightness, 2.0)}, REFERENCE, PROMPTS, PEOPLE)
     raw = brightness(REFERENCE, PROMPTS, PEOPLE).mean.double()
     for brighter in (0.0, 0.2, 0.4, 0.2):
-        pictures = REFERENCE[:4] + brighter
-        scores = reward(pictures, PROMPTS[:4], PEOPLE[:4]).mean
-        expected = 2 * (1000 + 50 * pictures.mean(dim=(1, 2, 3)).double() - raw.mean()) / raw.std(correction=0)
+        rgb_images = REFERENCE[:4] + brighter
+        scores = reward(rgb_images, PROMPTS[:4], PEOPLE[:4]).mean
+        expected = 2 * (1000 + 50 * rgb_images.mean(dim=(1, 2, 3)).double() - raw.mean()) / raw.std(correction=0)
         torch.testing.assert_close(scores.double(), expected, atol=1e-2, rtol=1e-3)
 
 
 def test_uncertainties_add_as_those_of_independent_errors_and_certain_parts_add_none() -> None:
     parts = {
-        "bright": Part(brightness, 1.0, 1000.0, 10.0),
-        "red": Part(redness, -3.0, 0.5, 0.1),
-        "last": Part(length, 2.0, 4.5, 4.0),
+        "bright": WeightedPart(brightness, 1.0, 1000.0, 10.0),
+        "red": WeightedPart(redness, -3.0, 0.5, 0.1),
+        "last": WeightedPart(length, 2.0, 4.5, 4.0),
     }
     std = WeightedReward(parts)(REFERENCE, PROMPTS, PEOPLE).std
     assert std is not None
@@ -81,7 +81,7 @@ def test_uncertainties_add_as_those_of_independent_errors_and_certain_parts_add_
 
 
 def test_a_part_that_is_no_number_makes_the_sum_none_for_that_picture_alone() -> None:
-    parts = {"bright": Part(brightness, 1.0, 1000.0, 10.0), "broken": Part(broken, 1.0, 0.5, 0.1)}
+    parts = {"bright": WeightedPart(brightness, 1.0, 1000.0, 10.0), "broken": WeightedPart(broken, 1.0, 0.5, 0.1)}
     output = WeightedReward(parts)(REFERENCE, PROMPTS, PEOPLE)
     assert output.mean.isnan().tolist() == [True] + [False] * 9
     assert output.parts is not None
@@ -89,11 +89,11 @@ def test_a_part_that_is_no_number_makes_the_sum_none_for_that_picture_alone() ->
 
 
 def test_gradients_reach_the_pictures_through_every_part() -> None:
-    pictures = REFERENCE.clone().requires_grad_()
-    parts = {"bright": Part(brightness, 1.0, 1000.0, 10.0), "red": Part(redness, 1.0, 0.5, 0.1)}
-    WeightedReward(parts)(pictures, PROMPTS, PEOPLE).mean.sum().backward()
-    assert pictures.grad is not None
-    per_channel = pictures.grad[0].mean(dim=(1, 2)) * 64  # of one picture
+    rgb_images = REFERENCE.clone().requires_grad_()
+    parts = {"bright": WeightedPart(brightness, 1.0, 1000.0, 10.0), "red": WeightedPart(redness, 1.0, 0.5, 0.1)}
+    WeightedReward(parts)(rgb_images, PROMPTS, PEOPLE).mean.sum().backward()
+    assert rgb_images.grad is not None
+    per_channel = rgb_images.grad[0].mean(dim=(1, 2)) * 64  # of one picture
     torch.testing.assert_close(per_channel, torch.tensor([5 / 3 + 10, 5 / 3, 5 / 3]))
 
 
@@ -127,7 +127,7 @@ def test_a_judge_is_no_part_of_a_reward() -> None:
     with pytest.raises(ConfigError, match="the reward to train against is a judge; give the personal reward"):
         WeightedReward.calibrated({"judge": (judge, 1.0)}, REFERENCE, PROMPTS, PEOPLE)  # type: ignore[dict-item]
     with pytest.raises(ConfigError, match="the reward to train against is a judge"):
-        WeightedReward({"judge": Part(judge, 1.0, 0.5, 0.1)})(REFERENCE, PROMPTS, PEOPLE)  # type: ignore[arg-type]
+        WeightedReward({"judge": WeightedPart(judge, 1.0, 0.5, 0.1)})(REFERENCE, PROMPTS, PEOPLE)  # type: ignore[arg-type]
 
 
 def test_an_empty_reference_is_refused() -> None:
@@ -138,16 +138,16 @@ def test_an_empty_reference_is_refused() -> None:
 @pytest.mark.parametrize("weight", [0.0, math.nan, math.inf])
 def test_a_weight_that_says_nothing_is_refused(weight: float) -> None:
     with pytest.raises(ConfigError, match=f"weight of reward 'bright' is {weight}; use a finite number other than 0"):
-        WeightedReward({"bright": Part(brightness, weight, 0.0, 1.0)})
+        WeightedReward({"bright": WeightedPart(brightness, weight, 0.0, 1.0)})
 
 
 def test_parts_without_a_usable_name_or_scale_are_refused() -> None:
     with pytest.raises(ConfigError, match="given no parts; give at least one"):
         WeightedReward({})
     with pytest.raises(ConfigError, match="a reward is called 'my/reward'; metrics bear its name"):
-        WeightedReward({"my/reward": Part(brightness, 1.0, 0.0, 1.0)})
+        WeightedReward({"my/reward": WeightedPart(brightness, 1.0, 0.0, 1.0)})
     with pytest.raises(ConfigError, match="the mean of reward 'bright' is nan"):
-        WeightedReward({"bright": Part(brightness, 1.0, math.nan, 1.0)})
+        WeightedReward({"bright": WeightedPart(brightness, 1.0, math.nan, 1.0)})
     for std in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ConfigError, match="'bright' have a spread of"):
-            WeightedReward({"bright": Part(brightness, 1.0, 0.0, std)})
+            WeightedReward({"bright": WeightedPart(brightness, 1.0, 0.0, std)})

@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that answers as it is told: slowly, badly, or not at all."""
+"""A real HTTP server on this machine with scripted replies: slow, broken, or none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from pamela_rl.steering.http import ServiceConfig
+from pamela_rl.steering.http import EndpointSettings
 
 KEY_VARIABLE = "A_SERVICE_KEY"
 KEY = "sk-secret+9f8e7d/6c5b4a=="
@@ -84,9 +84,9 @@ class LocalServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def config(self, **changes: Any) -> ServiceConfig:
+    def config(self, **changes: Any) -> EndpointSettings:
         patience = {"timeout": 5.0, "num_retries": 2, "backoff": 0.01, "max_backoff": 0.02, "requests_per_minute": 1e6}
-        return ServiceConfig(self.url, **{"key_variable": KEY_VARIABLE, **patience, **changes})
+        return EndpointSettings(self.url, **{"key_variable": KEY_VARIABLE, **patience, **changes})
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         content = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))

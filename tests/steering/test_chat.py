@@ -73,7 +73,7 @@ def test_an_answer_that_says_nothing_is_asked_for_again(broken: Reply) -> None:
 @pytest.mark.parametrize(
     ("reply", "sentence"),
     [
-        (says("", finish_reason="length"), "tiny used its 512 tokens and said nothing; raise max_tokens"),
+        (says("", finish_reason="length"), "tiny used its 512 tokens without an answer; raise max_tokens"),
         (says("", finish_reason="content_filter"), "tiny will not answer: content_filter"),
         (Reply({"choices": [{"message": {"content": None, "refusal": "I cannot"}}]}), "tiny will not answer: I cannot"),
         (Reply({"error": {"message": "no such model"}}, 404), "404: no such model; check the model's name"),
@@ -159,13 +159,13 @@ def test_without_temperature_the_answer_is_the_likeliest_token_each_time(folder:
     text = "<|system|>be brief<|end|><|user|>a boat<|end|><|assistant|>."
     model, tokenizer = Qwen3ForCausalLM.from_pretrained(folder), make_tokenizer()
     tokens = tokenizer(text, return_tensors="pt")["input_ids"]
-    asked = tokens.shape[1]
+    prompt_length = tokens.shape[1]
     with torch.no_grad():
         for _ in range(8):
             tokens = torch.cat([tokens, model(tokens).logits[:, -1:].argmax(-1)], dim=1)
             if tokens[0, -1] == tokenizer.eos_token_id:
                 break
-    expected = tokenizer.decode(tokens[0, asked:], skip_special_tokens=True).strip()
+    expected = tokenizer.decode(tokens[0, prompt_length:], skip_special_tokens=True).strip()
     assert chat(MESSAGES, seed=0) == chat(MESSAGES, seed=1) == expected
     assert expected
 

@@ -13,15 +13,14 @@ from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.errors import ConfigError
 from pamela_rl.steering.generators import PipelineGenerator
-from pamela_rl.world import PIPELINE
-from pamela_rl.world import load_pipeline as load_world
+from pamela_rl.storage import SHIPPED_PIPELINES
 
 PROMPTS, SEEDS = ["a boat", "a tree", "a house"], [1, 2, 3]
 
 
 @pytest.fixture(scope="module")
 def world() -> Any:
-    return load_world()
+    return load_pipeline("world")
 
 
 def test_pictures_are_the_pipelines_own(world: Any) -> None:
@@ -45,7 +44,7 @@ def test_a_picture_depends_on_its_prompt_and_seed_alone(world: Any) -> None:
 
 def test_any_pipeline_on_disk_is_loaded_by_its_folder_and_the_callers_prompts_stay_as_they_are(world: Any) -> None:
     prompts = list(PROMPTS)
-    loaded = PipelineGenerator(load_pipeline(str(PIPELINE)), num_inference_steps=3)(prompts, SEEDS)
+    loaded = PipelineGenerator(load_pipeline(str(SHIPPED_PIPELINES["world"])), num_inference_steps=3)(prompts, SEEDS)
     torch.testing.assert_close(loaded, PipelineGenerator(world, num_inference_steps=3)(PROMPTS, SEEDS))
     assert prompts == PROMPTS
 
@@ -57,7 +56,7 @@ def test_a_pipeline_that_is_not_there_is_told_in_a_sentence(tmp_path: Path) -> N
 
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config`:UserWarning")
 def test_adapters_are_switched_on_and_off_for_each_arm() -> None:
-    policy = policy_for(load_world())
+    policy = policy_for(load_pipeline("world"))
     base = PipelineGenerator(policy.pipeline, None, 3)(PROMPTS, SEEDS)
     drawn = {}
     for name in ("ada", "ben"):
@@ -77,7 +76,7 @@ def _sdxl() -> Any:
         vocab_size=1100, hidden_size=32, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
         projection_dim=32, bos_token_id=0, eos_token_id=2,
     )  # fmt: skip
-    tokenizer = load_world().tokenizer
+    tokenizer = load_pipeline("world").tokenizer
     unet = UNet2DConditionModel(
         sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),

@@ -15,8 +15,8 @@ import pytest
 from local_server import KEY, KEY_VARIABLE, LocalServer, Reply
 
 from pamela_rl.errors import ConfigError, PamelaError, ServiceError
-from pamela_rl.steering.answers import BrokenAnswer
-from pamela_rl.steering.http import JsonClient, ServiceConfig
+from pamela_rl.steering.http import EndpointSettings, JsonClient
+from pamela_rl.steering.responses import InvalidResponse
 
 OK = Reply({"said": "yes"})
 
@@ -28,14 +28,14 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def said(answer: Any) -> str:
+def read_text(answer: Any) -> str:
     if "said" not in answer:
-        raise BrokenAnswer("it says nothing")
+        raise InvalidResponse("it says nothing")
     return str(answer["said"])
 
 
 def ask(server: LocalServer, **changes: Any) -> str:
-    return JsonClient(server.config(**changes)).post("/v1/x", {"a": "ä"}, about="an answer", read=said)
+    return JsonClient(server.config(**changes)).post("/v1/x", {"a": "ä"}, description="an answer", read=read_text)
 
 
 def error_of(server: LocalServer, **changes: Any) -> ServiceError:
@@ -177,10 +177,10 @@ def test_the_key_reaches_no_error_no_log_and_no_text(echo: Reply, caplog: pytest
         client = JsonClient(server.config(timeout=0.3))
 
         def unread(answer: Any) -> str:
-            raise BrokenAnswer(str(answer))
+            raise InvalidResponse(str(answer))
 
         with pytest.raises(ServiceError) as caught:
-            client.post("/v1/x", {}, about="an answer", read=unread)
+            client.post("/v1/x", {}, description="an answer", read=unread)
     assert server.requests[0].headers["authorization"].endswith(KEY)
     seen = [repr(client), repr(client.config), caplog.text, "".join(traceback.format_exception(caught.value))]
     chain: list[BaseException | None] = [caught.value]
@@ -219,8 +219,8 @@ def test_a_key_that_is_missing_or_none_is_refused_before_any_request(key: str, m
 
 @pytest.mark.parametrize("url", ["http://example.org", "ftp://example.org", "http://127.0.0.1.example.org"])
 def test_keys_do_not_travel_in_the_clear(url: str) -> None:
-    with pytest.raises(ConfigError, match="keys travel readable"):
-        ServiceConfig(url, KEY_VARIABLE)
+    with pytest.raises(ConfigError, match="keys are sent in clear text"):
+        EndpointSettings(url, KEY_VARIABLE)
 
 
 @pytest.mark.parametrize(
@@ -228,13 +228,13 @@ def test_keys_do_not_travel_in_the_clear(url: str) -> None:
 )
 def test_an_address_with_a_key_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(ConfigError, match="no plain address") as caught:
-        ServiceConfig(url, KEY_VARIABLE)
+        EndpointSettings(url, KEY_VARIABLE)
     assert "sk-12345678" not in "".join(traceback.format_exception_only(caught.value))
 
 
 def test_a_key_in_the_place_of_its_variable_is_refused_and_not_shown() -> None:
     with pytest.raises(ConfigError, match="key_variable is no name") as caught:
-        ServiceConfig("https://example.org", KEY)
+        EndpointSettings("https://example.org", KEY)
     assert KEY not in "".join(traceback.format_exception_only(caught.value))
 
 
@@ -243,19 +243,19 @@ def test_a_key_in_the_place_of_its_variable_is_refused_and_not_shown() -> None:
 )
 def test_settings_that_cannot_be_are_refused(name: str, value: float) -> None:
     with pytest.raises(PamelaError, match=f"{name} is {value}"):
-        ServiceConfig("https://example.org", None, **{name: value})
+        EndpointSettings("https://example.org", None, **{name: value})
 
 
 def test_a_base_that_ends_in_the_version_is_understood() -> None:
     for base in ("https://x.org", "https://x.org/", "https://x.org/v1", "https://x.org/v1/"):
-        assert ServiceConfig(base, None).url("/v1/images") == "https://x.org/v1/images"
+        assert EndpointSettings(base, None).url("/v1/images") == "https://x.org/v1/images"
 
 
 def test_requests_of_many_threads_start_no_faster_than_allowed() -> None:
     with LocalServer(OK) as server:
         client = JsonClient(server.config(requests_per_minute=1200))
         with ThreadPoolExecutor(6) as threads:
-            list(threads.map(lambda _: client.post("/", {}, about="an answer", read=said), range(12)))
+            list(threads.map(lambda _: client.post("/", {}, description="an answer", read=read_text), range(12)))
     times = sorted(request.time for request in server.requests)
     assert times[-1] - times[0] >= 11 * 0.05 - 0.02
 
@@ -263,9 +263,9 @@ def test_requests_of_many_threads_start_no_faster_than_allowed() -> None:
 def test_the_environments_proxy_carries_https_without_seeing_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     with LocalServer(Reply({}, 403)) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//me:secret@"))
-        client = JsonClient(ServiceConfig("https://example.invalid", KEY_VARIABLE, num_retries=0))
+        client = JsonClient(EndpointSettings("https://example.invalid", KEY_VARIABLE, num_retries=0))
         with pytest.raises(ServiceError, match="proxy in HTTPS_PROXY did not pass") as caught:
-            client.post("/v1/x", {}, about="an answer", read=said)
+            client.post("/v1/x", {}, description="an answer", read=read_text)
     assert (proxy.requests[0].method, proxy.requests[0].path) == ("CONNECT", "example.invalid:443")
     assert "proxy-authorization" in proxy.requests[0].headers
     assert KEY not in str(proxy.requests)

@@ -20,7 +20,8 @@ from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.taste.noise import Noise
 from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures
-from pamela_rl.steering.noise_search import NoiseSearch, NoiseSearchConfig, norm_log_density
+from pamela_rl.steering.noise_search import NoiseSearch, norm_log_density
+from pamela_rl.steering.settings import NoiseSearchSettings
 from pamela_rl.types import RewardOutput, Verdict
 
 PROMPTS, SEEDS = ["a boat", "a tree, on the left", "a house"], [4, 9, 0]
@@ -32,7 +33,7 @@ def darkness(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) ->
 
 
 def search(policy: StableDiffusionPolicy, reward: Any = darkness, adapter: str | None = None, **changes: Any) -> Any:
-    return NoiseSearch(policy, adapter, reward, "ada", NoiseSearchConfig(**{**SHORT, **changes}))
+    return NoiseSearch(policy, adapter, reward, "ada", NoiseSearchSettings(**{**SHORT, **changes}))
 
 
 def stock(policy: StableDiffusionPolicy, guidance_scale: float = 1.0) -> Tensor:
@@ -49,7 +50,7 @@ def personal_reward(encoder: FeatureEncoder) -> PersonalReward:
     dim = encoder.encode(torch.zeros(1, 3, 64, 64), ["a boat"]).shape[1]
     network = TasteFeatures(dim, 2, hidden_dim=8, num_layers=1).eval().requires_grad_(False)
     prior = (torch.zeros(3, 1, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
-    noise = Noise(torch.ones(1, dtype=torch.float64), misfit=0.1, centre=0.0, width=1.0, floor=0.1)
+    noise = Noise(torch.ones(1, dtype=torch.float64), misfit=0.1, log_mean=0.0, log_std=1.0, floor=0.1)
     means = torch.tensor([[0.0, 3.0, -3.0]], dtype=torch.float64)
     covariance = torch.eye(3, dtype=torch.float64)[None]
     return PersonalReward(
@@ -76,14 +77,14 @@ def test_the_search_pleases_the_person_more(policy: StableDiffusionPolicy, perso
 
 def test_the_direction_is_the_slope_of_the_reward_through_the_whole_chain(policy: StableDiffusionPolicy) -> None:
     searching = search(policy, norm_weight=0.02, max_grad_norm=1e9)
-    told = policy.encode(["a boat"])
+    conditioning = policy.encode(["a boat"])
     noise = policy.initial_latents([torch.Generator().manual_seed(4)])
 
     def objective(at: Tensor) -> Tensor:
-        return darkness(searching._draw(at, told, None), ["a boat"], ["ada"]).mean
+        return darkness(searching._draw(at, conditioning, None), ["a boat"], ["ada"]).mean
 
     start = noise.clone().requires_grad_()
-    direction = searching._direction(start, objective(start))
+    direction = searching._ascent_gradient(start, objective(start))
     step = 0.05 * direction / direction.norm()
     with torch.no_grad():
         rise = objective(noise + step) - objective(noise - step)
@@ -91,15 +92,15 @@ def test_the_direction_is_the_slope_of_the_reward_through_the_whole_chain(policy
     assert float(rise / 0.1) == pytest.approx(float(direction.norm()), rel=0.05)
     searching = search(policy, max_grad_norm=0.01)
     start = noise.clone().requires_grad_()
-    clipped = searching._direction(start, objective(start))
+    clipped = searching._ascent_gradient(start, objective(start))
     assert float(clipped.norm()) == pytest.approx(0.01, rel=1e-4)
 
 
 def test_packed_latents_of_flow_models_are_searched_too(tmp_path: Path) -> None:
     policy = policy_for(reloaded(saved("FluxPipeline", tmp_path)), 32, 64)
-    searching = NoiseSearch(policy, None, darkness, "ada", NoiseSearchConfig(**{**SHORT, "num_steps": 2}))
+    searching = NoiseSearch(policy, None, darkness, "ada", NoiseSearchSettings(**{**SHORT, "num_steps": 2}))
     found = searching(PROMPTS, SEEDS)
-    plain = NoiseSearch(policy, None, darkness, "ada", NoiseSearchConfig(**{**SHORT, "num_steps": 0}))(PROMPTS, SEEDS)
+    plain = NoiseSearch(policy, None, darkness, "ada", NoiseSearchSettings(**{**SHORT, "num_steps": 0}))(PROMPTS, SEEDS)
     assert found.shape == (3, 3, 32, 64)
     rise = darkness(found, PROMPTS, []).mean - darkness(plain, PROMPTS, []).mean
     assert (rise >= 0).all()
@@ -166,8 +167,8 @@ def test_what_cannot_be_searched_by_is_refused(policy: StableDiffusionPolicy) ->
     with pytest.raises(ConfigError, match="is a judge"):
         search(policy, lambda images, *_: Verdict(images.mean(dim=(1, 2, 3))))(PROMPTS[:1], SEEDS[:1])
     with pytest.raises(ConfigError, match="num_steps of the noise search is -1; use 0 or more"):
-        NoiseSearchConfig(num_steps=-1)
+        NoiseSearchSettings(num_steps=-1)
     with pytest.raises(ConfigError, match="learning_rate of the noise search is 0"):
-        NoiseSearchConfig(learning_rate=0)
+        NoiseSearchSettings(learning_rate=0)
     with pytest.raises(ConfigError, match="momentum of the noise search is 1"):
-        NoiseSearchConfig(momentum=1)
+        NoiseSearchSettings(momentum=1)

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from pamela_rl.data.phrases import Phrasebook
 from pamela_rl.errors import CheckpointError, ConfigError
-from pamela_rl.steering.prompt_search import PromptedGenerator, PromptSearchConfig, SearchResult, search_prompt
-from pamela_rl.steering.proposers import EvolutionaryProposer, MixedProposer, PhraseProposer, Scored
-from pamela_rl.steering.search_table import Drawn, SearchTable
+from pamela_rl.steering.prompt_search import PromptedGenerator, SearchResult, search_prompt
+from pamela_rl.steering.proposers import EvolutionaryProposer, MixedProposer, PhraseProposer, ScoredPrompt
+from pamela_rl.steering.search_table import SearchTable, VariantRecord
+from pamela_rl.steering.settings import PromptSearchSettings
 from pamela_rl.types import RewardOutput, Verdict
 
 COLOURS = {"red": 0, "green": 1, "blue": 2}
@@ -28,21 +29,21 @@ class Painter:
 
     def __init__(self, noise: float = 0.02) -> None:
         self.noise, self.drawn = noise, 0
-        self.asked: list[tuple[str, int]] = []
+        self.requests: list[tuple[str, int]] = []
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        self.asked += list(zip(prompts, seeds))
+        self.requests += list(zip(prompts, seeds))
         self.drawn += len(prompts)
         return torch.stack([self.paint(prompt, seed) for prompt, seed in zip(prompts, seeds)])
 
     def paint(self, prompt: str, seed: int) -> Tensor:
-        picture = torch.full((3, 4, 4), 0.2)
+        image = torch.full((3, 4, 4), 0.2)
         for colour, channel in COLOURS.items():
-            picture[channel] += 0.5 * (colour in prompt)
-        picture *= 1.2 if "bright" in prompt else 0.6 if "dark" in prompt else 1.0
-        picture[:, 0, 0] = 0.0 if "without it" in prompt else 1.0  # the subject
+            image[channel] += 0.5 * (colour in prompt)
+        image *= 1.2 if "bright" in prompt else 0.6 if "dark" in prompt else 1.0
+        image[:, 0, 0] = 0.0 if "without it" in prompt else 1.0  # the subject
         noise = self.noise * torch.randn(1, generator=torch.Generator().manual_seed(seed))
-        return (picture + noise).clamp(0, 1)
+        return (image + noise).clamp(0, 1)
 
 
 def likes_blue(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
@@ -56,10 +57,10 @@ def shows_subject(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str
 
 
 PROPOSE = MixedProposer([PhraseProposer(BOOK), EvolutionaryProposer(PhraseProposer(BOOK))])
-CONFIG = PromptSearchConfig(num_rounds=3, num_variants=6, num_seeds=2, num_carried=2)
+CONFIG = PromptSearchSettings(num_rounds=3, num_variants=6, num_seeds=2, num_elites=2)
 
 
-def search(folder: Path, painter: Painter | None = None, config: PromptSearchConfig = CONFIG) -> SearchResult:
+def search(folder: Path, painter: Painter | None = None, config: PromptSearchSettings = CONFIG) -> SearchResult:
     return search_prompt("a boat", "ada", PROPOSE, painter or Painter(), likes_blue, shows_subject, config, folder)
 
 
@@ -76,7 +77,7 @@ def test_a_variant_that_drops_its_subject_is_refused_however_much_it_is_liked(tm
     careful = search(tmp_path / "careful")
     assert not any("without it" in scored.prompt for scored in careful.ranked)
     lines = (tmp_path / "careful" / "variants.jsonl").read_text().splitlines()[1:]
-    rows = [Drawn(**row) for line in lines for row in json.loads(line)]
+    rows = [VariantRecord(**row) for line in lines for row in json.loads(line)]
     assert {row.refused for row in rows if "without it" in row.prompt} == {True}
     assert {row.refused for row in rows if "without it" not in row.prompt} == {False}
 
@@ -84,7 +85,7 @@ def test_a_variant_that_drops_its_subject_is_refused_however_much_it_is_liked(tm
 @pytest.mark.parametrize(("budget", "spent"), [(36, 36), (20, 20), (13, 12), (2, 2), (1, 0)])
 def test_the_budget_of_pictures_is_kept(tmp_path: Path, budget: int, spent: int) -> None:
     painter = Painter()
-    config = PromptSearchConfig(num_rounds=3, num_variants=6, num_seeds=2, num_carried=2, max_images=budget)
+    config = PromptSearchSettings(num_rounds=3, num_variants=6, num_seeds=2, num_elites=2, max_images=budget)
     result = search(tmp_path, painter, config)
     assert painter.drawn == result.images_spent == spent
     assert result.prompt == "a boat" or spent > 2
@@ -94,8 +95,8 @@ def test_every_variant_picture_and_score_is_in_the_table(tmp_path: Path) -> None
     painter = Painter()
     search(tmp_path, painter)
     lines = (tmp_path / "variants.jsonl").read_text().splitlines()
-    rows = [Drawn(**row) for line in lines[1:] for row in json.loads(line)]
-    assert [(row.prompt, seed) for row in rows for seed in row.seeds] == painter.asked
+    rows = [VariantRecord(**row) for line in lines[1:] for row in json.loads(line)]
+    assert [(row.prompt, seed) for row in rows for seed in row.seeds] == painter.requests
     for row in rows:
         for file, seed, reward in zip(row.files, row.seeds, row.rewards, strict=True):
             pixels = torch.from_numpy(np.array(Image.open(tmp_path / file))).permute(2, 0, 1) / 255
@@ -107,7 +108,7 @@ def test_every_variant_picture_and_score_is_in_the_table(tmp_path: Path) -> None
 def test_seeds_are_shared_within_a_round_and_fresh_in_the_next_and_the_best_are_drawn_again(tmp_path: Path) -> None:
     search(tmp_path)
     lines = (tmp_path / "variants.jsonl").read_text().splitlines()[1:]
-    rounds = [[Drawn(**row) for row in json.loads(line)] for line in lines]
+    rounds = [[VariantRecord(**row) for row in json.loads(line)] for line in lines]
     seeds = [{tuple(row.seeds) for row in rows} for rows in rounds]
     assert [len(s) for s in seeds] == [1, 1, 1]
     assert len(set.union(*seeds)) == 3
@@ -132,21 +133,26 @@ def test_a_search_cut_off_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> 
 def test_a_folder_with_another_search_is_refused(tmp_path: Path) -> None:
     search(tmp_path)
     with pytest.raises(CheckpointError, match=r"holds a search with other settings; .*remove that folder"):
-        search(tmp_path, config=PromptSearchConfig(num_rounds=2))
+        search(tmp_path, config=PromptSearchSettings(num_rounds=2))
 
 
 def test_luck_does_not_win_over_many_pictures(tmp_path: Path) -> None:
     table = SearchTable(tmp_path, {})
-    lucky = Drawn(0, "lucky", [1, 2], [2.0, 4.4], [], False, [])
-    steady = Drawn(0, "steady", [1, 2, 3, 4, 5, 6, 7, 8], [2.0, 4.0] * 4, [], False, [])
+    lucky = VariantRecord(0, "lucky", [1, 2], [2.0, 4.4], [], False, [])
+    steady = VariantRecord(0, "steady", [1, 2, 3, 4, 5, 6, 7, 8], [2.0, 4.0] * 4, [], False, [])
     table.add_round([lucky, steady])
-    assert table.ranked()[0] == Scored("lucky", pytest.approx(3.2), None, 2)
-    assert table.best() == Scored("steady", pytest.approx(3.0), None, 8)
+    assert table.ranked()[0] == ScoredPrompt("lucky", pytest.approx(3.2), None, 2)
+    assert table.best() == ScoredPrompt("steady", pytest.approx(3.0), None, 8)
 
 
 def test_rewards_that_are_no_numbers_never_win(tmp_path: Path) -> None:
     table = SearchTable(tmp_path, {})
-    table.add_round([Drawn(0, "broken", [1], [float("nan")], [], False, []), Drawn(0, "b", [1], [1.0], [], False, [])])
+    table.add_round(
+        [
+            VariantRecord(0, "broken", [1], [float("nan")], [], False, []),
+            VariantRecord(0, "b", [1], [1.0], [], False, []),
+        ]
+    )
     best = table.best()
     assert best is not None
     assert best.prompt == "b"
@@ -163,17 +169,17 @@ def test_nothing_is_searched_against_a_judge(tmp_path: Path) -> None:
 def test_found_prompts_are_drawn_in_place_of_requests_from_the_same_seeds() -> None:
     painter = Painter()
     PromptedGenerator(painter, {"a boat": "a boat, in blue"})(["a boat", "a tree"], [3, 4])
-    assert painter.asked == [("a boat, in blue", 3), ("a tree", 4)]
+    assert painter.requests == [("a boat, in blue", 3), ("a tree", 4)]
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         ({"num_rounds": 0}, "search.num_rounds is 0; use 1 or more"),
-        ({"num_carried": 15}, "search.num_carried is 15 but only 15 prompts are drawn a round"),
+        ({"num_elites": 15}, "search.num_elites is 15 but only 15 prompts are drawn a round"),
         ({"faithfulness_share": 1.5}, "search.faithfulness_share is 1.5; it is a share"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, float], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        PromptSearchConfig(**{**asdict(PromptSearchConfig()), **settings})
+        PromptSearchSettings(**{**asdict(PromptSearchSettings()), **settings})

@@ -11,23 +11,23 @@ from pamela_rl.steering.proposers import (
     LanguageModelProposer,
     MixedProposer,
     PhraseProposer,
-    Scored,
-    read_variants,
+    ScoredPrompt,
+    parse_variants,
 )
 
 BOOK = Phrasebook({"lighting": ("at noon", "at night"), "palette": ("in red", "in blue"), "angle": ("from below",)})
 
 
-def numbers() -> np.random.Generator:
+def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def scored(*prompts: str) -> list[Scored]:
-    return [Scored(prompt, 5.0 - row, 1.0, 2) for row, prompt in enumerate(prompts)]
+def scored(*prompts: str) -> list[ScoredPrompt]:
+    return [ScoredPrompt(prompt, 5.0 - row, 1.0, 2) for row, prompt in enumerate(prompts)]
 
 
 def test_phrases_are_added_to_what_is_open_and_the_request_is_kept() -> None:
-    variants = PhraseProposer(BOOK)("a boat at night", [], 200, numbers())
+    variants = PhraseProposer(BOOK)("a boat at night", [], 200, rng())
     assert all(variant.startswith("a boat at night") for variant in variants)
     assert not any("at noon" in variant for variant in variants)
     assert len(set(variants)) == 6  # red, blue or none, from below or not
@@ -35,14 +35,14 @@ def test_phrases_are_added_to_what_is_open_and_the_request_is_kept() -> None:
 
 def test_a_liked_phrase_is_as_much_likelier_as_its_points_say() -> None:
     propose = PhraseProposer(BOOK, {"at night": 1.0}, temperature=0.5, share=1.0)
-    counts = Counter("at night" in variant for variant in propose("a boat", [], 4000, numbers()))
+    counts = Counter("at night" in variant for variant in propose("a boat", [], 4000, rng()))
     assert abs(counts[True] / 4000 - np.exp(2) / (1 + np.exp(2))) < 0.02
 
 
 def test_children_take_every_phrase_from_their_parents() -> None:
     breed = EvolutionaryProposer(PhraseProposer(BOOK), num_parents=2, mutation=0)
     parents = scored("a boat, at night, in red", "a boat, in blue, from below", "a boat, at noon")
-    children = breed("a boat", parents, 300, numbers())
+    children = breed("a boat", parents, 300, rng())
     assert set(children) == {
         BOOK.apply("a boat", {k: v for k, v in (("lighting", light), ("palette", colour), ("angle", angle)) if v})
         for light in ("at night", None)
@@ -53,14 +53,14 @@ def test_children_take_every_phrase_from_their_parents() -> None:
 
 def test_mutation_brings_in_phrases_that_no_parent_has() -> None:
     breed = EvolutionaryProposer(PhraseProposer(BOOK), mutation=0.3)
-    children = breed("a boat", scored("a boat, at night", "a boat, at night, in red"), 300, numbers())
+    children = breed("a boat", scored("a boat, at night", "a boat, at night, in red"), 300, rng())
     assert any("at noon" in child for child in children)
     assert any("at night" not in child for child in children)
-    assert "a boat, at noon" in EvolutionaryProposer(PhraseProposer(BOOK))("a boat", [], 300, numbers())
+    assert "a boat, at noon" in EvolutionaryProposer(PhraseProposer(BOOK))("a boat", [], 300, rng())
 
 
 class Notes:
-    """A chat that keeps what it was told and answers as models do: with numbers, bullets and quotes."""
+    """A chat that records its messages and answers as models do: with numbers, bullets and quotes."""
 
     def __init__(self) -> None:
         self.heard: list[Mapping[str, str]] = []
@@ -74,25 +74,23 @@ class Notes:
 
 def test_a_language_model_sees_request_taste_and_best_prompts_and_its_answer_is_read() -> None:
     chat = Notes()
-    propose = LanguageModelProposer(chat, "likes at night; dislikes in red", num_shown=1)
-    variants = propose("a boat", scored("a boat, at night", "a boat, in blue"), 2, numbers())
+    propose = LanguageModelProposer(chat, "likes at night; dislikes in red", num_examples=1)
+    variants = propose("a boat", scored("a boat, at night", "a boat, in blue"), 2, rng())
     assert variants == ["a boat at dusk", "a red boat"]
-    told = chat.heard[-1]["content"]
-    assert "Request: a boat" in told
-    assert "This person likes at night; dislikes in red." in told
-    assert "5.00  a boat, at night" in told
-    assert "in blue" not in told
+    message = chat.heard[-1]["content"]
+    assert "Request: a boat" in message
+    assert "This person likes at night; dislikes in red." in message
+    assert "5.00  a boat, at night" in message
+    assert "in blue" not in message
 
 
 def test_what_is_no_prompt_is_passed_over() -> None:
-    assert read_variants("Sure:\n\n* 'a'\n2. b\n  \n") == ["a", "b"]
+    assert parse_variants("Sure:\n\n* 'a'\n2. b\n  \n") == ["a", "b"]
 
 
 def test_a_mix_takes_from_all_and_the_first_fills_up() -> None:
     nothing = LanguageModelProposer(lambda messages, seed: "", "likes nothing")
     mixed = MixedProposer([PhraseProposer(BOOK), nothing])
-    assert len(mixed("a boat", [], 7, numbers())) == 7
-    both = MixedProposer([PhraseProposer(BOOK), LanguageModelProposer(Notes(), "likes blue")])(
-        "a boat", [], 4, numbers()
-    )
+    assert len(mixed("a boat", [], 7, rng())) == 7
+    both = MixedProposer([PhraseProposer(BOOK), LanguageModelProposer(Notes(), "likes blue")])("a boat", [], 4, rng())
     assert "a boat at dusk" in both

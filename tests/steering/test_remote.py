@@ -118,33 +118,33 @@ def test_what_was_drawn_costs_nothing_again_even_after_a_restart(tmp_path: Path)
 
 def test_another_seed_model_option_or_address_is_another_picture(tmp_path: Path) -> None:
     with LocalServer(openai(png())) as server, LocalServer(openai(png())) as other:
-        asked = [
+        requests = [
             (server, OPENAI, 0),
             (server, OPENAI, 1),
             (server, OpenAIImages("gpt-image-1-mini", "1024x1024", "low"), 0),
             (server, OpenAIImages("gpt-image-1", "1024x1024", "high"), 0),
             (other, OPENAI, 0),
         ]
-        for where, service, seed in asked * 2:
+        for where, service, seed in requests * 2:
             generator(where, tmp_path, service)(["a cat"], [seed])
-        assert len(server.requests) + len(other.requests) == len(asked)
+        assert len(server.requests) + len(other.requests) == len(requests)
 
 
 def test_what_was_asked_lies_beside_the_picture(tmp_path: Path) -> None:
     with LocalServer(openai(png())) as server:
         generator(server, tmp_path, OPENAI)(["a cat"], [5])
     (record,) = (tmp_path / "pictures").glob("*.json")
-    asked = json.loads(record.read_text())
-    assert (asked["service"], asked["base_url"], asked["seed"]) == ("openai", server.url, 5)
-    assert asked["body"]["prompt"] == "a cat"
+    request = json.loads(record.read_text())
+    assert (request["service"], request["base_url"], request["seed"]) == ("openai", server.url, 5)
+    assert request["body"]["prompt"] == "a cat"
     assert {file.name for file in record.parent.iterdir()} == {record.name, record.with_suffix(".png").name}
 
 
 def test_other_shapes_are_cut_around_the_middle_and_resized(tmp_path: Path) -> None:
-    picture = Image.new("RGB", (400, 100), "red")
-    picture.paste((0, 0, 255), (200, 0, 400, 100))
+    source = Image.new("RGB", (400, 100), "red")
+    source.paste((0, 0, 255), (200, 0, 400, 100))
     buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=95)
+    source.save(buffer, format="JPEG", quality=95)
     with LocalServer(gemini(buffer.getvalue())) as server:
         image = generator(server, tmp_path, height=10, width=10)(["two halves"], [0])[0]
     assert image.shape == (3, 10, 10)
@@ -256,13 +256,13 @@ def test_two_ledgers_of_one_file_share_a_budget(tmp_path: Path) -> None:
 def test_a_torn_line_of_the_ledger_counts_as_a_picture_once(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     other = Ledger(path, Budget(3, 0.5, 99))
-    strike = other.charge()
+    refund = other.charge()
     with path.open("a") as stream:
         stream.write('{"bought": "12')
     assert other.spent == Spent(2, 1.0)
     Ledger(path, Budget(3, 0.5, 99)).charge()
     assert other.spent == Spent(3, 1.5)
-    strike()
+    refund()
     assert other.spent == Spent(2, 1.0)
 
 

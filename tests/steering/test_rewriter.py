@@ -18,11 +18,12 @@ from pamela_rl.errors import AdapterError, ConfigError, UnknownUserError
 from pamela_rl.steering.rewriter import (
     PromptRewriter,
     RewritingGenerator,
-    SeededNoise,
+    SeededGumbelNoise,
     load_language_model,
 )
-from pamela_rl.steering.rewriter_reward import RewriteWorth
-from pamela_rl.steering.rewriter_training import GrpoSettings, train_rewriter
+from pamela_rl.steering.rewriter_reward import RewriteReward
+from pamela_rl.steering.rewriter_training import train_rewriter
+from pamela_rl.steering.settings import GrpoSettings
 from pamela_rl.types import RewardOutput
 from pamela_rl.world.rewriter import answer_loss, make_language_model, make_tokenizer
 
@@ -71,13 +72,13 @@ def heeding_model(steps: int = 60) -> tuple[Any, Any]:
     tokenizer = make_tokenizer()
     model = make_language_model(tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    numbers = random.Random(0)
+    rng = random.Random(0)
     for _ in range(steps):
         examples = []
         for _ in range(24):
-            description, request = numbers.choice(list(DESCRIPTIONS.values())), numbers.choice(REQUESTS)
-            wish = description.removeprefix("likes ")
-            phrase = wish if numbers.random() < 0.3 else numbers.choice(["at night", "at noon"])
+            description, request = rng.choice(list(DESCRIPTIONS.values())), rng.choice(REQUESTS)
+            preference = description.removeprefix("likes ")
+            phrase = preference if rng.random() < 0.3 else rng.choice(["at night", "at noon"])
             examples.append((description, request, f"{request}, {phrase}"))
         optimizer.zero_grad()
         answer_loss(model, tokenizer, examples).backward()
@@ -107,8 +108,8 @@ def training_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(saved_model: Path, training_folder: Path) -> PromptRewriter:
     """A rewriter for Ada and Bo; nothing in the test may change it."""
-    worth = RewriteWorth(paint, brightness, None)
-    return train_rewriter(fresh(saved_model), REQUESTS, list(DESCRIPTIONS), worth, SHORT, training_folder)
+    reward_function = RewriteReward(paint, brightness, None)
+    return train_rewriter(fresh(saved_model), REQUESTS, list(DESCRIPTIONS), reward_function, SHORT, training_folder)
 
 
 def test_training_gives_each_person_what_they_like(trained: PromptRewriter) -> None:
@@ -121,31 +122,37 @@ def test_training_gives_each_person_what_they_like(trained: PromptRewriter) -> N
 def test_training_leaves_the_untrained_rewriter_as_it_was(trained: PromptRewriter, saved_model: Path) -> None:
     seeds = range(8)
     for user in DESCRIPTIONS:
-        asked = (REQUESTS * 2, [user] * 8, seeds)
-        assert trained.untrained().rewrite(*asked) == fresh(saved_model).rewrite(*asked)
+        arguments = (REQUESTS * 2, [user] * 8, seeds)
+        assert trained.untrained().rewrite(*arguments) == fresh(saved_model).rewrite(*arguments)
 
 
 def test_a_reward_that_never_differs_teaches_nothing(saved_model: Path, tmp_path: Path) -> None:
-    worth = RewriteWorth(paint, indifferent, None)
-    after = train_rewriter(fresh(saved_model), REQUESTS, ["ada"], worth, replace(SHORT, num_steps=2), tmp_path)
-    asked = (REQUESTS * 4, ["ada"] * 16, range(16))
-    assert after.rewrite(*asked) == after.untrained().rewrite(*asked)
-    assert worth.images_spent == 128
+    reward_function = RewriteReward(paint, indifferent, None)
+    after = train_rewriter(
+        fresh(saved_model), REQUESTS, ["ada"], reward_function, replace(SHORT, num_steps=2), tmp_path
+    )
+    arguments = (REQUESTS * 4, ["ada"] * 16, range(16))
+    assert after.rewrite(*arguments) == after.untrained().rewrite(*arguments)
+    assert reward_function.images_spent == 128
 
 
 def test_every_step_is_recorded(trained: PromptRewriter, training_folder: Path) -> None:
     rows = [json.loads(line) for line in (training_folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 9))
     assert rows[0]["kl_to_untrained"] < 1e-5 < rows[-1]["kl_to_untrained"]
-    assert rows[0]["worth_mean"] < rows[-1]["worth_mean"] == pytest.approx(rows[-1]["reward_mean"], abs=1e-4)
+    assert (
+        rows[0]["rewrite_reward_mean"]
+        < rows[-1]["rewrite_reward_mean"]
+        == pytest.approx(rows[-1]["reward_mean"], abs=1e-4)
+    )
 
 
 def test_a_saved_rewriter_loads_back_and_rewrites_the_same(trained: PromptRewriter, tmp_path: Path) -> None:
     trained.save(tmp_path / "rewriter", None, {"images_spent": 512})
     loaded = PromptRewriter.load(tmp_path / "rewriter")
-    asked = (REQUESTS * 4, ["ada", "bo"] * 8, range(16))
-    assert loaded.rewrite(*asked) == trained.rewrite(*asked)
-    assert loaded.untrained().rewrite(*asked) == trained.untrained().rewrite(*asked)
+    arguments = (REQUESTS * 4, ["ada", "bo"] * 8, range(16))
+    assert loaded.rewrite(*arguments) == trained.rewrite(*arguments)
+    assert loaded.untrained().rewrite(*arguments) == trained.untrained().rewrite(*arguments)
     assert loaded.descriptions == DESCRIPTIONS
     facts = json.loads((tmp_path / "rewriter" / "rewriter.json").read_text())
     assert facts["images_spent"] == 512
@@ -167,16 +174,16 @@ def test_without_temperature_the_seed_changes_nothing(trained: PromptRewriter) -
 
 def test_noise_makes_the_likeliest_word_a_sample_of_the_softmax() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(4000, 3)
-    drawn = SeededNoise(range(4000), temperature=0.5)(torch.zeros(4000, 1), logits).argmax(dim=1)
+    drawn = SeededGumbelNoise(range(4000), temperature=0.5)(torch.zeros(4000, 1), logits).argmax(dim=1)
     expected = (logits[0] / 0.5).softmax(dim=0)
     torch.testing.assert_close(drawn.bincount(minlength=3) / 4000, expected, atol=0.02, rtol=0)
 
 
 def test_pictures_are_drawn_from_rewrites_and_the_same_seeds(trained: PromptRewriter) -> None:
-    pictures = RewritingGenerator(trained, "bo", noisy_paint)(REQUESTS, [7, 8, 9, 7])
+    images = RewritingGenerator(trained, "bo", noisy_paint)(REQUESTS, [7, 8, 9, 7])
     rewrites = trained.rewrite(REQUESTS, ["bo"] * 4, [7, 8, 9, 7])
-    torch.testing.assert_close(pictures, noisy_paint(rewrites, [7, 8, 9, 7]))
-    torch.testing.assert_close(RewritingGenerator(trained, "bo", noisy_paint)(["a cactus"], [7])[0], pictures[3])
+    torch.testing.assert_close(images, noisy_paint(rewrites, [7, 8, 9, 7]))
+    torch.testing.assert_close(RewritingGenerator(trained, "bo", noisy_paint)(["a cactus"], [7])[0], images[3])
 
 
 def test_somebody_without_a_description_is_refused(trained: PromptRewriter) -> None:
@@ -199,7 +206,7 @@ def test_an_answer_that_says_nothing_leaves_the_request_as_it_is() -> None:
 def test_a_missing_trl_names_the_remedy(saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trl", None)
     with pytest.raises(ConfigError, match=r"needs TRL .*pip install \"pamela_rl\[rewriter\]\""):
-        train_rewriter(fresh(saved_model), REQUESTS, ["ada"], RewriteWorth(paint, brightness, None), SHORT, tmp_path)
+        train_rewriter(fresh(saved_model), REQUESTS, ["ada"], RewriteReward(paint, brightness, None), SHORT, tmp_path)
 
 
 def test_a_folder_without_a_rewriter_is_refused(tmp_path: Path) -> None:
@@ -250,9 +257,9 @@ def test_a_chat_model_from_a_folder_is_trained_and_loads_back_on_the_same_folder
     qwen(tmp_path / "qwen")
     model, tokenizer = load_language_model(tmp_path / "qwen")
     untrained = PromptRewriter(model, tokenizer, DESCRIPTIONS, max_new_tokens=6)
-    worth = RewriteWorth(noisy_paint, lambda i, p, u: RewardOutput(i.mean(dim=(1, 2, 3))), None)
+    reward_function = RewriteReward(noisy_paint, lambda i, p, u: RewardOutput(i.mean(dim=(1, 2, 3))), None)
     settings = GrpoSettings(num_steps=2, completions_per_step=8, group_size=4, batch_size=4, rank=4)
-    trained = train_rewriter(untrained, REQUESTS[:2], ["ada"], worth, settings, tmp_path / "training")
+    trained = train_rewriter(untrained, REQUESTS[:2], ["ada"], reward_function, settings, tmp_path / "training")
     trained.save(tmp_path / "rewriter", str(tmp_path / "qwen"), {})
     assert not (tmp_path / "rewriter" / "language_model").exists()
     loaded = PromptRewriter.load(tmp_path / "rewriter")

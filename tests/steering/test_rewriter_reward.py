@@ -8,20 +8,21 @@ import torch
 from torch import Tensor
 
 from pamela_rl.errors import ConfigError
-from pamela_rl.steering.rewriter_reward import RewriteWorth, WorthSettings
+from pamela_rl.steering.rewriter_reward import RewriteReward
+from pamela_rl.steering.settings import RewriteRewardSettings
 from pamela_rl.types import RewardOutput, Verdict
 
-SETTINGS = WorthSettings(faithfulness_weight=2.0, std_weight=0.5, unreadable=-1.0, seed=3)
+SETTINGS = RewriteRewardSettings(faithfulness_weight=2.0, std_weight=0.5, unreadable=-1.0, seed=3)
 
 
 class Easel:
     """Draws pictures whose brightness is the length of the prompt, and keeps what it was asked for."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, int]] = []
+        self.requests: list[tuple[str, int]] = []
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        self.asked += list(zip(prompts, seeds, strict=True))
+        self.requests += list(zip(prompts, seeds, strict=True))
         return torch.stack([torch.full((3, 2, 2), len(prompt) / 100) for prompt in prompts])
 
 
@@ -36,48 +37,48 @@ def shows_boats(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str])
 
 
 def test_worth_is_cautious_reward_minus_what_is_lost_of_the_original_request() -> None:
-    worth = RewriteWorth(Easel(), likes_long, shows_boats, SETTINGS)
-    values = worth(["a boat at night", "a tree at noon"], request=["a boat", "a tree"], user_id=["ada", "bo"])
+    reward_function = RewriteReward(Easel(), likes_long, shows_boats, SETTINGS)
+    values = reward_function(["a boat at night", "a tree at noon"], request=["a boat", "a tree"], user_id=["ada", "bo"])
     assert values == pytest.approx([15 - 0.5 * 6, 2 * 14 - 0.5 * 6 - 2 * 0.75], rel=1e-5)
 
 
 def test_chats_are_judged_as_texts_are() -> None:
     chat = [{"role": "assistant", "content": "a boat at night"}]
-    both = RewriteWorth(Easel(), likes_long, None, SETTINGS)([chat, "a boat at night"], ["a boat"] * 2, ["ada"] * 2)
+    both = RewriteReward(Easel(), likes_long, None, SETTINGS)([chat, "a boat at night"], ["a boat"] * 2, ["ada"] * 2)
     assert both[0] == both[1]
 
 
 def test_a_group_shares_its_noise_and_no_two_steps_do() -> None:
     easel = Easel()
-    worth = RewriteWorth(easel, likes_long, None, SETTINGS)
+    reward_function = RewriteReward(easel, likes_long, None, SETTINGS)
     for _ in range(2):
-        worth(["p", "q", "r", "s"], ["a boat", "a boat", "a boat", "a tree"], ["ada", "ada", "bo", "ada"])
-    seeds = [seed for _, seed in easel.asked]
+        reward_function(["p", "q", "r", "s"], ["a boat", "a boat", "a boat", "a tree"], ["ada", "ada", "bo", "ada"])
+    seeds = [seed for _, seed in easel.requests]
     assert seeds[0] == seeds[1]
     assert len(set(seeds)) == 6
 
 
 def test_unreadable_answers_are_worth_little_and_draw_nothing() -> None:
     easel = Easel()
-    worth = RewriteWorth(easel, likes_long, shows_boats, SETTINGS)
-    values = worth(["", "a boat", " ,"], ["a boat"] * 3, ["ada"] * 3)
+    reward_function = RewriteReward(easel, likes_long, shows_boats, SETTINGS)
+    values = reward_function(["", "a boat", " ,"], ["a boat"] * 3, ["ada"] * 3)
     assert values[0] == values[2] == -1.0 < values[1]
-    assert worth.images_spent == len(easel.asked) == 1
-    assert worth([""], ["a boat"], ["ada"]) == [-1.0]
+    assert reward_function.images_spent == len(easel.requests) == 1
+    assert reward_function([""], ["a boat"], ["ada"]) == [-1.0]
 
 
 def test_a_reward_that_is_no_number_counts_as_unreadable() -> None:
     def broken(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
         return RewardOutput(torch.tensor([math.nan, math.inf, 3.0]))
 
-    assert RewriteWorth(Easel(), broken, None, SETTINGS)(["a"] * 3, ["a"] * 3, ["ada"] * 3) == [-1.0, -1.0, 3.0]
+    assert RewriteReward(Easel(), broken, None, SETTINGS)(["a"] * 3, ["a"] * 3, ["ada"] * 3) == [-1.0, -1.0, 3.0]
 
 
 def test_parts_are_told_to_the_log() -> None:
-    told: dict[str, float] = {}
-    worth = RewriteWorth(Easel(), likes_long, shows_boats, SETTINGS)
-    worth(["a boat at night", ""], ["a tree"] * 2, ["ada"] * 2, log_metric=told.__setitem__)
-    assert told == pytest.approx({"unreadable": 0.5, "reward_mean": 15.0, "faithfulness": 0.25}, rel=1e-5)
+    metrics: dict[str, float] = {}
+    reward_function = RewriteReward(Easel(), likes_long, shows_boats, SETTINGS)
+    reward_function(["a boat at night", ""], ["a tree"] * 2, ["ada"] * 2, log_metric=metrics.__setitem__)
+    assert metrics == pytest.approx({"unreadable": 0.5, "reward_mean": 15.0, "faithfulness": 0.25}, rel=1e-5)
 
 
 def test_nothing_is_trained_against_a_judge() -> None:
@@ -85,4 +86,4 @@ def test_nothing_is_trained_against_a_judge() -> None:
         return Verdict(torch.ones(len(images)))
 
     with pytest.raises(ConfigError, match="the reward to train against is a judge"):
-        RewriteWorth(Easel(), judge, None)(["a boat"], ["a boat"], ["ada"])  # type: ignore[arg-type]
+        RewriteReward(Easel(), judge, None)(["a boat"], ["a boat"], ["ada"])  # type: ignore[arg-type]

@@ -18,8 +18,10 @@ from pamela_rl.config import SamplingConfig, TrainConfig, ValidationSettings
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
+from pamela_rl.diffusion.memory import PeakMemory
 from pamela_rl.diffusion.rollout import rollout
-from pamela_rl.training.plan import calls_of_updates, plan_run
+from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.training.plan import calls_of_updates, module_bytes, plan_run
 
 ALGORITHM = DDPO(num_updates=3, num_inner_epochs=2)
 CONFIG = TrainConfig(
@@ -83,11 +85,14 @@ def test_memory_and_disk_are_what_the_parts_weigh(policy: StableDiffusionPolicy)
     weights = sum(tensor.numel() for tensor in adapter_state(policy, "ada").values())
     assert plan.memory.adapter == weights * 24  # weight, gradient, its fp64 sum, two moments
     assert plan.checkpoint_bytes == weights * 12
-    assert plan.memory.trajectory == 6 * (3 * 2 + 1) * 8 * 8 * 8 * 4  # pictures x (before and after, finished) x bytes
+    images = 6 * 3 * 64 * 64 * 4
+    assert (
+        plan.memory.trajectory == images + 6 * (3 * 2 + 1) * 8 * 8 * 8 * 4
+    )  # images x (before and after, final) x bytes
     noise = plan_run(policy, CONFIG, NFT(num_updates=3), num_processes=2).memory
-    assert noise.trajectory == 6 * (3 + 1 + 1) * 8 * 8 * 8 * 4
+    assert noise.trajectory == images + 6 * (3 + 1 + 1) * 8 * 8 * 8 * 4
     assert noise.adapter == weights * 28
-    assert plan.memory.activations is not None
+    assert plan.memory.working is not None
     assert plan.memory.total > plan.memory.base > 10e6
 
 
@@ -100,24 +105,31 @@ def test_the_plan_reads_as_a_person_would_say_it(policy: StableDiffusionPolicy) 
     assert "memory: about " in text
 
 
-def test_a_gradient_through_the_decoder_keeps_what_autograd_does(policy: StableDiffusionPolicy) -> None:
+def test_a_gradient_through_the_decoder_takes_more(policy: StableDiffusionPolicy) -> None:
     plan = plan_run(policy, CONFIG, DRaFT(num_updates=1), num_processes=1)
     without = plan_run(policy, CONFIG, DDPO(), num_processes=1)
-    assert plan.memory.activations is not None
-    assert without.memory.activations is not None
-    kept: dict[int, int] = {}
-    own = {weight.untyped_storage().data_ptr() for weight in policy.pipeline.vae.parameters()}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    latents = torch.randn(8, 8, 8, 8, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        pictures = policy.decode(latents)
-    pictures.sum().backward()
+    assert plan.memory.working is not None
+    assert without.memory.working is not None
+    memory, latents = PeakMemory(), torch.randn(8, 8, 8, 8, requires_grad=True)
+    memory.ignore(policy.pipeline.vae.parameters())
+    with memory:
+        images = policy.decode(latents)
+        kept = memory.live
+        images.sum().backward()
     assert "what the reward keeps for its gradient" in plan.text()
     assert "what the reward keeps" not in without.text()
-    assert plan.memory.activations - without.memory.activations == pytest.approx(sum(kept.values()), rel=0.02)
+    assert plan.memory.working > without.memory.working + 0.8 * kept
+
+
+def test_the_plan_counts_rewards_and_what_is_offloaded(
+    policy: StableDiffusionPolicy, world_reward: PersonalReward
+) -> None:
+    plain = plan_run(policy, CONFIG, DDPO(), 1, [world_reward]).memory
+    encoder = sum(weight.numel() * weight.element_size() for weight in world_reward.encoder.model.parameters())
+    assert plain.scorers == pytest.approx(encoder, rel=0.2)
+    parts = policy.pipeline
+    moved = module_bytes([parts.text_encoder, parts.vae])
+    policy.offload = True
+    thrifty = plan_run(policy, CONFIG, DDPO(), 1, [world_reward]).memory
+    assert plain.base - thrifty.base == moved
+    assert thrifty.total < plain.total

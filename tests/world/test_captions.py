@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pamela_rl.world.captions import (
-    asked_for,
     caption,
     open_prompts,
+    parse_prompt,
     random_captions,
     train_and_held_out_prompts,
 )
@@ -30,11 +30,11 @@ def test_every_caption_of_every_scene_is_understood_as_it_was_meant() -> None:
         texts[caption(scene, named)] = {name: scene.attribute(name) for name in {"subject", *named}}
     # each attribute named with one of its values, or not at all
     assert len(texts) == len(SUBJECTS) * np.prod([len(values) + 1 for values in ATTRIBUTES.values()])
-    assert all(asked_for(text) == meant for text, meant in texts.items())
+    assert all(parse_prompt(text) == meant for text, meant in texts.items())
 
 
 @pytest.mark.parametrize(
-    ("prompt", "asked"),
+    ("prompt", "requested"),
     [
         ("", {}),
         ("something pretty", {}),
@@ -43,8 +43,8 @@ def test_every_caption_of_every_scene_is_understood_as_it_was_meant() -> None:
         ("a houseboat", {}),
     ],
 )
-def test_what_a_prompt_leaves_open_is_absent(prompt: str, asked: dict[str, str]) -> None:
-    assert asked_for(prompt) == asked
+def test_what_a_prompt_leaves_open_is_absent(prompt: str, requested: dict[str, str]) -> None:
+    assert parse_prompt(prompt) == requested
 
 
 def test_random_captions_name_as_much_as_they_are_told_to() -> None:
@@ -52,9 +52,9 @@ def test_random_captions_name_as_much_as_they_are_told_to() -> None:
 
     def named(low: float, high: float) -> float:
         texts = random_captions(scenes, np.random.default_rng(0), (low, high))
-        wishes = [asked_for(text) for text in texts]
-        assert all(wish["subject"] == scene.subject for wish, scene in zip(wishes, scenes))
-        return sum(len(wish) - 1 for wish in wishes) / (5 * len(scenes))
+        requests = [parse_prompt(text) for text in texts]
+        assert all(requested["subject"] == scene.subject for requested, scene in zip(requests, scenes))
+        return sum(len(requested) - 1 for requested in requests) / (5 * len(scenes))
 
     assert named(0, 0) == 0
     assert named(1, 1) == 1
@@ -65,9 +65,9 @@ def test_open_prompts_leave_lighting_and_palette_open_and_never_repeat() -> None
     prompts = open_prompts()
     assert len(prompts) == len(set(prompts)) == 8 * (1 + 2 + 2 + 3)
     for prompt in prompts:
-        wish = asked_for(prompt)
-        assert len(wish) <= 2
-        assert not {"lighting", "palette"} & set(wish)
+        requested = parse_prompt(prompt)
+        assert len(requested) <= 2
+        assert not {"lighting", "palette"} & set(requested)
 
 
 def test_held_out_prompts_are_never_trained_on_and_both_parts_show_every_subject() -> None:
@@ -76,4 +76,4 @@ def test_held_out_prompts_are_never_trained_on_and_both_parts_show_every_subject
     assert sorted(train + held_out) == sorted(open_prompts())
     assert len(held_out) == 16
     for part in (train, held_out):
-        assert {asked_for(prompt)["subject"] for prompt in part} == set(SUBJECTS)
+        assert {parse_prompt(prompt)["subject"] for prompt in part} == set(SUBJECTS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pamela_rl.world.corruptions import soften, spoil, vary_tone
+from pamela_rl.world.corruptions import corrupt, soften, vary_tone
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.scenes import draw_scenes, random_scenes
 
@@ -22,7 +22,7 @@ def changed(change: Change, images: Tensor, seed: int = 0) -> Tensor:
     return change(images, torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("change", [vary_tone, soften, spoil])
+@pytest.mark.parametrize("change", [vary_tone, soften, corrupt])
 def test_changed_pictures_are_still_pictures_and_repeat_with_their_seed(change: Change, drawings: Tensor) -> None:
     before = drawings.clone()
     result = changed(change, drawings)
@@ -36,9 +36,9 @@ def test_changed_pictures_are_still_pictures_and_repeat_with_their_seed(change: 
 
 
 def test_softening_changes_little_and_spoiling_much(drawings: Tensor) -> None:
-    softened, spoilt = ((changed(way, drawings) - drawings).square().mean().sqrt() for way in (soften, spoil))
+    softened, corrupted = ((changed(way, drawings) - drawings).square().mean().sqrt() for way in (soften, corrupt))
     assert softened < 0.05
-    assert spoilt > 0.12
+    assert corrupted > 0.12
 
 
 def test_varied_tone_keeps_every_edge_where_it_was(drawings: Tensor) -> None:
@@ -52,10 +52,10 @@ def test_the_judge_tells_spoilt_pictures_from_softened_and_toned_ones(
     content_judge: ContentJudge, drawings: Tensor
 ) -> None:
     everyday = changed(soften, changed(vary_tone, drawings))
-    assert content_judge.see(everyday)["condition"].count("whole") > 0.95 * len(drawings)
-    assert content_judge.see(changed(spoil, drawings))["condition"].count("spoilt") > 0.9 * len(drawings)
+    assert content_judge.classify(everyday)["condition"].count("intact") > 0.95 * len(drawings)
+    assert content_judge.classify(changed(corrupt, drawings))["condition"].count("corrupted") > 0.9 * len(drawings)
 
 
 def test_a_single_picture_can_be_spoilt(drawings: Tensor) -> None:
     for seed in range(10):  # all five ways
-        assert not torch.equal(changed(spoil, drawings[:1], seed), drawings[:1])
+        assert not torch.equal(changed(corrupt, drawings[:1], seed), drawings[:1])

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from pamela_rl.world.fitting import FitSettings, fit
+from pamela_rl.world.fitting import fit
+from pamela_rl.world.settings import FitSettings
 
 SETTINGS = FitSettings(num_steps=120, learning_rate=0.05, warmup_steps=10, ema_decay=0.9, checkpoint_every=40)
 TRUTH = torch.tensor([[1.0], [-2.0], [0.5]])
@@ -39,7 +40,7 @@ def test_it_learns_a_line_and_logs_its_loss(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path: Path) -> None:
-    whole = train(tmp_path / "whole")
+    whole = train(tmp_path / "intact")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "parts", stop_at=95)
     resumed = train(tmp_path / "parts")

@@ -5,19 +5,19 @@ from typing import Any
 import pytest
 import torch
 
-from pamela_rl.world import load_pipeline
+from pamela_rl.diffusion.loading import load_pipeline
+from pamela_rl.world.image_quality import reconstruction_error, sample_images, sample_subjects
 from pamela_rl.world.judge import ContentJudge
-from pamela_rl.world.measure import draw_prompts, reconstruction_error, sample_subjects
 from pamela_rl.world.scenes import SUBJECTS
 
 
 @pytest.fixture(scope="module")
 def pipeline() -> Any:
-    return load_pipeline()
+    return load_pipeline("world")
 
 
 def test_prompts_are_drawn_from_seeds_0_1_2_by_the_pipelines_own_sampler(pipeline: Any) -> None:
-    drawn = draw_prompts(pipeline, ["a boat", "a tree"], num_inference_steps=3)
+    drawn = sample_images(pipeline, ["a boat", "a tree"], num_inference_steps=3)
     alone = pipeline(
         "a tree",
         num_inference_steps=3,
@@ -34,7 +34,7 @@ def test_the_autoencoder_gives_drawings_back(pipeline: Any) -> None:
 
 def test_the_shipped_model_draws_what_it_is_asked(pipeline: Any, content_judge: ContentJudge) -> None:
     images = sample_subjects(pipeline, 32)
-    seen = content_judge.see(images)
+    seen = content_judge.classify(images)
     assert images.shape == (32, 3, 64, 64)
     assert sum(seen["subject"][row] == SUBJECTS[row % 8] for row in range(32)) >= 24
-    assert seen["condition"].count("spoilt") <= 8
+    assert seen["condition"].count("corrupted") <= 8

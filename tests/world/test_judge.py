@@ -19,7 +19,7 @@ def drawings() -> Tensor:
 
 
 def test_the_judge_sees_what_was_drawn(content_judge: ContentJudge, drawings: Tensor) -> None:
-    seen = content_judge.see(drawings)
+    seen = content_judge.classify(drawings)
     for name in ("subject", *ATTRIBUTES):
         right = sum(value == scene.attribute(name) for value, scene in zip(seen[name], SCENES))
         assert right >= 0.97 * len(SCENES), f"{name}: {right} of {len(SCENES)}"
@@ -35,15 +35,15 @@ def test_a_picture_that_shows_all_that_was_asked_is_faithful(content_judge: Cont
 def test_one_wrong_thing_is_unfaithful(content_judge: ContentJudge, drawings: Tensor, name: str) -> None:
     values = CHOICES[name]
     wrong = [Scene(**{**vars(s), name: values[(values.index(s.attribute(name)) + 1) % len(values)]}) for s in SCENES]
-    asked = [caption(scene, {name} if name in ATTRIBUTES else set()) for scene in wrong]
-    assert content_judge.faithfulness(drawings, asked).mean() < 0.05
+    requested = [caption(scene, {name} if name in ATTRIBUTES else set()) for scene in wrong]
+    assert content_judge.faithfulness(drawings, requested).mean() < 0.05
 
 
 def test_the_probability_of_a_subject_is_one_where_none_was_asked(
     content_judge: ContentJudge, drawings: Tensor
 ) -> None:
-    asked = [f"a {scene.subject}" for scene in SCENES[:3]] + ["something pretty"]
-    shown = content_judge.probability_of_subject(drawings[:4], asked)
+    requested = [f"a {scene.subject}" for scene in SCENES[:3]] + ["something pretty"]
+    shown = content_judge.probability_of_subject(drawings[:4], requested)
     assert (shown[:3] > 0.9).all()
     assert shown[3] == 1
     every = torch.stack([content_judge.probability_of_subject(drawings[:4], [f"a {s}"] * 4) for s in SUBJECTS])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from pamela_rl.world import FLOW_PIPELINE, PIPELINE
+from pamela_rl.storage import SHIPPED_PIPELINES
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.scenes import SUBJECTS
 
@@ -17,8 +17,8 @@ from pamela_rl.world.scenes import SUBJECTS
 @pytest.mark.parametrize(
     ("folder", "absent", "settings"),
     [
-        (PIPELINE, {}, {}),
-        (FLOW_PIPELINE, {"text_encoder_3": None, "tokenizer_3": None}, {"max_sequence_length": 0}),
+        (SHIPPED_PIPELINES["world"], {}, {}),
+        (SHIPPED_PIPELINES["flow"], {"text_encoder_3": None, "tokenizer_3": None}, {"max_sequence_length": 0}),
     ],
     ids=["world", "flow"],
 )
@@ -34,5 +34,5 @@ def test_it_loads_without_a_word_on_precision_and_draws_what_was_asked(
     drawn = pipeline(
         prompts, num_inference_steps=8, guidance_scale=1.0, output_type="pt", generator=generators, **settings
     ).images
-    seen = content_judge.see(drawn.float())["subject"]
+    seen = content_judge.classify(drawn.float())["subject"]
     assert sum(a == b for a, b in zip(seen, SUBJECTS, strict=False)) >= 4

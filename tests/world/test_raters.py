@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pamela_rl.errors import UnknownUserError
 from pamela_rl.world.captions import caption
-from pamela_rl.world.corruptions import spoil
+from pamela_rl.world.corruptions import corrupt
 from pamela_rl.world.judge import ContentJudge
-from pamela_rl.world.raters import FEATURES, NOISE, Raters, TrueRating, make_raters, picture_features
+from pamela_rl.world.raters import FEATURES, NOISE, Raters, TrueRating, image_features, make_raters
 from pamela_rl.world.scenes import SUBJECTS, draw_scenes, random_scenes
 
 SCENES = random_scenes(300, 61)
@@ -40,8 +40,8 @@ def opposites(raters: Raters, feature: str) -> Raters:
 def test_opposite_ideal_points_give_opposite_ratings(
     raters: Raters, content_judge: ContentJudge, drawings: Tensor, feature: str
 ) -> None:
-    expected = opposites(raters, feature).true_expectations(drawings, PROMPTS, content_judge)
-    value = picture_features(drawings, content_judge)[:, FEATURES.index(feature)].double()
+    expected = opposites(raters, feature).expected_ratings(drawings, PROMPTS, content_judge)
+    value = image_features(drawings, content_judge)[:, FEATURES.index(feature)].double()
     high, low = (torch.corrcoef(torch.stack([expected[:, person], value]))[0, 1] for person in (0, 1))
     assert high > 0.7
     assert low < -0.7
@@ -54,28 +54,28 @@ def test_a_picture_at_the_ideal_point_is_liked_better_than_one_beyond_it(
     person = opposites(raters, "lightness")
     steps = torch.linspace(-1, 1, 41)[:, None, None, None]
     images = (drawings[:1] * 0.2 + 0.4 + 0.4 * steps).clamp(0, 1)
-    light = picture_features(images, content_judge)[:, 0]
+    light = image_features(images, content_judge)[:, 0]
     # the judge may take very dark or bright pictures for spoilt ones; what the person thinks of lightness is asked here
     strict = replace(person, scale=np.full(2, 50.0), bias=np.full(2, -50 * (1 + 1.5**2)))
-    expected = strict.true_expectations(images, [""] * 41, content_judge)
+    expected = strict.expected_ratings(images, [""] * 41, content_judge)
     best = light[expected.argmax(dim=0)]
     assert best[0].item() == pytest.approx(1.5, abs=0.2)
     assert best[1].item() == pytest.approx(-1.5, abs=0.2)
 
 
 def test_features_of_drawings_are_centred_with_unit_spread(content_judge: ContentJudge, drawings: Tensor) -> None:
-    features = picture_features(drawings, content_judge)
+    features = image_features(drawings, content_judge)
     assert features.shape == (300, len(FEATURES))
     torch.testing.assert_close(features.mean(dim=0), torch.zeros(8), atol=0.25, rtol=0)
     torch.testing.assert_close(features.std(dim=0), torch.ones(8), atol=0.25, rtol=0)
 
 
 def test_features_measure_what_they_are_called(content_judge: ContentJudge, drawings: Tensor) -> None:
-    before = picture_features(drawings, content_judge)
+    before = image_features(drawings, content_judge)
 
     def change(images: Tensor, feature: str) -> Tensor:
         place = FEATURES.index(feature)
-        return picture_features(images.clamp(0, 1), content_judge)[:, place] - before[:, place]
+        return image_features(images.clamp(0, 1), content_judge)[:, place] - before[:, place]
 
     warmer = drawings * torch.tensor([1.0, 0.95, 0.7])[None, :, None, None]
     grey = drawings.mean(dim=1, keepdim=True).expand_as(drawings)
@@ -93,22 +93,22 @@ def test_features_measure_what_they_are_called(content_judge: ContentJudge, draw
 def test_pictures_of_something_else_and_spoilt_pictures_are_liked_less(
     raters: Raters, content_judge: ContentJudge, drawings: Tensor
 ) -> None:
-    sound = raters.true_expectations(drawings, PROMPTS, content_judge)
+    sound = raters.expected_ratings(drawings, PROMPTS, content_judge)
     others = [f"a {SUBJECTS[(SUBJECTS.index(scene.subject) + 3) % 8]}" for scene in SCENES]
     neutral = replace(raters, affinity=np.zeros_like(raters.affinity))
-    asked = neutral.true_expectations(drawings, PROMPTS, content_judge)
-    unfaithful = neutral.true_expectations(drawings, others, content_judge)
-    assert (unfaithful <= asked + 1e-3).all()
-    assert (asked - unfaithful).mean() > 0.7
-    spoilt = raters.true_expectations(spoil(drawings, torch.Generator().manual_seed(0)), PROMPTS, content_judge)
-    assert (spoilt.mean(dim=0) < sound.mean(dim=0)).all()
-    assert (sound - spoilt).mean() > 0.5
+    requested = neutral.expected_ratings(drawings, PROMPTS, content_judge)
+    unfaithful = neutral.expected_ratings(drawings, others, content_judge)
+    assert (unfaithful <= requested + 1e-3).all()
+    assert (requested - unfaithful).mean() > 0.7
+    corrupted = raters.expected_ratings(corrupt(drawings, torch.Generator().manual_seed(0)), PROMPTS, content_judge)
+    assert (corrupted.mean(dim=0) < sound.mean(dim=0)).all()
+    assert (sound - corrupted).mean() > 0.5
 
 
 def test_expectations_stay_within_the_scale_and_differ_between_people(
     raters: Raters, content_judge: ContentJudge, drawings: Tensor
 ) -> None:
-    expected = raters.true_expectations(drawings, PROMPTS, content_judge)
+    expected = raters.expected_ratings(drawings, PROMPTS, content_judge)
     assert expected.shape == (300, 200)
     assert expected.min() >= 1
     assert expected.max() <= 5
@@ -163,7 +163,7 @@ def test_the_true_rating_is_each_pictures_own_users(
 ) -> None:
     users = ["rater-003", "rater-150", "rater-003"]
     output = TrueRating(raters, content_judge)(drawings[:3], PROMPTS[:3], users)
-    expected = raters.true_expectations(drawings[:3], PROMPTS[:3], content_judge)
+    expected = raters.expected_ratings(drawings[:3], PROMPTS[:3], content_judge)
     torch.testing.assert_close(output.mean, torch.stack([expected[0, 3], expected[1, 150], expected[2, 3]]).float())
 
 

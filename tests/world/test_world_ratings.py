@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from pamela_rl.data.ratings import SPLITS, RatingTable
-from pamela_rl.world.captions import asked_for
+from pamela_rl.world.captions import parse_prompt
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import Raters
-from pamela_rl.world.ratings import SEEN_USERS, WorldRatings, make_ratings, rated_pictures
+from pamela_rl.world.ratings import SEEN_USERS, WorldRatings, draw_rated_images, make_ratings
 
 
 def of(ratings: WorldRatings, *splits: str) -> pd.DataFrame:
@@ -68,7 +68,7 @@ def test_ratings_use_the_whole_scale_and_follow_what_people_truly_think(world_ra
     shares = table["rating"].value_counts(normalize=True)
     assert set(shares.index) == {1, 2, 3, 4, 5}
     assert shares.min() > 0.04
-    truth = world_ratings.expectations[table["image_index"].tolist(), table["user_index"].tolist()].numpy()
+    truth = world_ratings.expected_ratings[table["image_index"].tolist(), table["user_index"].tolist()].numpy()
     error = table["rating"].to_numpy() - truth
     assert abs(error.mean()) < 0.05
     assert 0.5 < error.std() < 0.75
@@ -78,10 +78,10 @@ def test_expectations_are_those_of_each_picture_alone(
     world_ratings: WorldRatings, raters: Raters, content_judge: ContentJudge
 ) -> None:
     for row in (0, 499, 500, 599):
-        alone = raters.true_expectations(
+        alone = raters.expected_ratings(
             world_ratings.images[row : row + 1], [world_ratings.prompts[row]], content_judge
         )
-        torch.testing.assert_close(alone[0], world_ratings.expectations[row], atol=1e-4, rtol=0)
+        torch.testing.assert_close(alone[0], world_ratings.expected_ratings[row], atol=1e-4, rtol=0)
 
 
 def test_the_table_is_a_rating_table_with_five_splits(world_ratings: WorldRatings, raters: Raters) -> None:
@@ -99,10 +99,10 @@ def test_ratings_repeat_with_their_seed_and_differ_between_seeds(raters: Raters,
 
 
 def test_some_pictures_are_spoilt_and_some_show_something_else(content_judge: ContentJudge) -> None:
-    images, prompts = rated_pictures(600, seed=3)
-    seen = content_judge.see(images)
-    spoilt = np.array([value == "spoilt" for value in seen["condition"]])
-    assert spoilt.mean() == pytest.approx(0.08, abs=0.04)
-    wrong = np.array([asked_for(p)["subject"] != value for p, value in zip(prompts, seen["subject"])])
-    assert wrong[~spoilt].mean() == pytest.approx(0.06 * 7 / 8, abs=0.03)
-    assert {len(asked_for(prompt)) for prompt in prompts} == {1, 2}
+    images, prompts = draw_rated_images(600, seed=3)
+    seen = content_judge.classify(images)
+    corrupted = np.array([value == "corrupted" for value in seen["condition"]])
+    assert corrupted.mean() == pytest.approx(0.08, abs=0.04)
+    wrong = np.array([parse_prompt(p)["subject"] != value for p, value in zip(prompts, seen["subject"])])
+    assert wrong[~corrupted].mean() == pytest.approx(0.06 * 7 / 8, abs=0.03)
+    assert {len(parse_prompt(prompt)) for prompt in prompts} == {1, 2}

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pamela_rl.data.rewriting import read_rewrite, rewrite_messages
-from pamela_rl.world.captions import PHRASEBOOK, asked_for, open_prompts
-from pamela_rl.world.fitting import FitSettings
+from pamela_rl.data.rewriting import parse_rewrite, rewrite_messages
+from pamela_rl.world.captions import PHRASEBOOK, open_prompts, parse_prompt
 from pamela_rl.world.rewriter import (
     answer_loss,
     make_language_model,
@@ -16,6 +15,7 @@ from pamela_rl.world.rewriter import (
     random_example,
     train_language_model,
 )
+from pamela_rl.world.settings import FitSettings
 
 
 def test_the_tokenizer_gives_every_request_and_phrase_back_as_it_was() -> None:
@@ -36,17 +36,17 @@ def test_the_chat_ends_where_the_answer_begins_and_holds_person_and_request() ->
 
 
 def test_examples_keep_what_was_asked_and_name_each_attribute_once() -> None:
-    numbers = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(300):
-        _, request, answer = random_example(numbers)
-        assert asked_for(request).items() <= asked_for(answer).items()
-        assert PHRASEBOOK.apply(request, PHRASEBOOK.chosen_in(answer, request)) == answer
+        _, request, answer = random_example(rng)
+        assert parse_prompt(request).items() <= parse_prompt(answer).items()
+        assert PHRASEBOOK.apply(request, PHRASEBOOK.added_phrases(answer, request)) == answer
 
 
 def test_examples_take_up_likes_a_little_more_often_than_chance() -> None:
-    numbers, taken = np.random.default_rng(0), []
+    rng, taken = np.random.default_rng(0), []
     for _ in range(3000):
-        description, _, answer = random_example(numbers)
+        description, _, answer = random_example(rng)
         if "likes at night" in description.split("dislikes")[0]:
             taken.append("at night" in answer)
     assert 0.2 < float(np.mean(taken)) < 0.4  # 0.2 + 0.8 / 8, where chance alone gives 1 / 8
@@ -69,8 +69,8 @@ def test_only_the_answers_count() -> None:
 
 
 def test_training_lowers_the_loss_on_new_examples(tmp_path: Path) -> None:
-    numbers = np.random.default_rng(1)
-    examples = [random_example(numbers) for _ in range(64)]
+    rng = np.random.default_rng(1)
+    examples = [random_example(rng) for _ in range(64)]
     settings = FitSettings(num_steps=25, learning_rate=6e-3, warmup_steps=5, ema_decay=0.5)
     model, tokenizer = train_language_model(tmp_path, settings)
     before = answer_loss(make_language_model(tokenizer), tokenizer, examples).item()
@@ -89,4 +89,4 @@ def test_training_lowers_the_loss_on_new_examples(tmp_path: Path) -> None:
     ],
 )
 def test_answers_are_read_down_to_the_prompt(answer: str, prompt: str | None) -> None:
-    assert read_rewrite(answer) == prompt
+    assert parse_rewrite(answer) == prompt

@@ -1,4 +1,4 @@
-"""Every layout that people keep ratings in, read into one: ``RatedImages``."""
+"""Readers of rating datasets: each layout is read into ``RatedImages``. Imports data and the nouns."""
 
 from pamela_rl.data.sources.flickr_aes import read_flickr_aes
 from pamela_rl.data.sources.folder import read_folder

@@ -1,11 +1,11 @@
 """FLICKR-AES (ICCV 2017): about 41,000 photographs rated by 210 people, 193,208 ratings from 1 to 5.
 
-What its authors' README says: ``FLICKR-AES_image_labeled_by_each_worker.csv`` holds single ratings,
+From the authors' README: ``FLICKR-AES_image_labeled_by_each_worker.csv`` holds single ratings,
 ``FLICKR-AES_image_score.txt`` weighted means, which are not read here. From public code that reads it: the columns are
-``worker, imagePair, score``, with a blank before the later names, integer scores; the pictures lie in ``40K``, which
-comes in an archive of its own, as ``FLICKR-AES-001/40K``. Users report in its issues that some rated pictures are
-missing: ``on_bad_row="skip"`` leaves those out and tells how many. The data itself could not be had here; it says
-nothing of the people, and the split into 173 and 37 of them is not published with it.
+``worker, imagePair, score``, with a blank before the second and third name, and integer scores; the pictures are in
+``40K``, which is a separate archive, as ``FLICKR-AES-001/40K``. Its issues report that some rated pictures are missing:
+``on_bad_row="skip"`` skips those and reports how many. This reader was not tested on the data itself, which was not
+available. There are no demographics, and the split into 173 and 37 people is not published with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pamela_rl.data.checks import OnBadRow
 from pamela_rl.data.files import parse
 from pamela_rl.data.images import Files, find_files, open_files
 from pamela_rl.data.ratings import RatingScale
-from pamela_rl.data.sources.rated_images import Part, RatedImages, assemble
+from pamela_rl.data.sources.rated_images import RatedImages, SourceTable, build_rated_images
 from pamela_rl.errors import DataError
 
 RATINGS = "FLICKR-AES_image_labeled_by_each_worker.csv"
@@ -30,10 +30,10 @@ def read_flickr_aes(
     """Read FLICKR-AES from its folder.
 
     Args:
-        path: What holds the CSV.
-        images: What holds ``40K``, e.g. the archive ``FLICKR-AES-001.zip``, or the folder of pictures itself; None is
+        path: Folder or archive with the CSV.
+        images: Folder or archive with ``40K``, e.g. ``FLICKR-AES-001.zip``, or the folder of pictures itself; None is
             ``path``.
-        on_bad_row: "stop" at the first bad row, or "skip" all of them and tell which.
+        on_bad_row: "stop" at the first bad row, or "skip" bad rows and report them.
 
     Raises:
         DataError: The data cannot be found, or a row is wrong; names file, row, value and remedy.
@@ -46,14 +46,16 @@ def read_flickr_aes(
     for column in ("worker", "imagePair"):
         if column in rows.columns:
             rows[column] = rows[column].str.strip()
-    store = _pictures(files if images is None else open_files(images), named=images is not None)
-    return assemble([Part(source, rows, COLUMNS, broken)], source, store, RatingScale(1, 5), None, on_bad_row)
+    store = _image_folder(files if images is None else open_files(images), explicit=images is not None)
+    return build_rated_images(
+        [SourceTable(source, rows, COLUMNS, broken)], source, store, RatingScale(1, 5), None, on_bad_row
+    )
 
 
-def _pictures(files: Files, named: bool) -> Files:
+def _image_folder(files: Files, explicit: bool) -> Files:
     for folder in IMAGES:
         if files.has_folder(folder):
-            return files.within(folder)
-    if not named:
+            return files.subfolder(folder)
+    if not explicit:
         raise DataError(f"{files} holds no folder {' or '.join(IMAGES)}; say where the pictures are with images=.")
     return files

@@ -14,23 +14,23 @@ import pandas as pd
 from PIL import Image
 
 from pamela_rl.data.checks import OnBadRow, as_text
-from pamela_rl.data.images import ImageStore, decode, decoding, open_files
+from pamela_rl.data.images import ImageStore, decode, decode_errors, open_files
 from pamela_rl.data.ratings import SPLITS, RatingScale
-from pamela_rl.data.sources.rated_images import Part, RatedImages, assemble
+from pamela_rl.data.sources.rated_images import RatedImages, SourceTable, build_rated_images
 from pamela_rl.errors import ConfigError, DataError
 
 
 class DatasetImages:
-    """Pictures in the rows of a dataset, by id; the encoded bytes stay where the dataset keeps them."""
+    """Pictures in the rows of a dataset, by id. The encoded bytes stay in the dataset."""
 
     def __init__(self) -> None:
-        self._places: dict[str, tuple[Any, int, str]] = {}
+        self._locations: dict[str, tuple[Any, int, str]] = {}
 
     def add(self, part: Any, column: str, ids: list[Any]) -> None:
-        """Note which row holds which picture: of rows with the same id the first, and none that has no id."""
+        """Register the pictures of a column by id. The first row of an id counts; rows without an id are ignored."""
         for row, image in enumerate(ids):
             if isinstance(image, str):
-                self._places.setdefault(image, (part, row, column))
+                self._locations.setdefault(image, (part, row, column))
 
     def open(self, image: str) -> Image.Image:
         """Decode one picture to RGB, as ``ImageStore.open``."""
@@ -42,17 +42,17 @@ class DatasetImages:
         with self._stream(image) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
-    def refusal(self, image: str) -> str | None:
-        """Say why there is no such picture, as the end of a sentence, or None."""
-        return None if image in self._places else "no row of the dataset holds this picture; remove the row"
+    def missing_reason(self, image: str) -> str | None:
+        """Return why the picture is not available, or None, as ``ImageStore.missing_reason``."""
+        return None if image in self._locations else "no row of the dataset holds this picture; remove the row"
 
     @contextmanager
     def _stream(self, image: str) -> Iterator[io.BytesIO | io.BufferedReader]:
-        if refusal := self.refusal(image):
-            raise DataError(f"cannot open the image {image!r}: {refusal}.")
-        part, row, column = self._places[image]
+        if missing_reason := self.missing_reason(image):
+            raise DataError(f"cannot open the image {image!r}: {missing_reason}.")
+        part, row, column = self._locations[image]
         encoded = part[row][column]
-        with decoding(f"{image!r} in row {row + 1} of the dataset"):
+        with decode_errors(f"{image!r} in row {row + 1} of the dataset"):
             if encoded["bytes"] is not None:
                 yield io.BytesIO(encoded["bytes"])
             else:
@@ -64,52 +64,54 @@ def read_hf_dataset(
     dataset: Any,
     *,
     columns: Mapping[str, str],
-    pictures: str = "image",
+    image_column: str = "image",
     images: str | Path | None = None,
     splits: Mapping[str, str] | None = None,
     scale: RatingScale | None = None,
     raters: pd.DataFrame | None = None,
     on_bad_row: OnBadRow = "stop",
 ) -> RatedImages:
-    """Read ratings and pictures from a dataset; nothing is decoded, and no code that comes with a dataset is run.
+    """Read ratings and pictures from a dataset. Nothing is decoded, and no code of the dataset is run.
 
     Args:
         dataset: A ``Dataset`` or ``DatasetDict``, a folder written by ``save_to_disk``, or a hub id.
-        columns: Ours to the dataset's, e.g. ``{"user_id": "rater", "rating": "stars"}``. ``image`` is a column of ids;
-            without it a picture's id is the hash of its encoded bytes (each is read once), so that the same
-            picture rated by many is one.
-        pictures: The column of pictures.
-        images: A folder or zip of pictures that the column ``image`` names, for datasets that hold none.
-        splits: The dataset's splits to ours, e.g. ``{"test": "test_seen"}``; others are left out. None takes all
-            whose names are ours, or the only one there is.
-        scale: What ratings can be; None is 1 to 5.
-        raters: What people report of themselves, indexed by user.
-        on_bad_row: "stop" at the first bad row, or "skip" all of them and tell which.
+        columns: Our column names to those of the dataset, e.g. ``{"user_id": "rater", "rating": "stars"}``. ``image`` is
+            a column of ids; without it, the hash of a picture's encoded bytes is its id, so that equal pictures have
+            the same id.
+        image_column: The column of pictures.
+        images: A folder or zip of the pictures that the column ``image`` names, for datasets without pictures.
+        splits: Splits of the dataset to ours, e.g. ``{"test": "test_seen"}``; others are left out. None takes all
+            splits with our names, or the only split.
+        scale: The range of ratings; None is 1 to 5.
+        raters: Demographics, indexed by user.
+        on_bad_row: "stop" at the first bad row, or "skip" bad rows and report them.
 
     Raises:
         ConfigError: The library is not installed.
-        DataError: The dataset cannot be had, or a row is wrong; names split, row, value and remedy.
+        DataError: The dataset cannot be loaded, or a row is wrong; names split, row, value and remedy.
     """
     library = _library()
     name = str(dataset) if isinstance(dataset, str | Path) else "the dataset"
     loaded = _load(library, dataset) if isinstance(dataset, str | Path) else dataset
     store: ImageStore = DatasetImages() if images is None else open_files(images)
     parts = []
-    for label, split, rows in _chosen(library, loaded, name, splits):
+    for label, split, rows in _selected_splits(library, loaded, name, splits):
         if isinstance(store, DatasetImages):
-            if pictures not in rows.column_names:
-                raise DataError(f"{label} has no column {pictures!r}; it has {rows.column_names}: say pictures=.")
-            encoded = rows.cast_column(pictures, library.Image(decode=False))
-            frame = rows.remove_columns(pictures).to_pandas()
+            if image_column not in rows.column_names:
+                raise DataError(
+                    f"{label} has no column {image_column!r}; it has {rows.column_names}: say image_column=."
+                )
+            encoded = rows.cast_column(image_column, library.Image(decode=False))
+            frame = rows.remove_columns(image_column).to_pandas()
             if "image" not in columns:
-                frame["image"] = pd.Series(list(_hashes(encoded, pictures)), dtype=object)
+                frame["image"] = pd.Series(list(_hashes(encoded, image_column)), dtype=object)
             key = columns.get("image", "image")
             if key in frame.columns:
-                store.add(encoded, pictures, as_text(frame[key]).tolist())
+                store.add(encoded, image_column, as_text(frame[key]).tolist())
         else:
             frame = rows.to_pandas()
-        parts.append(Part(label, frame if split is None else frame.assign(split=split), columns, []))
-    return assemble(parts, name, store, scale, raters, on_bad_row)
+        parts.append(SourceTable(label, frame if split is None else frame.assign(split=split), columns, []))
+    return build_rated_images(parts, name, store, scale, raters, on_bad_row)
 
 
 def _library() -> Any:
@@ -133,10 +135,10 @@ def _load(library: Any, dataset: str | Path) -> Any:
         ) from error
 
 
-def _chosen(
+def _selected_splits(
     library: Any, dataset: Any, name: str, splits: Mapping[str, str] | None
 ) -> Iterator[tuple[str, str | None, Any]]:
-    """Yield each split to read: how to call it in messages, our name for it if any, and its rows."""
+    """Yield for each split its name in messages, our name for it if any, and its rows."""
     if isinstance(dataset, library.Dataset):
         yield name, None, dataset
         return
@@ -158,12 +160,12 @@ def _chosen(
         yield f"{name}, split {theirs!r}", ours, dataset[theirs]
 
 
-def _hashes(encoded: Any, pictures: str) -> Iterator[str | None]:
-    for batch in encoded.select_columns([pictures]).iter(batch_size=64):
-        for picture in batch[pictures]:
-            if picture is None:
+def _hashes(encoded: Any, image_column: str) -> Iterator[str | None]:
+    for batch in encoded.select_columns([image_column]).iter(batch_size=64):
+        for image in batch[image_column]:
+            if image is None:
                 yield None
-            elif picture["bytes"] is None:
-                yield str(picture["path"])
+            elif image["bytes"] is None:
+                yield str(image["path"])
             else:
-                yield hashlib.sha256(picture["bytes"]).hexdigest()[:32]
+                yield hashlib.sha256(image["bytes"]).hexdigest()[:32]

@@ -1,12 +1,12 @@
 """LAPIS (arXiv 2504.07670): 11,723 artworks, each rated by about 24 of some 570 people on a slider from 0 to 100.
 
-The dataset is given out on request and could not be had here. The layout is that of public code that reads it:
+The dataset is available on request and was not available for tests. The layout is that of public code that reads it:
 ``annotation/LAPIS_PIAA.csv`` with ``image_id, image_filename, participant_id, rating`` and, in every row, ``age,
-nationality, demo_gender, demo_edu, demo_colorblind`` and ``Art Interest VAIAK``; ``images/`` with the files. Its
-readers also report: the text is partly Latin-1; some 6 % of ratings are by people without demographics; the names of a
-handful of images do not match their files (``on_bad_row="skip"`` leaves those out and tells how many). An earlier
-release kept the same columns, with ``response`` for ``rating``, under another name: give it as ``ratings``. Not checked:
-whether the release on the hub (asmaerten/LAPIS) has these columns.
+nationality, demo_gender, demo_edu, demo_colorblind`` and ``Art Interest VAIAK``; ``images/`` with the files. The same
+code reports: the text is partly Latin-1; some 6 % of ratings are by people without demographics; the names of a few
+images do not match their files (``on_bad_row="skip"`` skips those and reports how many). An earlier release has the same
+columns, with ``response`` for ``rating``, in a file with another name: give it as ``ratings``. Not checked: whether the
+release on the hub (asmaerten/LAPIS) has these columns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pamela_rl.data.checks import OnBadRow
 from pamela_rl.data.files import parse
 from pamela_rl.data.images import find_files
 from pamela_rl.data.ratings import RatingScale
-from pamela_rl.data.sources.rated_images import Part, RatedImages, assemble, raters_of
+from pamela_rl.data.sources.rated_images import RatedImages, SourceTable, build_rated_images, collect_raters
 
 DEMOGRAPHICS = {
     "age": "age",
@@ -32,12 +32,12 @@ DEMOGRAPHICS = {
 def read_lapis(
     path: str | Path, *, ratings: str = "annotation/LAPIS_PIAA.csv", on_bad_row: OnBadRow = "stop"
 ) -> RatedImages:
-    """Read LAPIS from its folder or an archive of it; image attributes such as style and genre stay columns.
+    """Read LAPIS from its folder or an archive of it; image attributes such as style and genre are kept as columns.
 
     Args:
-        path: What holds ``annotation`` and ``images``.
-        ratings: The table of single ratings inside it.
-        on_bad_row: "stop" at the first bad row, or "skip" all of them and tell which.
+        path: Folder or archive with ``annotation`` and ``images``.
+        ratings: The table of single ratings in it.
+        on_bad_row: "stop" at the first bad row, or "skip" bad rows and report them.
 
     Raises:
         DataError: The data cannot be found, or a row is wrong; names file, row, value and remedy.
@@ -55,7 +55,7 @@ def read_lapis(
         "image": "image_filename",
         "rating": "response" if "response" in rows.columns and "rating" not in rows.columns else "rating",
     }
-    known = [column for column in DEMOGRAPHICS if column in rows.columns]
-    raters = raters_of(rows, "participant_id", DEMOGRAPHICS, source) if "participant_id" in rows.columns else None
-    part = Part(source, rows.drop(columns=known), columns, broken)
-    return assemble([part], source, files.within("images"), RatingScale(0, 100), raters, on_bad_row)
+    present = [column for column in DEMOGRAPHICS if column in rows.columns]
+    raters = collect_raters(rows, "participant_id", DEMOGRAPHICS, source) if "participant_id" in rows.columns else None
+    part = SourceTable(source, rows.drop(columns=present), columns, broken)
+    return build_rated_images([part], source, files.subfolder("images"), RatingScale(0, 100), raters, on_bad_row)

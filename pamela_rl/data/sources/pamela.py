@@ -1,12 +1,12 @@
 """PAMELA (arXiv 2604.07427): 69,904 ratings of 5,077 generated images by 199 people.
 
-The layout is that of public code that reads the archive, not of the archive itself, which could not be had here:
+The layout is that of public code that reads the archive; the archive itself was not available for tests:
 ``PAMELA/annotations/pamela_{train,val_seen,val_unseen,test_seen,test_unseen}.json``, each a list of
 ``{"participant_id", "image_id", "image_path": "./images/….png", "original_score": 1..5, "image_metadata": {"prompt",
 "group", "style", "type"}, "user_demographics": {"age", "age_binned", "gender", "nationality"}}``, and
-``PAMELA/images/*.png``; ``style`` is null for photorealism. One reader of the archive also allows for paths that start
-with ``PAMELA/``, and so does this one. Not checked: that demographics are the same in all rows of a person (the log
-tells if not), and that ``PAMELA.zip`` is the archive's name on the hub.
+``PAMELA/images/*.png``; ``style`` is null for photorealism. Paths may also start with ``PAMELA/``. Not checked: that
+demographics are the same in all rows of a person (a warning says if not), and that ``PAMELA.zip`` is the archive's name
+on the hub.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import pandas as pd
 from pamela_rl.data.checks import OnBadRow
 from pamela_rl.data.images import Files, find_files
 from pamela_rl.data.ratings import SPLITS, RatingScale
-from pamela_rl.data.sources.rated_images import Part, RatedImages, assemble, raters_of
+from pamela_rl.data.sources.rated_images import RatedImages, SourceTable, build_rated_images, collect_raters
 from pamela_rl.errors import DataError
 
 HUB_ID = "bethgelab/PAMELA"
 ARCHIVE = "PAMELA.zip"
 METADATA = ("prompt", "group", "style", "type")
-REPORTED = {f"user_{name}": name for name in ("age", "age_binned", "gender", "nationality")}
+DEMOGRAPHICS = {f"user_{name}": name for name in ("age", "age_binned", "gender", "nationality")}
 COLUMNS = {"user_id": "participant_id", "image": "image_path", "rating": "original_score"}
 
 
@@ -38,13 +38,13 @@ def read_pamela(
 ) -> RatedImages:
     """Read PAMELA from its folder, its archive (in place, never unpacked), or the hub.
 
-    ``group``, ``style`` and ``type`` of the images become columns, demographics the table of raters.
+    ``group``, ``style`` and ``type`` of the images become columns, and demographics become the table of raters.
 
     Args:
-        path: The folder that holds ``annotations``, or the one above it; the archive; or a hub id, whose archive is
-            downloaded once and kept by huggingface_hub.
-        splits: Which of the five to read.
-        on_bad_row: "stop" at the first bad row, or "skip" all of them and tell which.
+        path: The folder with ``annotations`` or its parent, the archive, or a hub id. The archive of a hub id is
+            downloaded once and cached by huggingface_hub.
+        splits: Which of the five splits to read.
+        on_bad_row: "stop" at the first bad row, or "skip" bad rows and report them.
 
     Raises:
         DataError: The data cannot be found, or a row is wrong; names file, row, value and remedy.
@@ -56,20 +56,20 @@ def read_pamela(
     if not place.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) and place.suffix != ".zip":
         place = _download(str(path))
     files = find_files(place, _file(splits[0]))
-    parts = [_part(files, split) for split in splits]
-    people = pd.concat([part.rows[["participant_id", *REPORTED]] for part in parts], ignore_index=True)
-    raters = raters_of(people, "participant_id", REPORTED, str(files))
-    parts = [replace(part, rows=part.rows.drop(columns=list(REPORTED))) for part in parts]
-    return assemble(parts, str(files), files, RatingScale(1, 5), raters, on_bad_row)
+    parts = [_source_table(files, split) for split in splits]
+    demographics = pd.concat([part.rows[["participant_id", *DEMOGRAPHICS]] for part in parts], ignore_index=True)
+    raters = collect_raters(demographics, "participant_id", DEMOGRAPHICS, str(files))
+    parts = [replace(part, rows=part.rows.drop(columns=list(DEMOGRAPHICS))) for part in parts]
+    return build_rated_images(parts, str(files), files, RatingScale(1, 5), raters, on_bad_row)
 
 
 def _file(split: str) -> str:
     return f"annotations/pamela_{split}.json"
 
 
-def _part(files: Files, split: str) -> Part:
+def _source_table(files: Files, split: str) -> SourceTable:
     source = f"{files}/{_file(split)}"
-    if not files.has(_file(split)):
+    if not files.has_file(_file(split)):
         raise DataError(f"there is no {source}; add it, or name the splits that are there with splits=.")
     try:
         entries = json.loads(files.read(_file(split)))
@@ -77,15 +77,15 @@ def _part(files: Files, split: str) -> Part:
         raise DataError(f"cannot read {source} ({error}); download it again.") from error
     if not isinstance(entries, list):
         raise DataError(f"{source} is no list of ratings; download it again.")
-    return Part(source, _rows(entries).assign(split=split), COLUMNS, [])
+    return SourceTable(source, _rows(entries).assign(split=split), COLUMNS, [])
 
 
 def _rows(entries: list[Any]) -> pd.DataFrame:
-    """Lay nested entries out as columns; what an entry lacks is left empty, for the checks to find."""
+    """Flatten nested entries into columns. Missing fields are left empty and found by the checks."""
     columns = {name: _values(entries, name) for name in (*COLUMNS.values(), "image_id")}
-    images, people = _values(entries, "image_metadata"), _values(entries, "user_demographics")
+    images, demographics = _values(entries, "image_metadata"), _values(entries, "user_demographics")
     columns |= {name: _values(images, name) for name in METADATA}
-    columns |= {column: _values(people, name) for column, name in REPORTED.items()}
+    columns |= {column: _values(demographics, name) for column, name in DEMOGRAPHICS.items()}
     rows = pd.DataFrame(columns)
     paths = rows["image_path"].astype("str").str.removeprefix("./").str.removeprefix("PAMELA/")
     return rows.assign(image_path=paths)

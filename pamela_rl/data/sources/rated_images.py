@@ -1,4 +1,4 @@
-"""What every source returns, and how its rows become it."""
+"""The common result of all sources, and how tables of a source are checked and joined into it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RatedImages:
-    """Ratings, and the pictures they are of.
+    """Ratings and the store of the rated pictures.
 
     Attributes:
-        table: One rating a row; somebody who rated a picture twice has two rows.
-        images: Opens any picture of the table.
-        skipped: What was left out because it was wrong; empty unless bad rows were to be skipped.
+        table: One rating per row; a user who rated a picture twice has two rows.
+        images: Store of the pictures in the table.
+        skipped: Skipped rows; empty unless ``on_bad_row`` was "skip".
     """
 
     table: RatingTable
@@ -38,8 +38,8 @@ class RatedImages:
         """Every rated picture once, in order of first appearance."""
         return [str(image) for image in self.table.rows["image"].drop_duplicates()]
 
-    def pictures(self) -> Iterator[tuple[str, Image.Image]]:
-        """Decode every rated picture once, when its turn comes.
+    def iter_images(self) -> Iterator[tuple[str, Image.Image]]:
+        """Iterate over ids and decoded pictures, each picture once.
 
         Raises:
             DataError: A picture is broken; names it.
@@ -55,23 +55,23 @@ class RatedImages:
         return replace(self, table=self.table.split(name))
 
     def for_user(self, user_id: str) -> RatedImages:
-        """Return what one person rated.
+        """Return the ratings of one user.
 
         Raises:
-            UnknownUserError: Nobody of that id rated.
+            UnknownUserError: There are none.
         """
         return replace(self, table=self.table.for_user(user_id))
 
 
 @dataclass(frozen=True)
-class Part:
+class SourceTable:
     """Rows of one file.
 
     Attributes:
         source: The file, for messages.
-        rows: As in the file, labelled by their place in it.
-        columns: What the file calls the columns that a rating table names otherwise: ours to the file's.
-        skipped: Lines of the file that are no row.
+        rows: As in the file, labelled by their position in it.
+        columns: Column names of a rating table to those of the file, where they differ.
+        skipped: Malformed lines of the file.
     """
 
     source: str
@@ -80,38 +80,38 @@ class Part:
     skipped: list[SkippedRows]
 
     def renamed(self) -> pd.DataFrame:
-        """Return the rows under our names; a column that has one of them by chance becomes "… in file".
+        """Return the rows with our column names. Another column that already has such a name becomes "… in file".
 
         Raises:
             DataError: A column is missing.
         """
         columns = {**dict.fromkeys(REQUIRED, ""), **self.columns}
-        wanted = {ours: theirs or ours for ours, theirs in columns.items()}
-        for ours, theirs in wanted.items():
+        source_names = {ours: theirs or ours for ours, theirs in columns.items()}
+        for ours, theirs in source_names.items():
             if theirs not in self.rows.columns:
-                known = ", ".join(repr(str(column)) for column in self.rows.columns)
+                available = ", ".join(repr(str(column)) for column in self.rows.columns)
                 role = "" if ours == theirs else f" for {ours}"
                 raise DataError(
-                    f"{self.source} has no column {theirs!r}{role}; it has {known}. "
+                    f"{self.source} has no column {theirs!r}{role}; it has {available}. "
                     f"Say which it is with columns={{{ours!r}: …}}, or name it so in the file."
                 )
-        others = {ours: f"{ours} in file" for ours in wanted if ours not in wanted.values()}
-        return self.rows.rename(columns={**others, **{theirs: ours for ours, theirs in wanted.items()}})
+        others = {ours: f"{ours} in file" for ours in source_names if ours not in source_names.values()}
+        return self.rows.rename(columns={**others, **{theirs: ours for ours, theirs in source_names.items()}})
 
 
-def assemble(
-    parts: Iterable[Part],
+def build_rated_images(
+    parts: Iterable[SourceTable],
     source: str,
     images: ImageStore,
     scale: RatingScale | None = None,
     raters: pd.DataFrame | None = None,
     on_bad_row: OnBadRow = "stop",
 ) -> RatedImages:
-    """Check each file's rows, and join what is right into one table.
+    """Check the rows of each table and join the valid ones.
 
     Raises:
-        DataError: A row is wrong and ``on_bad_row`` is "stop", or nothing is left.
-        ConfigError: ``on_bad_row`` is something else.
+        DataError: A row is wrong and ``on_bad_row`` is "stop", or no row is left.
+        ConfigError: ``on_bad_row`` is neither "stop" nor "skip".
     """
     check_on_bad_row(on_bad_row)
     scale, skipped, kept = scale or RatingScale(), [], []
@@ -128,34 +128,34 @@ def assemble(
     return RatedImages(RatingTable(rows, scale, raters, source), images, tuple(skipped))
 
 
-def raters_of(rows: pd.DataFrame, user: str, columns: Mapping[str, str], source: str) -> pd.DataFrame:
-    """Collect what people report where every rating repeats it: of each, the first that is given.
+def collect_raters(rows: pd.DataFrame, user: str, columns: Mapping[str, str], source: str) -> pd.DataFrame:
+    """Collect demographics that are repeated in every rating; the first value of each user counts.
 
     Args:
-        rows: A rating a row.
+        rows: One rating per row.
         user: The column of user ids.
-        columns: What to take, and what to call it; columns that are not there are passed over.
-        source: For the log, which tells how many people gave two different answers.
+        columns: Columns to take, to their new names; missing columns are ignored.
+        source: The file, for the warning about users with two different values.
     """
-    known = rows[rows[user].notna()]
-    taken = {ours: _as_given(known[theirs]) for theirs, ours in columns.items() if theirs in known.columns}
-    answers = pd.DataFrame(taken, index=known.index).groupby(as_text(known[user]).rename("user_id"), sort=False)
-    for column, count in (answers.nunique() > 1).sum().items() if taken else ():
+    given = rows[rows[user].notna()]
+    reported = {ours: _parse_values(given[theirs]) for theirs, ours in columns.items() if theirs in given.columns}
+    by_user = pd.DataFrame(reported, index=given.index).groupby(as_text(given[user]).rename("user_id"), sort=False)
+    for column, count in (by_user.nunique() > 1).sum().items() if reported else ():
         if count:
             logger.warning("%s: %d people give more than one %s; the first is taken.", source, count, column)
-    return answers.first()
+    return by_user.first()
 
 
-def _as_given(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Take R's and pandas' words for nothing as nothing, and numbers for numbers."""
-    known = values.mask(values.isin(["", "NA", "NaN", "nan"]))
-    numbers = pd.to_numeric(known, errors="coerce")
-    return numbers if (numbers.notna() == known.notna()).all() else known
+def _parse_values(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Convert the missing-value strings of R and pandas to missing values, and numeric columns to numbers."""
+    given = values.mask(values.isin(["", "NA", "NaN", "nan"]))
+    numbers = pd.to_numeric(given, errors="coerce")
+    return numbers if (numbers.notna() == given.notna()).all() else given
 
 
 def _problems(rows: pd.DataFrame, scale: RatingScale, images: ImageStore) -> Iterator[Problem]:
     yield from rating_problems(rows, scale)
     codes, names = pd.factorize(rows["image"])
-    refusals = pd.Series([images.refusal(str(name)) for name in names], dtype=object)
-    for remedy in refusals.dropna().unique():
-        yield Problem("image", np.isin(codes, np.flatnonzero(refusals == remedy)), remedy)
+    reasons = pd.Series([images.missing_reason(str(name)) for name in names], dtype=object)
+    for remedy in reasons.dropna().unique():
+        yield Problem("image", np.isin(codes, np.flatnonzero(reasons == remedy)), remedy)

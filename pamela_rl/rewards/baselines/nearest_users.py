@@ -1,4 +1,4 @@
-"""People like you: a person's taste is that of the training people who best foretell the person's own ratings."""
+"""Nearest users: a user's taste is a weighted mean over the training users who best predict the user's ratings."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from pamela_rl.rewards.baselines.population_baselines import PopulationRegression
-from pamela_rl.rewards.known_users import rows_of, with_row
-from pamela_rl.rewards.preference import Pictures
-from pamela_rl.rewards.tensor_names import part_of, within
+from pamela_rl.rewards.preference import ImageFeatures
+from pamela_rl.rewards.tensor_names import add_prefix, strip_prefix
+from pamela_rl.rewards.user_index import user_rows, with_user_row
 from pamela_rl.types import RewardOutput
 
 
@@ -21,11 +21,11 @@ class Neighbourhood:
     """How neighbours are chosen and weighted.
 
     Attributes:
-        penalty: Of each person's ridge regression, in units of squared distances along the axes.
-        count: How many neighbours at most.
-        temperature: By which the logarithm of their likelihood is divided; 1 trusts it.
-        noise_variance: Of single ratings around a surface, in squared rating units.
-        bias_penalty: How many ratings it takes to believe half of a person's mean deviation.
+        penalty: Penalty of each user's ridge regression, in units of squared distances along the axes.
+        count: Largest number of neighbours.
+        temperature: Divides the log-likelihood of the neighbours.
+        noise_variance: Variance of single ratings around a user's regression, in squared rating points.
+        bias_penalty: Number of ratings at which a user's mean residual is shrunk by half.
     """
 
     penalty: float
@@ -34,45 +34,45 @@ class Neighbourhood:
     noise_variance: float
     bias_penalty: float
 
-    def place(self, surfaces: Tensor, design: Tensor, left: Tensor) -> Tensor:
-        """Return a person's own bias and the weighted mean of the neighbours' surfaces, ``(1 + q,)``.
+    def fit_user(self, slopes: Tensor, design: Tensor, residuals: Tensor) -> Tensor:
+        """Return a user's bias and the weighted mean of the neighbours' slopes, ``(1 + q,)``.
 
-        Without ratings everybody's weight is the same.
+        Without ratings all candidates have the same weight.
 
         Args:
-            surfaces: Of the candidates, ``(p, q)``.
+            slopes: Slopes of the candidates, ``(p, q)``.
             design: Rated pictures along the axes, ``(n, q)``.
-            left: What the population's regression leaves of the ratings, ``(n,)``.
+            residuals: Ratings minus the population regression, ``(n,)``.
         """
-        if not len(left):
-            return torch.cat([torch.zeros(1, dtype=torch.float64), surfaces.mean(dim=0)])
-        return self.blend(surfaces, *self.compare(surfaces, design, left))
+        if not len(residuals):
+            return torch.cat([torch.zeros(1, dtype=torch.float64), slopes.mean(dim=0)])
+        return self.blend(slopes, *self.compare(slopes, design, residuals))
 
-    def compare(self, surfaces: Tensor, design: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
-        """Return for each candidate the bias that suits a person best, and how badly both then fit, ``(p,)``."""
-        errors = left[:, None] - design @ surfaces.T  # (n, p)
-        biases = errors.sum(dim=0) / (len(left) + self.bias_penalty)
+    def compare(self, slopes: Tensor, design: Tensor, residuals: Tensor) -> tuple[Tensor, Tensor]:
+        """Return for each candidate the best bias of the user, and the penalised squared error with it, ``(p,)``."""
+        errors = residuals[:, None] - design @ slopes.T  # (n, p)
+        biases = errors.sum(dim=0) / (len(residuals) + self.bias_penalty)
         return biases, (errors - biases).square().sum(dim=0) + self.bias_penalty * biases.square()
 
-    def blend(self, surfaces: Tensor, biases: Tensor, misfits: Tensor) -> Tensor:
-        """Return biases and surfaces, ``(..., 1 + q)``, weighted by each surface's likelihood of the ratings.
+    def blend(self, slopes: Tensor, biases: Tensor, losses: Tensor) -> Tensor:
+        """Return biases and slopes, ``(..., 1 + q)``, weighted by the likelihood of the ratings under each candidate.
 
         Args:
-            surfaces: Of the candidates, ``(p, q)``.
-            biases: By person and candidate, ``(..., p)``.
-            misfits: Likewise; infinite for who must not be a neighbour.
+            slopes: Slopes of the candidates, ``(p, q)``.
+            biases: By user and candidate, ``(..., p)``.
+            losses: Penalised squared errors, ``(..., p)``; infinite for candidates to exclude.
         """
-        nearest = misfits.topk(min(self.count, len(surfaces)), largest=False)
+        nearest = losses.topk(min(self.count, len(slopes)), largest=False)
         weights = (-0.5 * nearest.values / (self.noise_variance * self.temperature)).softmax(dim=-1)
         bias = (weights * biases.gather(-1, nearest.indices)).sum(dim=-1, keepdim=True)
-        return torch.cat([bias, (weights[..., None] * surfaces[nearest.indices]).sum(dim=-2)], dim=-1)
+        return torch.cat([bias, (weights[..., None] * slopes[nearest.indices]).sum(dim=-2)], dim=-1)
 
-    def surfaces(self, gram: Tensor, moment: Tensor) -> Tensor:
-        """Return everybody's ridge regression without its bias, ``(u, q)``.
+    def slopes(self, gram: Tensor, moment: Tensor) -> Tensor:
+        """Return the slopes of each user's ridge regression, without the bias, ``(u, q)``.
 
         Args:
-            gram: Of the constant and the axes, ``(u, 1 + q, 1 + q)``.
-            moment: With what the population's regression leaves, ``(u, 1 + q)``.
+            gram: Gram matrices of the constant and the axes, ``(u, 1 + q, 1 + q)``.
+            moment: Products of constant and axes with the residuals, ``(u, 1 + q)``.
         """
         penalties = torch.full((gram.shape[-1],), self.penalty, dtype=torch.float64)
         penalties[0] = self.bias_penalty
@@ -81,88 +81,90 @@ class Neighbourhood:
 
 @dataclass(frozen=True)
 class NearestUsers:
-    """rating = population regression + bias + <surface, z(x)>, the surface a weighted mean of training people's.
+    """rating = population regression + bias + <slope, z(x)>, with a weighted mean of training users' slopes.
 
-    Where features are pictures' identities this is memory-based collaborative filtering.
+    With one-hot features of pictures this is memory-based collaborative filtering.
 
     Attributes:
-        population: The regression for everybody.
+        population: The regression on image features for all users.
         axes: From standardised features to z, ``(features, q)``, float64.
         rule: How neighbours are chosen and weighted.
-        surfaces: Of the training people who rated something, ``(p, q)``, float64.
-        user_ids: People who can be asked for.
-        people: Bias and surface of each, ``(u, 1 + q)``, float64.
-        noise: Spread of single ratings around the prediction, in rating units.
+        slopes: Slopes of the training users with ratings, ``(p, q)``, float64.
+        user_ids: Known users.
+        user_weights: Bias and slopes of each user, ``(u, 1 + q)``, float64.
+        noise: Standard deviation of single ratings around the prediction, in rating points.
     """
 
     population: PopulationRegression
     axes: Tensor
     rule: Neighbourhood
-    surfaces: Tensor
+    slopes: Tensor
     user_ids: tuple[str, ...]
-    people: Tensor
+    user_weights: Tensor
     noise: float
 
-    def predict(self, pictures: Pictures, user_ids: list[str]) -> RewardOutput:
-        """Predict each person's rating of each picture, ``(b,)``; without std: neighbours' spread is not calibrated.
+    def predict(self, images: ImageFeatures, user_ids: list[str]) -> RewardOutput:
+        """Predict each person's rating of each picture, ``(b,)``; the model gives no std.
 
         Raises:
-            UnknownUserError: The model does not know a person.
+            UnknownUserError: The model does not know a user.
         """
-        return RewardOutput(self._rate(pictures, self.people[rows_of(user_ids, self.user_ids)]))
+        return RewardOutput(self._rate(images, self.user_weights[user_rows(user_ids, self.user_ids)]))
 
     def noise_std(self, user_ids: list[str]) -> Tensor:
-        """Return the same spread for everybody, in rating units, ``(b,)``."""
-        return torch.full((len(rows_of(user_ids, self.user_ids)),), self.noise)
+        """Return the noise, the same for all users, in rating points, ``(b,)``."""
+        return torch.full((len(user_rows(user_ids, self.user_ids)),), self.noise)
 
-    def predict_population(self, pictures: Pictures) -> Tensor:
-        """Predict for somebody who has rated nothing, ``(b,)``: all surfaces count the same."""
-        nobody = self.rule.place(self.surfaces, self.surfaces[:0], self.surfaces.new_zeros(0))
-        return self._rate(pictures, nobody.expand(len(pictures), -1))
+    def predict_population(self, images: ImageFeatures) -> Tensor:
+        """Predict for a user without ratings, ``(b,)``: all candidates have the same weight."""
+        no_ratings = self.rule.fit_user(self.slopes, self.slopes[:0], self.slopes.new_zeros(0))
+        return self._rate(images, no_ratings.expand(len(images), -1))
 
     def introduce(
-        self, user_id: str, pictures: Pictures, ratings: Tensor, reported: Mapping[str, Any] | None = None
+        self, user_id: str, images: ImageFeatures, ratings: Tensor, demographics: Mapping[str, Any] | None = None
     ) -> NearestUsers:
-        """Return a model that knows one more person by ratings of a few pictures; demographics are ignored.
+        """Return a model with one more user, known by a few ratings; demographics are ignored.
 
-        The new person is nobody's neighbour.
+        The new user does not become a neighbour of others.
         """
-        users, people = with_row(user_id, self._place(pictures, ratings), self.user_ids, self.people)
-        return replace(self, user_ids=users, people=people)
+        users, user_weights = with_user_row(user_id, self._fit_user(images, ratings), self.user_ids, self.user_weights)
+        return replace(self, user_ids=users, user_weights=user_weights)
 
-    def _place(self, pictures: Pictures, ratings: Tensor) -> Tensor:
-        rows = self.population.standardisation(pictures.features)
-        return self.rule.place(self.surfaces, rows @ self.axes, ratings.double() - self.population.line(rows))
+    def _fit_user(self, images: ImageFeatures, ratings: Tensor) -> Tensor:
+        rows = self.population.standardisation(images.features)
+        return self.rule.fit_user(
+            self.slopes, rows @ self.axes, ratings.double() - self.population.predict_standardised(rows)
+        )
 
-    def _rate(self, pictures: Pictures, people: Tensor) -> Tensor:
-        rows = self.population.standardisation(pictures.features)
-        bent = people[:, 0] + (people[:, 1:] * (rows @ self.axes)).sum(dim=1)
-        return (self.population.line(rows) + bent).float()
+    def _rate(self, images: ImageFeatures, user_weights: Tensor) -> Tensor:
+        rows = self.population.standardisation(images.features)
+        offset = user_weights[:, 0] + (user_weights[:, 1:] * (rows @ self.axes)).sum(dim=1)
+        return (self.population.predict_standardised(rows) + offset).float()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that is a tensor, by name."""
-        population = within("population", self.population.tensors())
-        own = {"axes": self.axes, "surfaces": self.surfaces, "people": self.people}
+        """Return all tensors of the model, by name."""
+        population = add_prefix("population", self.population.tensors())
+        own = {"axes": self.axes, "slopes": self.slopes, "user_weights": self.user_weights}
         return {name: value.contiguous() for name, value in (population | own).items()}
 
-    def facts(self) -> dict[str, Any]:
-        """Return everything else, as plain JSON."""
+    def config(self) -> dict[str, Any]:
+        """Return everything but the tensors, as plain JSON."""
         return {
-            "population": self.population.facts(),
+            "population": self.population.config(),
             "rule": asdict(self.rule),
             "user_ids": list(self.user_ids),
             "noise": self.noise,
         }
 
     @classmethod
-    def restore(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> NearestUsers:
-        """Return the model that ``tensors`` and ``facts`` describe."""
+    def restore(cls, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> NearestUsers:
+        """Return the model that ``tensors`` and ``config`` describe."""
         return cls(
-            PopulationRegression.restore(part_of("population", tensors), facts["population"]),
+            PopulationRegression.restore(strip_prefix("population", tensors), config["population"]),
             tensors["axes"],
-            Neighbourhood(**facts["rule"]),
-            tensors["surfaces"],
-            tuple(facts["user_ids"]),
-            tensors["people"],
-            facts["noise"],
+            Neighbourhood(**config["rule"]),
+            tensors["slopes"],
+            tuple(config["user_ids"]),
+            tensors["user_weights"],
+            config["noise"],
         )

@@ -8,41 +8,41 @@ import torch
 from torch import Tensor
 
 PENALTIES = torch.logspace(-6, 4, 41, dtype=torch.float64)  # in units of the largest eigenvalue
-FEW_PICTURES = 100
+FEW_IMAGES = 100
 
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Where features lie and how far they spread.
+    """Mean and standard deviation of features.
 
     Attributes:
-        centre: ``(d,)``, float64.
-        spread: ``(d,)``, float64.
+        feature_mean: ``(d,)``, float64.
+        feature_std: ``(d,)``, float64.
     """
 
-    centre: Tensor
-    spread: Tensor
+    feature_mean: Tensor
+    feature_std: Tensor
 
     @classmethod
     def of(cls, features: Tensor) -> Standardisation:
-        """Measure features, ``(n, d)``."""
+        """Compute them from features, ``(n, d)``."""
         features = features.double()
         spread = features.std(dim=0, correction=0)
-        # a feature that never varied in training says nothing: dividing by almost nothing would make it shout later
+        # features that are constant in training keep a scale of 1: dividing by almost 0 would blow them up later
         return cls(features.mean(dim=0), torch.where(spread > 1e-3, spread, torch.ones_like(spread)))
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return standardised features, ``(n, d)``, float64, with gradient."""
-        return (features.double() - self.centre) / self.spread
+        return (features.double() - self.feature_mean) / self.feature_std
 
 
 def principal_axes(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return places along the principal axes, ``(n, r)``, and the axes, ``(d, r)``, those of most variance first.
+    """Return the principal component scores, ``(n, r)``, and the axes, ``(d, r)``, in order of decreasing variance.
 
-    Works on the smaller of ``rows.T @ rows`` and ``rows @ rows.T``; directions without variance are left out.
+    Uses the smaller of ``rows.T @ rows`` and ``rows @ rows.T``; directions without variance are left out.
 
     Args:
-        rows: Already centred, ``(n, d)``, float64.
+        rows: Centred rows, ``(n, d)``, float64.
     """
     wide = rows.shape[0] < rows.shape[1]
     values, vectors = torch.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
@@ -54,9 +54,9 @@ def principal_axes(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def weighted_ridge(rows: Tensor, targets: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Fit targets by a line with the penalty under which each row is best predicted by all the others.
+    """Fit a weighted ridge regression with the penalty chosen by leave-one-out cross-validation.
 
-    Leaving a row out has a closed form: its error is its residual over one minus its leverage (Allen's PRESS).
+    The leave-one-out error of a row is its residual over one minus its leverage (Allen's PRESS).
 
     Args:
         rows: ``(n, d)``, float64.
@@ -64,18 +64,18 @@ def weighted_ridge(rows: Tensor, targets: Tensor, counts: Tensor) -> tuple[Tenso
         counts: Weight of each row, ``(n,)``, float64.
 
     Returns:
-        Weights, ``(d,)``, intercept, ``()``, and what the line fitted to all other rows predicts of each, ``(n,)``.
+        Weights, ``(d,)``, intercept, ``()``, and the leave-one-out predictions, ``(n,)``.
     """
     share, root = counts / counts.sum(), counts.sqrt()
     centre, mean = share @ rows, share @ targets
-    wanted = root * (targets - mean)
+    centred_targets = root * (targets - mean)
     places, axes = principal_axes(root[:, None] * (rows - centre))
     eigenvalues = places.square().sum(dim=0)
-    largest = eigenvalues[:1].sum().clamp(min=1e-12)  # there may be none
+    largest = eigenvalues[:1].sum().clamp(min=1e-12)  # there may be no axis
     shrunk = 1 / (eigenvalues[:, None] + PENALTIES * largest)
-    pull = places.T @ wanted  # (r,)
-    residuals = wanted[:, None] - places @ (shrunk * pull[:, None])  # (n, penalties)
-    leverage = share[:, None] + places.square() @ shrunk  # the intercept's, and the line's
+    pull = places.T @ centred_targets  # (r,)
+    residuals = centred_targets[:, None] - places @ (shrunk * pull[:, None])  # (n, penalties)
+    leverage = share[:, None] + places.square() @ shrunk  # of the intercept and of the slopes
     errors = residuals / (1 - leverage).clamp(min=1e-9)
     best = int(errors.square().sum(dim=0).argmin())
     weights = axes @ (shrunk[:, best] * pull)
@@ -83,9 +83,9 @@ def weighted_ridge(rows: Tensor, targets: Tensor, counts: Tensor) -> tuple[Tenso
 
 
 def variance_components(values: Tensor, groups: Tensor) -> tuple[float, float]:
-    """Return the variance within groups and that of the groups' expectations, by analysis of variance.
+    """Return the variance within groups and between the groups' expectations, by one-way analysis of variance.
 
-    Where no group has two values nothing tells the two apart, and all of the variance counts as within.
+    If no group has two values, all variance counts as within.
 
     Args:
         values: ``(n,)``, float64.
@@ -109,26 +109,26 @@ def group_means(values: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 
 def leading_axes(rows: Tensor, count: int) -> Tensor:
-    """Return the axes of most variance, ``(d, q)``, in one unit: along the first the standard deviation is 1.
+    """Return the leading principal axes, ``(d, q)``, all divided by the standard deviation along the first.
 
-    Of fewer than a hundred pictures all axes are kept: features may then be identities, which have no leading ones.
+    With fewer than a hundred pictures all axes are kept: features may then be one-hot ids, without leading axes.
 
     Args:
         rows: Standardised features of training pictures, ``(n, d)``, float64.
-        count: How many axes to keep.
+        count: Number of axes.
     """
     places, axes = principal_axes(rows)
     unit = places[:, :1].square().mean().sqrt() if places.shape[1] else 1.0
-    return axes[:, : count if len(rows) >= FEW_PICTURES else None] / unit
+    return axes[:, : count if len(rows) >= FEW_IMAGES else None] / unit
 
 
 def with_constant(rows: Tensor) -> Tensor:
-    """Return rows with a 1 in front of each, ``(n, 1 + k)``."""
+    """Prepend a column of ones, ``(n, 1 + k)``."""
     return torch.cat([rows.new_ones(len(rows), 1), rows], dim=1)
 
 
 def moments(design: Tensor, targets: Tensor, users: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return each person's ``design.T @ design``, ``(u, k, k)``, and ``design.T @ targets``, ``(u, k)``."""
+    """Return each user's ``design.T @ design``, ``(u, k, k)``, and ``design.T @ targets``, ``(u, k)``."""
     gram = torch.zeros(count, design.shape[1], design.shape[1], dtype=torch.float64)
     moment = torch.zeros(count, design.shape[1], dtype=torch.float64)
     for user in users.unique().tolist():

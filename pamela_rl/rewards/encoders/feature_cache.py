@@ -1,4 +1,4 @@
-"""Features of many pictures and prompts, each computed once, and kept on disk from one run to the next."""
+"""Features of pictures and prompts, each computed once and cached on disk."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pamela_rl.data.images import ImageStore, decoding
+from pamela_rl.data.images import ImageStore, decode_errors
 from pamela_rl.errors import ConfigError, DataError
 from pamela_rl.rewards.encoders.feature_files import FeatureFiles
 from pamela_rl.rewards.encoders.features import FeatureEncoder
 
-VERSION = 1  # of decoding, preprocessing and this module: raise it when features of the same picture come out otherwise
-THREADS = 4  # that read and decode ahead of the encoder
+VERSION = 1  # of decoding, preprocessing and this module: increase it when features of the same picture change
+THREADS = 4  # that read and decode pictures for the encoder
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def encode_pictures(
+def encode_images(
     encoder: FeatureEncoder,
     images: ImageStore,
     ids: Sequence[str],
@@ -40,41 +40,41 @@ def encode_pictures(
 ) -> Tensor:
     """Return unit-length features of pictures in the order of their ids, ``(n, dim)``, fp32, on the CPU.
 
-    Every content is decoded and encoded once, however many ids it has. It is known by the hash of its bytes, which is
-    taken anew each time: a picture that was replaced is another picture. No more than two batches of decoded pictures
-    are held, at the model's own size.
+    Each picture is identified by the hash of its bytes and encoded once, even if it has several ids. The hash is
+    computed in every call, so a replaced file is a new picture. At most two batches of decoded pictures are in memory,
+    at the model's size.
 
     Args:
-        encoder: Whose features; its preprocessing of pictures is open_clip's own.
-        images: Where the pictures lie.
-        ids: Which ones, in any order, repeated or not.
-        cache: A folder for features of any number of encoders, which several processes may fill at a time. None keeps
-            nothing; a folder that cannot be written to is warned about once and done without.
-        batch_size: Pictures encoded at a time; what is done is saved with every batch.
+        encoder: The encoder; pictures are preprocessed by open_clip's own transform.
+        images: Store of the pictures.
+        ids: Ids of the pictures, in any order; duplicates are allowed.
+        cache: A folder for features of any number of encoders, safe for several processes. None disables caching. If
+            the folder cannot be written to, a warning is logged once and nothing is cached.
+        batch_size: Pictures per batch; every batch is saved.
         progress: Show a bar if it takes longer than two seconds.
 
     Raises:
-        DataError: A picture is missing or broken, or changed meanwhile; it is named, and the batches before are saved.
+        DataError: A picture is missing or broken, or changed during the call; earlier batches are saved.
         ConfigError: The batch size is not positive, or the features are not finite.
     """
     names = list(dict.fromkeys(ids))
     bar = partial(tqdm, unit="picture", delay=2, disable=not progress)
-    digests = dict(zip(names, bar(_ahead(images.digest, names, batch_size), total=len(names), desc="hashing")))
-    pictures = {digest: name for name, digest in reversed(digests.items())}  # the first of those that are equal
+    digests = dict(zip(names, bar(_prefetch(images.digest, names, batch_size), total=len(names), desc="hashing")))
+    name_of_digest = {digest: name for name, digest in reversed(digests.items())}  # the first id of each picture
 
     def pixels(digest: str) -> Tensor:
-        name = pictures[digest]
-        picture = images.open(name)
+        name = name_of_digest[digest]
+        image = images.open(name)
         if images.digest(name) != digest:
             raise DataError(
                 f"the image {name!r} changed while its features were being computed; "
                 "run again when nothing writes to the pictures: what is done is kept."
             )
-        with decoding(repr(name)):
-            return encoder.preprocessing.of_picture(picture)
+        with decode_errors(repr(name)):
+            return encoder.preprocessing.from_pil(image)
 
     files = FeatureFiles(cache, _identity(encoder, asdict(encoder.preprocessing)))
-    inputs = partial(_ahead, pixels, depth=batch_size)
+    inputs = partial(_prefetch, pixels, depth=batch_size)
     bar = partial(bar, desc="features of pictures")
     return _features(files, [digests[name] for name in ids], inputs, encoder.encode_pixels, batch_size, bar)
 
@@ -87,9 +87,9 @@ def encode_texts(
     batch_size: int = 256,
     progress: bool = True,
 ) -> Tensor:
-    """Return unit-length features of prompts in their order, ``(n, dim)``, fp32, on the CPU; as ``encode_pictures``.
+    """Return unit-length features of prompts in their order, ``(n, dim)``, fp32, on the CPU; as ``encode_images``.
 
-    A prompt is known by its tokens, so another tokenizer is never answered with features of this one.
+    A prompt is identified by its tokens, so the cache is never shared between tokenizers.
     """
     texts = list(dict.fromkeys(prompts))
     tokens: dict[str, Tensor] = {}
@@ -118,7 +118,7 @@ def _features(
     batch_size: int,
     bar: Callable[..., tqdm[Any]],
 ) -> Tensor:
-    """Take from the files what they hold, and compute and save the rest."""
+    """Read cached features, and compute and save the others."""
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; take at least 1.")
     if not keys:
@@ -126,7 +126,7 @@ def _features(
     features = files.find(set(keys))
     missing = [key for key in dict.fromkeys(keys) if key not in features]
     rows = inputs(missing)
-    with bar(total=len(missing)) as shown:
+    with bar(total=len(missing)) as progress_bar:
         for first in range(0, len(missing), batch_size):
             part = missing[first : first + batch_size]
             encoded = encode(torch.stack(list(islice(rows, len(part))))).cpu()
@@ -135,20 +135,20 @@ def _features(
             new = dict(zip(part, encoded))
             files.save(new)
             features.update(new)
-            shown.update(len(part))
+            progress_bar.update(len(part))
     return torch.stack([features[key] for key in keys])
 
 
-def _ahead(function: Callable[[Item], Result], items: Iterable[Item], depth: int) -> Iterator[Result]:
-    """Map in threads and in order, ``depth`` items ahead of what is asked for."""
-    waiting: deque[Future[Result]] = deque()
+def _prefetch(function: Callable[[Item], Result], items: Iterable[Item], depth: int) -> Iterator[Result]:
+    """Map in threads and in order, ``depth`` items ahead of the consumer."""
+    queue: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(THREADS)
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            queue.append(pool.submit(function, item))
+            if len(queue) > depth:
+                yield queue.popleft().result()
+        while queue:
+            yield queue.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)

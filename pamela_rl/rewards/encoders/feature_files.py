@@ -1,4 +1,4 @@
-"""Features on disk by key, safe with several processes, with kills and with damage."""
+"""Features on disk by key, safe for several processes, interrupted writes and damaged files."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-STALE = 3600.0  # seconds after which a file that was not finished is taken to be a killed process's
+STALE = 3600.0  # seconds after which an unfinished file is treated as left by a killed process
 
 logger = logging.getLogger(__name__)
 
 
 class FeatureFiles:
-    """One encoder's features in a folder, or nothing at all without a folder.
+    """Cached features of one encoder in a folder; without a folder nothing is cached.
 
-    A safetensors file a batch, with a key, a row and a checksum for every entry. A file appears whole under its name
-    and is never written to again, so there is nothing to lock, and it works on network disks, where SQLite does not;
-    one file an entry would be 70,000 small ones. The name is the hash of the keys, so two processes that compute the
-    same batch leave one file. Checksums stand in for waiting on the disk (fsync): what was lost is computed again.
+    Each batch is a safetensors file with a key, a row and a checksum for every entry. Files are published by rename and
+    never changed, so no locks are needed, and it works on network disks, where SQLite does not; one file per entry would
+    be 70,000 small files. The name is the hash of the keys, so two processes that compute the same batch write the same
+    file. Checksums replace fsync: lost entries are computed again.
 
     Args:
-        root: Where encoders have their folders; made if need be.
-        identity: All that decides features beside the key. It is part of every checksum.
+        root: Folder for the folders of all encoders; created if needed.
+        identity: Everything that determines features besides the key. It is part of every checksum.
     """
 
     def __init__(self, root: str | Path | None, identity: str):
@@ -45,19 +45,19 @@ class FeatureFiles:
                 if time.time() - partial.stat().st_mtime > STALE:
                     partial.unlink()
         except FileNotFoundError:
-            pass  # another process tidied up first
+            pass  # another process removed it first
         except OSError as error:
             self._give_up(error)
 
     def find(self, keys: Collection[str]) -> dict[str, Tensor]:
-        """Return the rows of those keys that are there, ``(dim,)`` each, on the CPU. Damaged ones are removed."""
+        """Return the rows of the cached keys, ``(dim,)`` each, on the CPU. Damaged entries are removed."""
         found: dict[str, Tensor] = {}
         for file in sorted(self._folder.glob("*.safetensors")) if self._folder else ():
             found |= {key: row.clone() for key, row in self._read(file).items() if key in keys}
         return found
 
     def save(self, features: Mapping[str, Tensor]) -> None:
-        """Keep rows, fp32, ``(dim,)`` each, by SHA-256 keys in hex. Warns once where that is not possible."""
+        """Save rows, fp32, ``(dim,)`` each, by SHA-256 keys in hex. If that fails, a warning is logged once."""
         if self._folder is None or not features:
             return
         keys = sorted(features)
@@ -79,9 +79,9 @@ class FeatureFiles:
             self._give_up(error)
 
     def _read(self, file: Path) -> dict[str, Tensor]:
-        """Return what is sound in a file; if not all of it is, leave only that on disk."""
+        """Return the valid entries of a file; if some are not, rewrite it with the valid ones."""
         try:
-            content = file.read_bytes()  # not mapped: a file cut short under a map would kill the process
+            content = file.read_bytes()  # not memory-mapped: truncation of a mapped file would kill the process
         except OSError:
             return {}
         try:
@@ -91,7 +91,7 @@ class FeatureFiles:
             entries = list(zip(keys, shard["features"], checksums, strict=True))
             sound = {key: row for key, row, checksum in entries if checksum == self._checksum(key, row)}
             whole = len(sound) == len(entries) > 0
-        except Exception:  # whatever these bytes are, they are no file of ours
+        except Exception:  # the bytes are not a file of this cache
             sound, whole = {}, False
         if not whole:
             with contextlib.suppress(OSError):

@@ -15,29 +15,28 @@ from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.encoders.preprocessing import Preprocessing
 from pamela_rl.rewards.encoders.pretrained import load_pretrained
 from pamela_rl.rewards.preference import Encoder
-
-DEFAULT_ENCODER = "ViT-SO400M-16-SigLIP2-384"
+from pamela_rl.rewards.settings import DEFAULT_ENCODER
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class FeatureEncoder:
-    """Turns pictures and prompts into features, on the device, differentiable with respect to pixels.
+    """Encodes pictures and prompts on the device, differentiable with respect to pixels.
 
-    Pictures take one of two paths. Those of the sampler are tensors and stay on the device (``encode_images``); those
-    of files are prepared by open_clip's own PIL transform (``preprocessing.of_picture``, then ``encode_pixels``). What
-    they differ by is told in ``Preprocessing``. Where that is something, features of the world's encoder have a cosine
-    above .9999 and entries that differ by up to 2.5e-3 (pictures of 40 to 400 pixels a side, smooth ones and noise).
+    Generated pictures are tensors and stay on the device (``encode_images``). Pictures from files are preprocessed by
+    open_clip's own PIL transform (``preprocessing.from_pil``, then ``encode_pixels``). ``Preprocessing`` says how the
+    two differ. With the world's encoder the features have a cosine above .9999 and entries that differ by up to 2.5e-3
+    (pictures of 40 to 400 pixels a side, smooth ones and noise).
 
     Args:
         model: An open_clip model; it is frozen.
         tokenizer: Its tokenizer.
-        mean: Of the colours in [0, 1]; the rest of the preprocessing is the model's own.
-        std: What the colours are then divided by.
-        fingerprint: What tells this encoder's features from those of any other.
+        mean: Mean of the colours in [0, 1]; the rest of the preprocessing is the model's own.
+        std: Standard deviation of the colours.
+        fingerprint: Identifies the encoder; other features have another fingerprint.
         precision: "fp32", "bf16" or "fp16" for the model's own arithmetic; "auto" is bf16 on a CUDA device that
-            has it and fp32 elsewhere. Weights, preprocessing and the features that come out are always fp32.
+            supports it and fp32 elsewhere. Weights, preprocessing and features are always fp32.
 
     Raises:
         ConfigError: The precision is none of these.
@@ -66,7 +65,7 @@ class FeatureEncoder:
     def load(
         cls, name: str | Path = DEFAULT_ENCODER, device: str = "cpu", precision: Precision = "auto"
     ) -> FeatureEncoder:
-        """Load an open_clip model with its weights, never one that is initialised at random.
+        """Load an open_clip model with its pretrained weights.
 
         Args:
             name: A folder; a name that open_clip knows, with or without the tag of its weights (``ViT-B-32:openai``;
@@ -75,7 +74,7 @@ class FeatureEncoder:
             precision: Of its arithmetic, as above.
 
         Raises:
-            ConfigError: The weights cannot be had, or the precision is unknown.
+            ConfigError: The weights cannot be loaded, or the precision is unknown.
         """
         model, tokenizer, fingerprint = load_pretrained(name, device)
         preprocess = model.visual.preprocess_cfg
@@ -106,24 +105,24 @@ class FeatureEncoder:
         return self.encode_pixels(self.preprocessing(images.to(self.device).float()))
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """Return unit-length features of what ``preprocessing`` made, ``(b, 3, *size)``, as ``(b, dim)``."""
+        """Return unit-length features, ``(b, dim)``, of preprocessed pictures, ``(b, 3, *size)``."""
         with self._arithmetic():
             features = self.model.encode_image(pixels.to(self.device))
         return normalize(features.float(), dim=-1)
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
-        """Return what the model reads, ``(b, context_length)``, on the CPU: all that features of prompts depend on."""
+        """Return the tokens of prompts, ``(b, context_length)``, on the CPU."""
         return self._tokenizer(list(prompts))
 
     @torch.no_grad()
     def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Return unit-length features of what ``tokenize`` made, ``(b, dim)``."""
+        """Return unit-length features of tokens from ``tokenize``, ``(b, dim)``."""
         with self._arithmetic():
             features = self.model.encode_text(tokens.to(self.device))
         return normalize(features.float(), dim=-1)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Return unit-length prompt features, ``(b, dim)``; each text is encoded once and kept."""
+        """Return unit-length prompt features, ``(b, dim)``; each text is encoded once and cached."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._prompts]
         for first in range(0, len(new), 256):
             part = new[first : first + 256]
@@ -131,7 +130,7 @@ class FeatureEncoder:
         return torch.stack([self._prompts[prompt] for prompt in prompts])
 
     def encode(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Return the features of pictures and prompts as ``combine`` puts them together, ``(b, 3 * dim)``."""
+        """Return the features of pictures and prompts, joined by ``combine``, ``(b, 3 * dim)``."""
         return combine(self.encode_images(images), self.encode_prompts(prompts))
 
     def _arithmetic(self) -> torch.autocast:
@@ -139,17 +138,17 @@ class FeatureEncoder:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
 
-def combine(seen: Tensor, asked: Tensor) -> Tensor:
+def combine(image_features: Tensor, prompt_features: Tensor) -> Tensor:
     """Return image features, prompt features and their product side by side, ``(n, 3 * dim)``.
 
-    The product lets a shallow model see how well picture and prompt agree.
+    The product gives shallow models access to how well picture and prompt match.
 
     Args:
-        seen: Unit-length features of pictures, ``(n, dim)``.
-        asked: Unit-length features of their prompts, ``(n, dim)``.
+        image_features: Unit-length features of pictures, ``(n, dim)``.
+        prompt_features: Unit-length features of their prompts, ``(n, dim)``.
     """
-    scale = seen.shape[-1] ** 0.5  # unit-length features have entries of about 1 / scale
-    return torch.cat([seen, asked, seen * asked * scale], dim=-1) * scale
+    scale = image_features.shape[-1] ** 0.5  # unit-length features have entries of about 1 / scale
+    return torch.cat([image_features, prompt_features, image_features * prompt_features * scale], dim=-1) * scale
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Features of pixels alone: what can be had without any weights."""
+"""Features of pixels, without any weights."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from pamela_rl.data.images import ImageStore
+from pamela_rl.rewards.settings import PIXELS
 
-NAME = "pixels"
 SIZE = 16
 
 
 class PixelEncoder:
     """A thumbnail of 16 by 16 pixels as features; prompts have none.
 
-    Enough to tell apart a few hundred pictures of one kind. It sees colour, light and where they lie, and nothing of
-    what a picture shows: with weights at hand, take an open_clip model.
+    Enough for a few hundred pictures of one kind. The features contain coarse colour and brightness, and nothing of the
+    content of a picture; use an open_clip model if its weights are available.
     """
 
     def __init__(self) -> None:
-        self.fingerprint = f"{NAME}-{SIZE}"
+        self.fingerprint = f"{PIXELS}-{SIZE}"
 
     def encode(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """Return features, ``(b, 768)``, with gradient to ``images``, RGB in [0, 1], ``(b, 3, height, width)``."""
@@ -36,8 +36,8 @@ class PixelEncoder:
         """
         features = {}
         for name in dict.fromkeys(ids):
-            picture = images.open(name)
-            flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-            pixels = flat.view(1, picture.height, picture.width, 3).permute(0, 3, 1, 2).float() / 255
+            image = images.open(name)
+            flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+            pixels = flat.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / 255
             features[name] = self.encode(pixels, [""])[0]
         return torch.stack([features[name] for name in ids])

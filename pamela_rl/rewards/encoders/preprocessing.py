@@ -1,4 +1,4 @@
-"""From a picture to the pixels an open_clip model takes: of files as open_clip does it, of tensors with gradient."""
+"""Preprocessing of pictures for open_clip models: open_clip's transform for files, a differentiable one for tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ALLOWED = {"resize_mode": ("shortest", "longest", "squash"), "interpolation": (
 
 
 def resize(images: Tensor, height: int, width: int, mode: str = "bicubic") -> Tensor:
-    """Resize as PIL does, but for its rounding to bytes: one direction after the other, each clipped to [0, 1]."""
+    """Resize as PIL does, except for rounding to bytes: one direction after the other, each clipped to [0, 1]."""
     for size in ((images.shape[-2], width), (height, width)):
         if tuple(images.shape[-2:]) != size:
             images = interpolate(images, size=size, mode=mode, antialias=True).clamp(0, 1)
@@ -26,21 +26,21 @@ def resize(images: Tensor, height: int, width: int, mode: str = "bicubic") -> Te
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pictures become pixels; the fields are open_clip's ``preprocess_cfg``.
+    """Preprocessing of pictures; the fields are open_clip's ``preprocess_cfg``.
 
-    Called on tensors, it does on their device and with gradient what ``of_picture`` does through PIL. The two differ
-    only where a picture is resized, since PIL rounds to bytes after each direction: measured on pictures of 20 to 500
-    pixels a side, by at most 1.1 / 255 a pixel before normalisation, .4 / 255 on average. Where bicubic overshoots
-    black or white and Pillow (13) takes the directions in the other order, a pixel can differ by more: on pure noise,
-    squashed, by up to 18 / 255, with the same average.
+    Calling it on tensors does the same as ``from_pil`` does through PIL, on their device and with gradient. The results
+    differ only for resized pictures, because PIL rounds to bytes after each direction: for pictures of 20 to 500 pixels
+    a side, by at most 1.1 / 255 per pixel before normalisation and .4 / 255 on average. Where bicubic interpolation
+    overshoots black or white and Pillow (13) resizes the directions in the other order, a pixel can differ by more: up
+    to 18 / 255 for pure noise in mode "squash", with the same average.
 
     Attributes:
         size: Height and width the model takes, in pixels.
         mean: Of red, green and blue in [0, 1], subtracted.
         std: What they are then divided by.
         interpolation: "bicubic" or "bilinear"; "random" is for training and means bicubic.
-        resize_mode: "shortest" fills the size and cuts off what is over, "longest" fits inside and pads with
-            ``fill_color``, "squash" does not keep proportions.
+        resize_mode: "shortest" fills the size and crops, "longest" fits inside and pads with ``fill_color``, "squash"
+            changes the aspect ratio.
         fill_color: From 0 to 255.
 
     Raises:
@@ -64,11 +64,13 @@ class Preprocessing:
 
     @classmethod
     def of(cls, model: Any, mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
-        """Return a model's own, but for mean and standard deviation."""
-        theirs = dict(getattr(model.visual, "preprocess_cfg", {}))
-        size = theirs.get("size", model.visual.image_size)
+        """Return the preprocessing of a model, with this mean and standard deviation."""
+        model_config = dict(getattr(model.visual, "preprocess_cfg", {}))
+        size = model_config.get("size", model.visual.image_size)
         height, width = size if isinstance(size, (tuple, list)) else (size, size)
-        chosen = {key: theirs[key] for key in ("interpolation", "resize_mode", "fill_color") if key in theirs}
+        chosen = {
+            key: model_config[key] for key in ("interpolation", "resize_mode", "fill_color") if key in model_config
+        }
         return cls((int(height), int(width)), tuple(mean), tuple(std), **chosen)
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -82,38 +84,43 @@ class Preprocessing:
         """
         (height, width), (tall, wide) = self.size, self._resized(*images.shape[-2:])
         images = resize(images, tall, wide, self._mode)
-        over, beside = max(height - tall, 0), max(width - wide, 0)
-        edges = (beside // 2, (beside + 1) // 2, over // 2, (over + 1) // 2)
+        vertical_padding, horizontal_padding = max(height - tall, 0), max(width - wide, 0)
+        edges = (
+            horizontal_padding // 2,
+            (horizontal_padding + 1) // 2,
+            vertical_padding // 2,
+            (vertical_padding + 1) // 2,
+        )
         images = pad(images, edges, value=self.fill_color / 255)
         top, left = round(max(tall - height, 0) / 2), round(max(wide - width, 0) / 2)  # to even, as torchvision does
         images = images[..., top : top + height, left : left + width]
         mean, std = images.new_tensor(self.mean).view(3, 1, 1), images.new_tensor(self.std).view(3, 1, 1)
         return (images - mean) / std
 
-    def of_picture(self, picture: Image.Image) -> Tensor:
-        """Do with open_clip's own transform what calling does with tensors, ``(3, *size)``, on the CPU."""
-        return self._transform(picture)
+    def from_pil(self, image: Image.Image) -> Tensor:
+        """Preprocess a PIL image with open_clip's own transform, ``(3, *size)``, on the CPU."""
+        return self._transform(image)
 
     @property
-    def _cuts(self) -> bool:
+    def _crops(self) -> bool:
         return self.resize_mode == "shortest"
 
     @property
     def _mode(self) -> str:
-        # open_clip forgets the interpolation where the shortest side is fitted to a size that is not square
-        if self.interpolation == "random" or (self._cuts and self.size[0] != self.size[1]):
+        # open_clip ignores the interpolation if the mode is "shortest" and the size is not square
+        if self.interpolation == "random" or (self._crops and self.size[0] != self.size[1]):
             return "bicubic"
         return self.interpolation
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width before cropping or padding, rounded as open_clip rounds."""
+        """Return height and width before cropping or padding, rounded like open_clip."""
         tall, wide = self.size
         if self.resize_mode == "squash":
             return self.size
-        if self._cuts and tall == wide:  # torchvision's Resize, which drops the fraction
+        if self._crops and tall == wide:  # torchvision's Resize, which drops the fraction
             longer = int(tall * max(height, width) / min(height, width))
             return (longer, wide) if height > width else (tall, longer)
-        ratio = (min if self._cuts else max)(height / tall, width / wide)
+        ratio = (min if self._crops else max)(height / tall, width / wide)
         return round(height / ratio), round(width / ratio)
 
     @cached_property

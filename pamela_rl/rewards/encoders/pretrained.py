@@ -1,4 +1,4 @@
-"""open_clip models with the weights they were trained to, and a fingerprint that tells those from any other."""
+"""Loading of open_clip models with pretrained weights, and fingerprints of them."""
 
 from __future__ import annotations
 
@@ -12,23 +12,31 @@ import torch
 
 from pamela_rl.errors import ConfigError
 
-_DECIDE = (".json", ".safetensors", ".bin", ".pt", ".pth", ".model", ".txt")  # which files of a folder decide features
+_HASHED_SUFFIXES = (
+    ".json",
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".model",
+    ".txt",
+)  # files of a folder that determine features
 
 
 def load_pretrained(name: str | Path, device: str) -> tuple[Any, Any, str]:
     """Load model, tokenizer and fingerprint, as ``FeatureEncoder.load``.
 
     Raises:
-        ConfigError: The weights cannot be had.
+        ConfigError: The weights cannot be loaded.
     """
     import open_clip
 
     folder = Path(str(name).removeprefix("local-dir:"))
     local = folder.is_dir()
-    reference, tag, weights = (f"local-dir:{folder}", None, {}) if local else _named(str(name))
+    reference, tag, weights = (f"local-dir:{folder}", None, {}) if local else _split_name(str(name))
     try:
-        # without require_pretrained, open_clip answers missing weights with a randomly initialised model;
-        # without force_quick_gelu, it gives weights trained with that activation another, and only warns
+        # without require_pretrained, open_clip returns a randomly initialised model if weights are missing;
+        # without force_quick_gelu, it uses another activation than the weights were trained with, and only warns
         model = open_clip.create_model(
             reference,
             pretrained=tag,
@@ -38,18 +46,18 @@ def load_pretrained(name: str | Path, device: str) -> tuple[Any, Any, str]:
         )
         tokenizer = open_clip.get_tokenizer(reference)
     except Exception as error:  # open_clip raises whatever the hub, the file system or torch raised
-        raise ConfigError(_unreachable(str(name), weights, error)) from error
+        raise ConfigError(_load_error(str(name), weights, error)) from error
     if local:
-        return model, tokenizer, _of_files(folder)
-    facts = json.dumps([open_clip.get_model_config(reference), weights, model.visual.preprocess_cfg], sort_keys=True)
+        return model, tokenizer, _hash_files(folder)
+    identity = json.dumps([open_clip.get_model_config(reference), weights, model.visual.preprocess_cfg], sort_keys=True)
     stem = f"{reference}:{tag}" if tag else reference
-    return model, tokenizer, f"{stem}:{_of_weights(model, facts)}"
+    return model, tokenizer, f"{stem}:{_hash_weights(model, identity)}"
 
 
-def _named(name: str) -> tuple[str, str | None, dict[str, Any]]:
-    """Split a name as open_clip prints it, ``model:tag``, and look its weights up: model, tag, what is known of them.
+def _split_name(name: str) -> tuple[str, str | None, dict[str, Any]]:
+    """Split a name ``model:tag``, and return model, tag and open_clip's config of the weights.
 
-    Nothing is known of ``hf-hub:…`` and of names that open_clip does not have; it will say so itself.
+    The config is empty for ``hf-hub:…`` and for unknown names, for which open_clip raises its own error.
     """
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
@@ -64,10 +72,10 @@ def _named(name: str) -> tuple[str, str | None, dict[str, Any]]:
     return model, tag, get_pretrained_cfg(model, tag)
 
 
-def _unreachable(name: str, weights: dict[str, Any], error: Exception) -> str:
-    said = " ".join(str(error).split())
+def _load_error(name: str, weights: dict[str, Any], error: Exception) -> str:
+    reason = " ".join(str(error).split())
     sentence = (
-        f"the open_clip model {name!r} cannot be loaded ({said[:300]}); give a folder that holds "
+        f"the open_clip model {name!r} cannot be loaded ({reason[:300]}); give a folder that holds "
         "open_clip_config.json and open_clip_model.safetensors, or a name whose weights can be downloaded"
     )
     if repository := os.path.dirname(weights.get("hf_hub", "")) or name.partition("hf-hub:")[2]:
@@ -75,19 +83,19 @@ def _unreachable(name: str, weights: dict[str, Any], error: Exception) -> str:
     return sentence + (" (HF_HUB_OFFLINE is set here)." if os.environ.get("HF_HUB_OFFLINE") == "1" else ".")
 
 
-def _of_files(folder: Path) -> str:
-    """Hash the weights, configs and tokenizer of a folder, wherever it lies."""
+def _hash_files(folder: Path) -> str:
+    """Hash the weights, configs and tokenizer of a folder, independent of its path."""
     digest = hashlib.sha256()
-    for file in sorted(file for file in folder.iterdir() if file.suffix in _DECIDE and file.is_file()):
+    for file in sorted(file for file in folder.iterdir() if file.suffix in _HASHED_SUFFIXES and file.is_file()):
         digest.update(file.name.encode())
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
-def _of_weights(model: Any, facts: str) -> str:
-    """Hash the weights themselves: the same name can be given others, on the hub and in open_clip's next release."""
-    digest = hashlib.sha256(facts.encode())
+def _hash_weights(model: Any, identity: str) -> str:
+    """Hash the weights themselves, because the weights behind a name can change."""
+    digest = hashlib.sha256(identity.encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -1,4 +1,7 @@
-"""Rewards that people already use, each what its authors' code computes, by name."""
+"""Published rewards that are the same for all users, by name: aesthetic, CLIP score, HPSv2, ImageReward, PickScore.
+
+Imports rewards.encoders and the nouns.
+"""
 
 from __future__ import annotations
 
@@ -42,17 +45,17 @@ def load_population_reward(
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
 ) -> PopulationReward:
-    """Load a reward that is the same for everybody; the first time, from the hub, hundreds of megabytes to gigabytes.
+    """Load a published reward. The first time, hundreds of megabytes to gigabytes are downloaded from the hub.
 
     Args:
         name: One of ``POPULATION_REWARDS``.
-        source: A folder, a weights file or a repository of the hub; None for where the authors publish it. What a
-            source must hold is said at each reward's loader.
-        device: Where the model lives.
-        precision: In what its big towers compute; scores are fp32.
+        source: A folder, a weights file or a repository of the hub; None for the authors' repository. The loader
+            of each reward says which files a source must have.
+        device: Device of the model.
+        precision: Of the image and text towers; scores are fp32.
 
     Raises:
-        ConfigError: There is no such reward or precision, or its weights cannot be had or are not its own.
+        ConfigError: There is no such reward or precision, or its weights cannot be loaded or do not fit.
     """
     if name not in POPULATION_REWARDS:
         raise ConfigError(f"the reward is {name!r}; use one of {', '.join(POPULATION_REWARDS)}.")

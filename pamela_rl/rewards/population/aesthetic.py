@@ -1,4 +1,4 @@
-"""LAION's improved aesthetic predictor: how much people like a picture, whatever was asked for."""
+"""LAION's improved aesthetic predictor: a rating of the picture alone, without the prompt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pamela_rl.rewards.population.clip_encoder import ClipEncoder
 from pamela_rl.rewards.population.clip_score import PUBLISHED as CLIP
 from pamela_rl.rewards.population.score_head import load_score_head
 from pamela_rl.rewards.population.scoring import Score
-from pamela_rl.rewards.population.weights import beside, find_weights, read_tensors
+from pamela_rl.rewards.population.weights import companion_source, find_weights, read_tensors
 
 PUBLISHED = "trl-lib/ddpo-aesthetic-predictor"
 HEADS = ("aesthetic-model.pth", "sac+logos+ava1-l14-linearMSE.pth")  # on the hub; in its authors' repository
@@ -22,19 +22,19 @@ def load_aesthetic(source: str | Path | None, device: torch.device, dtype: torch
     """Load CLIP ViT-L/14 and the head on its unit-length picture features; a rating of 1 to 10, usually 4 to 7.
 
     The head is that of github.com/christophschuhmann/improved-aesthetic-predictor; preprocessing is transformers', as
-    in ddpo-pytorch and TRL. Where a picture is not square the original's crop may lie one pixel beside it.
+    in ddpo-pytorch and TRL. For pictures that are not square the original's crop may be shifted by one pixel.
 
     Args:
         source: The head's file (CLIP is then OpenAI's), or a folder that holds the head, ``config.json``,
             ``model.safetensors`` and the tokenizer of CLIP; None for TRL's copy of the head.
-        device: Where the models live.
-        dtype: In what CLIP computes; the head computes in fp32.
+        device: Device of the models.
+        dtype: Of CLIP; the head computes in fp32.
 
     Raises:
-        ConfigError: A model cannot be had, or the head is not one for this CLIP.
+        ConfigError: A model cannot be loaded, or the head does not fit this CLIP.
     """
     path = find_weights(source or PUBLISHED, HEADS)
-    place = beside(source, CLIP)
+    place = companion_source(source, CLIP)
     encoder = ClipEncoder.load(place, place, device, dtype)
     head = load_score_head(read_tensors(path), "layers.", encoder.dim, path, device)
 

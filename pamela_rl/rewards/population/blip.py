@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.population.weights import fill
+from pamela_rl.rewards.population.weights import load_weights
 
 HEAD_WIDTH = 64  # of ViT-L/16 and of BERT alike: 16 heads of 1024, 12 heads of 768
 VISION_NAMES = (
@@ -50,7 +50,7 @@ def vision_tower(state: Mapping[str, Tensor], origin: Path) -> Any:
         layer_norm_eps=1e-6,
     )
     tower = BlipVisionModel(config)
-    fill(tower, {_vision_name(name): value for name, value in state.items()}, origin)
+    load_weights(tower, {_vision_name(name): value for name, value in state.items()}, origin)
     return tower
 
 
@@ -75,7 +75,7 @@ def text_tower(state: Mapping[str, Tensor], origin: Path) -> Any:
     )
     tower = BlipTextModel(config, add_pooling_layer=False)
     counting = "embeddings.position_ids"  # 0, 1, 2, … and no weight
-    fill(tower, {name: value for name, value in state.items() if name != counting}, origin)
+    load_weights(tower, {name: value for name, value in state.items() if name != counting}, origin)
     return tower
 
 

@@ -1,4 +1,4 @@
-"""A CLIP of transformers: pictures and prompts as directions in one space."""
+"""A CLIP model of transformers: unit-length features of pictures and prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pamela_rl.rewards.population.preprocess import cover, standardize
+from pamela_rl.rewards.population.preprocess import resize_center_crop, standardize
 from pamela_rl.rewards.population.pretrained import load_model, load_tokenizer
 
 
@@ -29,7 +29,7 @@ class ClipEncoder:
         """Load a model and its tokenizer, each from a folder or the hub.
 
         Raises:
-            ConfigError: They cannot be had, or do not fit each other.
+            ConfigError: They cannot be loaded, or do not match.
         """
         from transformers import CLIPModel, CLIPTokenizer
 
@@ -39,13 +39,13 @@ class ClipEncoder:
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Return unit-length features, ``(b, dim)``, of RGB in [0, 1], ``(b, 3, height, width)``."""
-        pixels = standardize(cover(images, self._size, rounding=int)).to(self._model.dtype)
+        pixels = standardize(resize_center_crop(images, self._size, rounding=int)).to(self._model.dtype)
         pooled = self._model.vision_model(pixel_values=pixels).pooler_output
         return normalize(self._model.visual_projection(pooled).float(), dim=-1)
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Return unit-length features, ``(b, dim)``; each text is encoded once; what is too long is cut off."""
+        """Return unit-length features, ``(b, dim)``; each text is encoded once, and truncated if it is too long."""
         texts = list(dict.fromkeys(prompts))
         tokens = self._tokenizer(
             texts, padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
@@ -55,5 +55,5 @@ class ClipEncoder:
         return features[[texts.index(prompt) for prompt in prompts]]
 
     def cosine(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Return the cosine of the angle between each picture and its prompt, ``(b,)``."""
+        """Return the cosine similarity of each picture and its prompt, ``(b,)``."""
         return (self.encode_images(images) * self.encode_prompts(prompts)).sum(dim=-1)

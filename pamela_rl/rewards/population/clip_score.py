@@ -1,4 +1,4 @@
-"""CLIP score: how well a picture shows its prompt (arXiv:2104.08718, in the convention of torchmetrics)."""
+"""CLIP score: the similarity of picture and prompt (arXiv:2104.08718, in the convention of torchmetrics)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ PUBLISHED = "openai/clip-vit-large-patch14"
 def load_clip_score(source: str | Path | None, device: torch.device, dtype: torch.dtype) -> Score:
     """Load CLIP ViT-L/14; 100 times the cosine of picture and prompt, usually 15 to 35.
 
-    So torchmetrics' ``clip_score`` scores one picture; it cuts only the mean over a data set off at 0. The paper's own
-    number is 2.5 times the cosine, cut off at 0, of ViT-B/32 and of "A photo depicts " before the prompt. Nothing is
-    cut off here, where a gradient would end.
+    This is torchmetrics' ``clip_score`` of one picture, which clips only the mean over a data set at 0. The paper's own
+    score is 2.5 times the cosine, clipped at 0, of ViT-B/32 with "A photo depicts " before the prompt. There is no
+    clipping here, because it would stop the gradient.
 
     Args:
         source: A folder or repository as OpenAI publishes it; None for ``openai/clip-vit-large-patch14``.
-        device: Where the model lives.
-        dtype: In what the model computes.
+        device: Device of the model.
+        dtype: Of the model.
 
     Raises:
-        ConfigError: The model cannot be had.
+        ConfigError: The model cannot be loaded.
     """
     place = str(source or PUBLISHED)
     encoder = ClipEncoder.load(place, place, device, dtype)

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.population.preprocess import contain, standardize
+from pamela_rl.rewards.population.preprocess import resize_pad, standardize
 from pamela_rl.rewards.population.scoring import Score
-from pamela_rl.rewards.population.weights import fill, find_weights, read_tensors
+from pamela_rl.rewards.population.weights import find_weights, load_weights, read_tensors
 
 PUBLISHED = "xswu/HPSv2"
 ARCHITECTURE = "ViT-H-14"
@@ -23,35 +23,35 @@ ARCHITECTURE = "ViT-H-14"
 def load_hpsv2(name: str, source: str | Path | None, device: torch.device, dtype: torch.dtype) -> Score:
     """Load HPSv2, an open_clip ViT-H-14; the cosine of picture and prompt, usually 0.2 to 0.35.
 
-    So ``hpsv2.score`` answers; the published benchmark tables show 100 times this. Pictures that are not square are
-    filled up with black, not cropped. Follows ``img_score.py`` of github.com/tgxs002/HPSv2 and the open_clip beside it.
+    This is the result of ``hpsv2.score``; the published benchmark tables show 100 times this. Pictures that are not
+    square are padded with black, not cropped. Follows ``img_score.py`` of github.com/tgxs002/HPSv2 and the open_clip beside it.
 
     Args:
         name: ``HPS_v2_compressed.pt`` or ``HPS_v2.1_compressed.pt``.
         source: That file, or a folder that holds it, with an ``open_clip_config.json`` if it is no ViT-H-14; None for
             ``xswu/HPSv2``.
-        device: Where the model lives.
-        dtype: In what the model computes.
+        device: Device of the model.
+        dtype: Of the model.
 
     Raises:
-        ConfigError: The model cannot be had, or is another.
+        ConfigError: The model cannot be loaded, or is another one.
     """
     import open_clip
 
     path = find_weights(source or PUBLISHED, [name])
     architecture = _architecture(path.parent / "open_clip_config.json") or open_clip.get_model_config(ARCHITECTURE)
     model = open_clip.CLIP(**architecture)
-    fill(model, read_tensors(path), path)
+    load_weights(model, read_tensors(path), path)
     model.eval().requires_grad_(False).to(device, dtype)
     tokenizer = open_clip.get_tokenizer(ARCHITECTURE)
 
     def score(images: Tensor, prompts: Sequence[str]) -> Tensor:
-        pixels = standardize(contain(images, model.visual.image_size[0])).to(dtype)
-        seen = normalize(model.encode_image(pixels).float(), dim=-1)
+        pixels = standardize(resize_pad(images, model.visual.image_size[0])).to(dtype)
+        image_features = normalize(model.encode_image(pixels).float(), dim=-1)
         texts = list(dict.fromkeys(prompts))
         tokens = tokenizer(texts, context_length=model.context_length).to(device)
-        asked = normalize(model.encode_text(tokens).float(), dim=-1)
-        return (seen * asked[[texts.index(prompt) for prompt in prompts]]).sum(dim=-1)
+        prompt_features = normalize(model.encode_text(tokens).float(), dim=-1)
+        return (image_features * prompt_features[[texts.index(prompt) for prompt in prompts]]).sum(dim=-1)
 
     return score
 

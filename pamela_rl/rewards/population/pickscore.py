@@ -1,4 +1,4 @@
-"""PickScore: what users of Pick-a-Pic preferred (arXiv:2305.01569)."""
+"""PickScore: a CLIP model of the preferences in Pick-a-Pic (arXiv:2305.01569)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ TOKENIZER = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"  # the processor that the au
 def load_pickscore(source: str | Path | None, device: torch.device, dtype: torch.dtype) -> Score:
     """Load PickScore, a CLIP ViT-H/14; its logit scale times the cosine of picture and prompt, usually 18 to 24.
 
-    Only differences between pictures of one prompt mean something: they are the logits of being preferred. Some
-    training code divides by 26; this does not. Follows the example in github.com/yuvalkirstain/PickScore.
+    Only differences between pictures of one prompt are meaningful: they are logits of preference. Some training code
+    divides by 26; this does not. Follows the example in github.com/yuvalkirstain/PickScore.
 
     Args:
         source: A folder or repository that holds model and tokenizer; None for ``yuvalkirstain/PickScore_v1`` and the
             tokenizer of the CLIP it was tuned from.
-        device: Where the model lives.
-        dtype: In what the model computes.
+        device: Device of the model.
+        dtype: Of the model.
 
     Raises:
-        ConfigError: The model cannot be had.
+        ConfigError: The model cannot be loaded.
     """
     encoder = ClipEncoder.load(str(source or PUBLISHED), str(source or TOKENIZER), device, dtype)
 

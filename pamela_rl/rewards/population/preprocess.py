@@ -1,7 +1,7 @@
-"""Pictures as the published models want them: on the device, and differentiable, where the originals used PIL.
+"""Preprocessing of the published models, on the device and differentiable, where the originals use PIL.
 
-PIL rounds to bytes after each direction and this does not. Measured on smooth pictures and on noise of 20 to 768
-pixels a side, a pixel differs by at most 1.1 / 255 before it is standardized, and by 0.3 / 255 on average.
+PIL rounds to bytes after each direction and this does not. For smooth pictures and noise of 20 to 768 pixels a side, a
+pixel differs by at most 1.1 / 255 before it is standardized, and by 0.3 / 255 on average.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's CLIP; every reward of 
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def cover(images: Tensor, size: int, rounding: Callable[[float], int]) -> Tensor:
-    """Resize the shorter side to ``size`` and cut out the middle.
+def resize_center_crop(images: Tensor, size: int, rounding: Callable[[float], int]) -> Tensor:
+    """Resize the shorter side to ``size`` and crop the centre.
 
     Args:
         images: RGB in [0, 1], ``(b, 3, height, width)``.
         size: Pixels.
-        rounding: What becomes of half a pixel where the middle lies between two: ``int`` in transformers'
-            CLIPImageProcessor, ``round`` in torchvision's CenterCrop.
+        rounding: Rounds the offset of the crop: ``int`` in transformers' CLIPImageProcessor, ``round`` in torchvision's
+            CenterCrop.
 
     Returns:
         RGB in [0, 1], ``(b, 3, size, size)``.
@@ -37,8 +37,8 @@ def cover(images: Tensor, size: int, rounding: Callable[[float], int]) -> Tensor
     return images[..., top : top + size, left : left + size]
 
 
-def contain(images: Tensor, size: int) -> Tensor:
-    """Resize the longer side to ``size`` and fill up with black on both ends of the other: nothing is cut off.
+def resize_pad(images: Tensor, size: int) -> Tensor:
+    """Resize the longer side to ``size`` and pad the other with black on both sides.
 
     Args:
         images: RGB in [0, 1], ``(b, 3, height, width)``.

@@ -1,4 +1,4 @@
-"""What transformers loads by itself, checked for what it would rather make up than refuse."""
+"""Loading of transformers models and tokenizers, with errors where transformers would only warn."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pamela_rl.errors import ConfigError
 
 
 def load_model(kind: Any, place: str) -> Any:
-    """Load a transformers model from a folder or the hub, from safetensors, with every weight in its place.
+    """Load a transformers model from a folder or the hub, from safetensors, with all weights.
 
     Args:
         kind: The model's class.
         place: A folder or a repository.
 
     Raises:
-        ConfigError: It cannot be had, or not whole: transformers fills the gaps with random numbers.
+        ConfigError: It cannot be loaded, or weights are missing, which transformers initialises at random.
     """
     try:
         model, report = kind.from_pretrained(place, use_safetensors=True, output_loading_info=True)
@@ -37,17 +37,17 @@ def load_model(kind: Any, place: str) -> Any:
 def load_tokenizer(kind: Any, place: str, vocabulary: int, added: Sequence[str] = ()) -> Any:
     """Load a transformers tokenizer from a folder or the hub.
 
-    Where its files are missing, transformers answers with a tokenizer that knows no words, to which all prompts are
-    the same; hence the check of its size.
+    If its files are missing, transformers returns a tokenizer with an empty vocabulary, for which all prompts are the
+    same. The vocabulary size is therefore checked.
 
     Args:
         kind: The tokenizer's class.
         place: A folder or a repository.
-        vocabulary: How many tokens the model knows.
-        added: Tokens of the model's own, after those of the tokenizer.
+        vocabulary: Vocabulary size of the model.
+        added: Tokens of the model, appended to those of the tokenizer.
 
     Raises:
-        ConfigError: It cannot be had, or does not fit the model.
+        ConfigError: It cannot be loaded, or does not fit the model.
     """
     try:
         tokenizer = kind.from_pretrained(place)

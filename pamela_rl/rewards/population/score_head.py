@@ -1,4 +1,4 @@
-"""The head that LAION's aesthetic predictor and ImageReward have in common."""
+"""The head of LAION's aesthetic predictor and of ImageReward."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pamela_rl.rewards.population.weights import fill, part_of
+from pamela_rl.rewards.population.weights import load_weights, strip_prefix
 
 
 def load_score_head(
     state: Mapping[str, Tensor], prefix: str, width: int, origin: str | Path, device: torch.device
 ) -> nn.Module:
-    """Build width-1024-128-64-16-1, in fp32, frozen.
+    """Build an MLP width-1024-128-64-16-1, in fp32, frozen.
 
-    Linear layers with dropout and nothing between them: the originals left their ReLUs commented out
-    (github.com/christophschuhmann/improved-aesthetic-predictor), so trained heads are affine maps. Dropout stays for
+    There is only dropout between the linear layers: the originals have their ReLUs commented out
+    (github.com/christophschuhmann/improved-aesthetic-predictor), so trained heads are affine maps. Dropout is kept for
     the numbering of the published names.
 
     Args:
         state: Named tensors.
-        prefix: What stands before the layers' numbers.
-        width: Of the features that come in.
-        origin: Where the tensors are from, for errors.
-        device: Where the head lives.
+        prefix: Prefix of the layers' numbers.
+        width: Width of the input features.
+        origin: Source of the tensors, for errors.
+        device: Device of the head.
 
     Raises:
         ConfigError: Names or shapes differ.
@@ -40,5 +40,5 @@ def load_score_head(
         nn.Linear(64, 16),
         nn.Linear(16, 1),
     )
-    fill(head, part_of(state, prefix), origin)
+    load_weights(head, strip_prefix(state, prefix), origin)
     return head.eval().requires_grad_(False).to(device)

@@ -16,12 +16,12 @@ Score = Callable[[Tensor, Sequence[str]], Tensor]  # RGB in [0, 1] (b, 3, height
 
 @dataclass(frozen=True)
 class PopulationReward:
-    """Scores pictures as one model does for everybody: the same for all people, without an uncertainty.
+    """Scores pictures the same for all users, without std.
 
     Attributes:
-        name: Of the reward, e.g. ``pickscore``.
+        name: Name of the reward, e.g. ``pickscore``.
         score: The model.
-        device: Where the model lives; pictures are taken there, scores come back to where the pictures are.
+        device: Device of the model. Pictures are moved to it; scores are returned on the device of the pictures.
     """
 
     name: str
@@ -33,14 +33,14 @@ class PopulationReward:
 
         Args:
             images: RGB in [0, 1], ``(b, 3, height, width)``; gradients reach them.
-            prompts: What was asked for, one a picture.
-            user_ids: For whom, one a picture; makes no difference.
+            prompts: Prompt of each picture.
+            user_ids: User of each picture; ignored.
 
         Returns:
             Scores in the model's own units, ``(b,)``.
 
         Raises:
-            DataError: There are not as many prompts or people as pictures, or they are no pictures.
+            DataError: The numbers of pictures, prompts and user ids differ, or the pictures have a wrong shape.
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise DataError(f"{self.name} was given images of shape {tuple(images.shape)}; give (b, 3, height, width).")

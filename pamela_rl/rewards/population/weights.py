@@ -1,4 +1,4 @@
-"""Published weights, from a file, a folder or the hub, as tensors and nothing else."""
+"""Loading of published weights from a file, a folder or the hub, as tensors only."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def find_weights(source: str | Path, names: Sequence[str]) -> Path:
 
     Args:
         source: The file itself, a folder, or a repository of the hub.
-        names: What the file is called where it is published, the hub's name first; a ``.safetensors`` file of the
-            same name is preferred to it in a folder.
+        names: Published names of the file, the hub's first; in a folder, a ``.safetensors`` file of the same name is
+            preferred.
 
     Raises:
-        ConfigError: It is in none of these places.
+        ConfigError: It is not found.
     """
     place = Path(source)
     if place.is_file():
         return place
     if place.is_dir():
-        wanted = [wish for name in names for wish in (str(Path(name).with_suffix(".safetensors")), name)]
-        for name in wanted:
+        candidates = [file for name in names for file in (str(Path(name).with_suffix(".safetensors")), name)]
+        for name in candidates:
             if (place / name).is_file():
                 return place / name
-        raise ConfigError(f"the folder {place} holds none of {', '.join(wanted)}; put one of them there.")
+        raise ConfigError(f"the folder {place} holds none of {', '.join(candidates)}; put one of them there.")
     from huggingface_hub import hf_hub_download
 
     try:
@@ -44,10 +44,10 @@ def find_weights(source: str | Path, names: Sequence[str]) -> Path:
         ) from error
 
 
-def beside(source: str | Path | None, published: str) -> str:
-    """Where the rest of a model is: in the folder ``source``, or else where it is published.
+def companion_source(source: str | Path | None, published: str) -> str:
+    """Return where the other files of a model are: in the folder ``source``, or else where they are published.
 
-    What a folder lacks is never downloaded behind the caller's back; ``source`` may name a weights file alone.
+    Files that are missing in a folder are not downloaded; ``source`` may also be a single weights file.
     """
     return str(source) if source is not None and Path(source).is_dir() else published
 
@@ -55,8 +55,8 @@ def beside(source: str | Path | None, published: str) -> str:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a state dict, on the CPU, from ``.safetensors`` or, as most rewards are published, ``.pt`` or ``.pth``.
 
-    PyTorch's own format is a pickle. It is read with ``weights_only``, which builds tensors and plain containers and
-    refuses everything else, so that nothing an author put into a file is run.
+    PyTorch's own format is a pickle. It is read with ``weights_only``, which accepts only tensors and plain containers, so
+    that no code in the file is run.
 
     Raises:
         ConfigError: The file cannot be read, or holds anything but named tensors.
@@ -77,26 +77,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names start with ``prefix``, under the rest of their names."""
+def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names start with ``prefix``, without the prefix."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], origin: str | Path) -> None:
-    """Put tensors into a module: each into its place, none left over, none missing.
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str | Path) -> None:
+    """Load tensors into a module, with the exact set of names and shapes.
 
     Raises:
         ConfigError: Names or shapes differ; says which, and names ``origin``.
     """
-    wanted = module.state_dict()
-    shapes = {name: tuple(value.shape) for name, value in wanted.items()}
+    expected = module.state_dict()
+    shapes = {name: tuple(value.shape) for name, value in expected.items()}
     wrong = [
         f"{name} is {tuple(state[name].shape)}, not {shapes[name]}"
-        for name in sorted(wanted.keys() & state.keys())
+        for name in sorted(expected.keys() & state.keys())
         if tuple(state[name].shape) != shapes[name]
     ]
-    wrong += [f"{name} is missing" for name in sorted(wanted.keys() - state.keys())]
-    wrong += [f"{name} is unknown" for name in sorted(state.keys() - wanted.keys())]
+    wrong += [f"{name} is missing" for name in sorted(expected.keys() - state.keys())]
+    wrong += [f"{name} is unknown" for name in sorted(state.keys() - expected.keys())]
     if wrong:
         raise ConfigError(
             f"{origin} does not hold the weights of {type(module).__name__}: {'; '.join(wrong[:3])}"

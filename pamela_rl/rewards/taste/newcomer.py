@@ -1,4 +1,4 @@
-"""A newcomer's taste in closed form, from a handful of answers, and what to ask them next."""
+"""Closed-form posterior of a newcomer's taste from a few responses, and active selection of the next picture."""
 
 from __future__ import annotations
 
@@ -10,73 +10,73 @@ import torch
 from torch import Tensor
 
 from pamela_rl.errors import DataError
-from pamela_rl.rewards.preference import Pictures
+from pamela_rl.rewards.preference import ImageFeatures
 from pamela_rl.rewards.taste.posterior import Posterior
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
 
 
 @dataclass(frozen=True)
-class Preferences:
-    """A newcomer's choices between pairs of pictures.
+class PairChoices:
+    """Choices of a user between pairs of pictures.
 
     Attributes:
-        first: Pictures a.
-        second: Pictures b.
-        outcomes: 1 where a was chosen, 0 where b was, one half for a tie, ``(n,)``.
+        first: Features of pictures a.
+        second: Features of pictures b.
+        outcomes: 1 if a was chosen, 0 if b was, one half for a tie, ``(n,)``.
     """
 
-    first: Pictures
-    second: Pictures
+    first: ImageFeatures
+    second: ImageFeatures
     outcomes: Tensor
 
 
 def fit_newcomer(
     basis: TasteBasis,
-    pictures: Pictures | None = None,
+    images: ImageFeatures | None = None,
     ratings: Tensor | None = None,
-    reported: Mapping[str, Any] | None = None,
-    preferences: Preferences | None = None,
+    demographics: Mapping[str, Any] | None = None,
+    choices: PairChoices | None = None,
 ) -> Posterior:
-    """Learn somebody's taste from ratings of a few pictures, choices between pairs, or both.
+    """Compute a newcomer's posterior from ratings of a few pictures, choices between pairs, or both.
 
     Args:
-        basis: Fitted on other people.
-        pictures: The rated ones.
+        basis: A basis fitted on other users.
+        images: The rated pictures.
         ratings: In the units the basis was fitted in, ``(n,)``.
-        reported: What the person reports, if anything.
-        preferences: Choices, if any.
+        demographics: Demographics of the user, if known.
+        choices: Choices, if any.
 
     Raises:
-        DataError: Answers and pictures do not pair up, or an answer is not what it can be.
+        DataError: Responses and pictures do not pair up, or a response is invalid.
     """
-    if (pictures is None) != (ratings is None):
+    if (images is None) != (ratings is None):
         raise DataError("pictures were given without ratings or ratings without pictures; give both or neither.")
-    posterior = basis.prior(reported)
-    if pictures is not None and ratings is not None:
-        _check(ratings, pictures)
-        posterior = basis.learn(pictures, ratings, reported)
-    return posterior if preferences is None else add_preferences(basis, posterior, preferences)
+    posterior = basis.prior(demographics)
+    if images is not None and ratings is not None:
+        _check(ratings, images)
+        posterior = basis.infer_taste(images, ratings, demographics)
+    return posterior if choices is None else add_choices(basis, posterior, choices)
 
 
-def add_rating(basis: TasteBasis, posterior: Posterior, pictures: Pictures, ratings: Tensor) -> Posterior:
-    """Return what is known after some more ratings, ``(n,)``; nothing is fitted again.
+def add_rating(basis: TasteBasis, posterior: Posterior, images: ImageFeatures, ratings: Tensor) -> Posterior:
+    """Return the posterior after more ratings, ``(n,)``, without refitting.
 
     Raises:
         DataError: Ratings and pictures do not pair up, or a rating is not a finite number.
     """
-    _check(ratings, pictures)
+    _check(ratings, images)
     with torch.no_grad():
-        shared, design = basis.network(pictures.features.float())
-    return posterior.observe(design, ratings.double() - shared.double())
+        shared, design = basis.network(images.features.float())
+    return posterior.observe_ratings(design, ratings.double() - shared.double())
 
 
-def add_preferences(basis: TasteBasis, posterior: Posterior, preferences: Preferences) -> Posterior:
-    """Return what is known after some more choices; nothing is fitted again.
+def add_choices(basis: TasteBasis, posterior: Posterior, choices: PairChoices) -> Posterior:
+    """Return the posterior after more choices, without refitting.
 
     Raises:
-        DataError: The pictures do not pair up, or an outcome is none.
+        DataError: The pictures do not pair up, or an outcome is invalid.
     """
-    first, second, outcomes = preferences.first, preferences.second, preferences.outcomes
+    first, second, outcomes = choices.first, choices.second, choices.outcomes
     allowed = (outcomes == 0) | (outcomes == 1) | (outcomes == 0.5)
     if not len(first) == len(second) == len(outcomes) or not bool(allowed.all()):
         raise DataError(
@@ -85,21 +85,24 @@ def add_preferences(basis: TasteBasis, posterior: Posterior, preferences: Prefer
         )
     with torch.no_grad():
         (shared_a, design_a), (shared_b, design_b) = (basis.network(p.features.float()) for p in (first, second))
-    return posterior.prefer(design_a.double() - design_b.double(), shared_a.double() - shared_b.double(), outcomes)
+    return posterior.observe_choices(
+        design_a.double() - design_b.double(), shared_a.double() - shared_b.double(), outcomes
+    )
 
 
 @torch.no_grad()
-def next_image(basis: TasteBasis, posterior: Posterior, candidates: Pictures, pool: Pictures | None = None) -> int:
-    """Choose the picture whose rating would teach most: it lowers the doubt about all pictures furthest.
+def next_image(
+    basis: TasteBasis, posterior: Posterior, candidates: ImageFeatures, pool: ImageFeatures | None = None
+) -> int:
+    """Choose the most informative picture to rate next: it reduces the posterior variance of the pool the most.
 
-    What is lowered is the variance of how the pictures of ``pool`` compare with one another: the person's kindness,
-    which moves all of them alike, is not worth a question.
+    The variance is that of differences between pictures of ``pool``, so the user's bias does not count.
 
     Args:
-        basis: Fitted on other people.
-        posterior: What is known so far.
-        candidates: Pictures that may be asked about, those already rated not among them.
-        pool: Pictures that the person's taste matters for; None takes the candidates.
+        basis: A basis fitted on other users.
+        posterior: The user's current posterior.
+        candidates: Pictures to choose from, without those already rated.
+        pool: Pictures whose variance is to be reduced; None takes the candidates.
 
     Returns:
         The row of the picture in ``candidates``.
@@ -112,17 +115,17 @@ def next_image(basis: TasteBasis, posterior: Posterior, candidates: Pictures, po
     design = basis.network(candidates.features.float())[1].double()
     others = design if pool is None else basis.network(pool.features.float())[1].double()
     covariance = posterior.covariance
-    told = design @ covariance  # (n, w)
-    centred = others - others.mean(dim=0)
-    spread = centred.T @ centred
-    gained = ((told @ spread) * told).sum(dim=1)
-    unsure = (told * design).sum(dim=1) + posterior.misfit + posterior.noise_variance
-    return int((gained / unsure).argmax())
+    projected = design @ covariance  # (n, w)
+    deviations = others - others.mean(dim=0)
+    scatter = deviations.T @ deviations
+    variance_reduction = ((projected @ scatter) * projected).sum(dim=1)
+    predictive_variance = (projected * design).sum(dim=1) + posterior.misfit + posterior.noise_variance
+    return int((variance_reduction / predictive_variance).argmax())
 
 
-def _check(ratings: Tensor, pictures: Pictures) -> None:
-    if len(pictures) != len(ratings) or not ratings.isfinite().all():
+def _check(ratings: Tensor, images: ImageFeatures) -> None:
+    if len(images) != len(ratings) or not ratings.isfinite().all():
         raise DataError(
             f"a newcomer gave {len(ratings)} ratings, {int((~ratings.isfinite()).sum())} of them not finite, "
-            f"of {len(pictures)} pictures; give one finite rating a picture."
+            f"of {len(images)} pictures; give one finite rating a picture."
         )

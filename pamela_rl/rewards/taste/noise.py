@@ -1,4 +1,4 @@
-"""How far single ratings spread around what a person means, and how that differs between people."""
+"""Noise of single ratings, and its distribution over users."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# spreads of the prior around its centre, and what a standard normal gives each: a newcomer's noise is one of these
+# grid of a newcomer's log noise, in standard deviations from its mean
 LEVELS = torch.linspace(-2.4, 2.4, 7, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Variances, in squared rating units, and the log-normal prior that people's are drawn from.
+    """Noise variances, in squared rating points, and their log-normal prior over users.
 
     Attributes:
-        variances: Of a single rating around the person's own mean for that picture, ``(u,)``.
-        misfit: Of that mean around what the model can express, the same every time the person sees the picture.
-        centre: Mean of the logarithm of people's variances.
-        width: Standard deviation of that logarithm.
-        floor: What rounding to the scale's steps adds to everybody's, scaled along with them: held-out ratings outrank
-            it.
+        variances: Variance of a single rating around the user's mean for that picture, ``(u,)``.
+        misfit: Variance of that mean around the model's prediction, the same every time the user sees the picture.
+        log_mean: Mean of the logarithm of the users' variances.
+        log_std: Standard deviation of that logarithm.
+        floor: Variance of rounding to the steps of the scale, added to every user's; ``scaled`` scales it too.
     """
 
     variances: Tensor
     misfit: float
-    centre: float
-    width: float
+    log_mean: float
+    log_std: float
     floor: float
 
     def levels(self) -> tuple[Tensor, Tensor]:
-        """Return variances that a newcomer's may be, and the log-probability of each, ``(g,)``."""
+        """Return a grid of a newcomer's noise variance, and the log-probability of each level, ``(g,)``."""
         logs = -0.5 * LEVELS.square()
-        return (self.centre + self.width * LEVELS).exp() + self.floor, logs - logs.logsumexp(dim=0)
+        return (self.log_mean + self.log_std * LEVELS).exp() + self.floor, logs - logs.logsumexp(dim=0)
 
     def scaled(self, factor: float) -> Noise:
-        """Return the same with everybody's variance multiplied."""
-        centre = self.centre + float(np.log(factor))
-        return replace(self, variances=self.variances * factor, centre=centre, floor=self.floor * factor)
+        """Return a copy with all variances multiplied by ``factor``."""
+        log_mean = self.log_mean + float(np.log(factor))
+        return replace(self, variances=self.variances * factor, log_mean=log_mean, floor=self.floor * factor)

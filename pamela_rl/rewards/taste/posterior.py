@@ -1,4 +1,4 @@
-"""What is known of one person's taste, in closed form, and how an answer changes it."""
+"""Posterior of one user's taste in closed form, and its updates by ratings and choices."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 from pamela_rl.rewards.taste.evidence import LOGISTIC
 from pamela_rl.rewards.taste.noise import Noise
 
-BOUND_ROUNDS = 12  # of tightening the bound on choices; it converges at once unless a choice is very surprising
+BOUND_ROUNDS = 12  # updates of the bound on choices; it converges fast unless a choice is very unlikely
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """A person's taste ``[bias, w]``: for each level that their noise may have, a normal distribution.
+    """Posterior of a user's taste ``[bias, w]``: a mixture of normals, one for each level of noise.
 
     Attributes:
-        levels: Variances of a single rating, ``(g,)``, float64; one where the person's noise is known.
-        log_weights: How likely each level is, ``(g,)``.
+        levels: Variances of a single rating, ``(g,)``, float64; a single one if the user's noise is known.
+        log_weights: Log-weights of the levels, ``(g,)``.
         means: ``(g, w)``.
         covariances: ``(g, w, w)``.
-        misfit: Variance of the person's opinion of a picture around what the basis can express.
+        misfit: Variance of the user's mean rating of a picture around the prediction of the basis.
     """
 
     levels: Tensor
@@ -38,52 +38,52 @@ class Posterior:
 
     @property
     def mean(self) -> Tensor:
-        """Of the taste, ``(w,)``."""
+        """Mean of the taste, ``(w,)``."""
         return self.weights @ self.means
 
     @property
     def covariance(self) -> Tensor:
-        """Of the taste, the doubt about the noise included, ``(w, w)``."""
-        off = self.means - self.mean
+        """Covariance of the taste, including the uncertainty of the noise level, ``(w, w)``."""
+        deviations = self.means - self.mean
         within = torch.einsum("g,gij->ij", self.weights, self.covariances)
-        return within + torch.einsum("g,gi,gj->ij", self.weights, off, off)
+        return within + torch.einsum("g,gi,gj->ij", self.weights, deviations, deviations)
 
     @property
     def noise_variance(self) -> Tensor:
         """Expected variance of a single rating."""
         return self.weights @ self.levels
 
-    def observe(
-        self, design: Tensor, residuals: Tensor, counts: Tensor | None = None, within: float = 0.0
+    def observe_ratings(
+        self, design: Tensor, residuals: Tensor, counts: Tensor | None = None, sum_of_squares: float = 0.0
     ) -> Posterior:
         """Add ratings: exact Bayesian linear regression at every level of noise.
 
-        One after another or all at once gives the same. Another rating of a picture counts as one of another picture
-        that looks the same, unless repeats come as one entry with their count.
+        The result does not depend on order or batching. Repeats of a picture must be one entry with their count;
+        separate entries count as different pictures with equal features.
 
         Args:
-            design: What each entry says about the taste, ``(n, w)``.
-            residuals: Mean ratings minus what is shared, ``(n,)``.
-            counts: Ratings behind each mean, ``(n,)``; None is one each.
-            within: Sum of squares of repeats around their means: what it tells of the noise.
+            design: Design row of each entry, ``(n, w)``.
+            residuals: Mean ratings minus the shared score, ``(n,)``.
+            counts: Number of ratings in each mean, ``(n,)``; None is one each.
+            sum_of_squares: Sum of squared deviations of repeats from their means.
         """
         design, residuals = design.double(), residuals.double()
         counts = torch.ones(len(design), dtype=torch.float64) if counts is None else counts.double()
         variances = self.misfit + self.levels[:, None] / counts  # (g, n)
         repeats = float(counts.sum()) - len(counts)
-        evidence = -0.5 * (repeats * self.levels.log() + within / self.levels)
+        evidence = -0.5 * (repeats * self.levels.log() + sum_of_squares / self.levels)
         return self._observe(design, residuals, variances, evidence)
 
-    def prefer(self, design: Tensor, offsets: Tensor, outcomes: Tensor) -> Posterior:
+    def observe_choices(self, design: Tensor, offsets: Tensor, outcomes: Tensor) -> Posterior:
         """Add choices between two pictures: Bradley-Terry, by the normal bound of Jaakkola and Jordan (2000).
 
-        Two ratings' worth of the person's noise decides how sure a choice is, so choices and ratings add up. How
-        consistent somebody's choices are tells little of that noise: the weights of its levels stay.
+        The scale of a choice is the noise of two ratings of the user, so choices and ratings can be combined. The
+        weights of the noise levels stay the same, because choices say little about the noise.
 
         Args:
-            design: What the taste adds to a over b, ``(n, w)``.
-            offsets: What everybody sees in a over b, ``(n,)``.
-            outcomes: 1 where a was chosen, 0 where b was, one half for a tie, ``(n,)``.
+            design: Difference of the design rows of a and b, ``(n, w)``.
+            offsets: Difference of the shared scores of a and b, ``(n,)``.
+            outcomes: 1 if a was chosen, 0 if b was, one half for a tie, ``(n,)``.
         """
         design, offsets, outcomes = design.double(), offsets.double(), outcomes.double()
         unit = 2 * (self.levels[:, None] + self.misfit) / LOGISTIC**2  # squared rating points in a squared logit
@@ -99,7 +99,7 @@ class Posterior:
         return replace(posterior, log_weights=self.log_weights)
 
     def _observe(self, design: Tensor, targets: Tensor, variances: Tensor, evidence: Tensor) -> Posterior:
-        # in the answers' own space: they are a handful, and the prior may be nearly singular
+        # in the space of the responses: they are few, and the prior may be nearly singular
         projected = self.covariances @ design.T  # (g, w, n)
         spread = design @ projected + torch.diag_embed(variances)
         factor = torch.linalg.cholesky(spread)
@@ -108,13 +108,13 @@ class Posterior:
         means = self.means + (projected @ solved[:, :, None]).squeeze(-1)
         half = torch.linalg.solve_triangular(factor, projected.transpose(1, 2), upper=False)
         volume = factor.diagonal(dim1=1, dim2=2).log().sum(dim=1)
-        gained = evidence - volume - 0.5 * (error * solved).sum(dim=1)
-        log_weights = (self.log_weights + gained).log_softmax(dim=0)
+        log_likelihood = evidence - volume - 0.5 * (error * solved).sum(dim=1)
+        log_weights = (self.log_weights + log_likelihood).log_softmax(dim=0)
         return Posterior(self.levels, log_weights, means, self.covariances - half.transpose(1, 2) @ half, self.misfit)
 
 
-def before_any_answer(mean: Tensor, covariance: Tensor, noise: Noise) -> Posterior:
-    """Start from the prior, with the noise not known."""
+def posterior_from_prior(mean: Tensor, covariance: Tensor, noise: Noise) -> Posterior:
+    """Return the prior over tastes as a posterior without data, with unknown noise."""
     levels, log_weights = noise.levels()
     count = len(levels)
     return Posterior(levels, log_weights, mean.expand(count, -1), covariance.expand(count, -1, -1), noise.misfit)

@@ -1,4 +1,4 @@
-"""The prior over tastes, learned from everybody's answers by expectation maximisation, given the network."""
+"""Fitting of the prior over tastes by expectation maximisation, given the network."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import torch
 from torch import Tensor
 
 from pamela_rl.rewards.demographics import DemographicsCoding
-from pamela_rl.rewards.preference import Observations, RatingData
-from pamela_rl.rewards.taste.evidence import Answers, Solution, bend, collect, solve
+from pamela_rl.rewards.preference import RatingData, RatingTensors
+from pamela_rl.rewards.taste.evidence import (
+    PaddedResponses,
+    TastePosteriors,
+    infer_tastes,
+    pad_responses,
+    tighten_bound,
+)
 from pamela_rl.rewards.taste.noise import Noise
 from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures
 
@@ -18,26 +24,26 @@ NUM_ROUNDS = 30
 
 @torch.no_grad()
 def fit_prior(
-    network: TasteFeatures, learnt: RatingData, data: RatingData, held: Observations | None, noise: Noise
+    network: TasteFeatures, train_data: RatingData, data: RatingData, held_out: RatingTensors | None, noise: Noise
 ) -> TasteBasis:
-    """Learn the prior N(A d, Sigma), and correct the noise by ratings of pictures that the network did not learn from.
+    """Fit the prior N(A d, Sigma), and calibrate the noise on held-out pictures.
 
     Args:
-        network: Fitted.
-        learnt: What it was fitted to.
-        data: Everything that people's tastes may be learned from; ``learnt`` or more.
-        held: Ratings of other pictures by the same people, or None; then the noise stays as it is.
-        noise: As it was while the network was trained.
+        network: The fitted network.
+        train_data: Data that the network was fitted on.
+        data: Data for the users' posteriors; ``train_data`` or more.
+        held_out: Ratings of other pictures by the same users, or None to keep the noise.
+        noise: Noise from the training of the network.
     """
-    if held is not None:
-        basis = _expectation_maximisation(network, learnt, noise)
-        noise = _corrected(basis, learnt, held)
+    if held_out is not None:
+        basis = _expectation_maximisation(network, train_data, noise)
+        noise = _calibrate_noise(basis, train_data, held_out)
     return _expectation_maximisation(network, data, noise)
 
 
 @dataclass(frozen=True)
 class _Prior:
-    """Of tastes: N(A d, Sigma), where A without its constant is N(0, Sigma / penalty) itself."""
+    """Prior over tastes N(A d, Sigma), with a prior N(0, Sigma / penalty) on A without its constant."""
 
     effects: Tensor  # A, (w, demographics)
     covariance: Tensor  # Sigma, (w, w)
@@ -45,75 +51,82 @@ class _Prior:
 
 
 def _expectation_maximisation(network: TasteFeatures, data: RatingData, noise: Noise) -> TasteBasis:
-    coding = DemographicsCoding.of(None if data.people is None else data.people[data.people.index.isin(data.user_ids)])
-    reported = torch.stack([coding.encode(data.reported(user)) for user in data.user_ids])
-    answers = collect(data.train, data.choices)
-    answers, shared, design = _look(network, data, answers)
+    coding = DemographicsCoding.of(
+        None if data.demographics is None else data.demographics[data.demographics.index.isin(data.user_ids)]
+    )
+    demographics = torch.stack([coding.encode(data.demographics_of(user)) for user in data.user_ids])
+    responses = pad_responses(data.train, data.choices)
+    responses, shared, design = _evaluate_images(network, data, responses)
     width = design.shape[1]
-    start = torch.zeros(width, reported.shape[1], dtype=torch.float64)
+    start = torch.zeros(width, demographics.shape[1], dtype=torch.float64)
     prior = _Prior(start, torch.eye(width, dtype=torch.float64), 1.0)
-    mine, variances = reported[answers.people], noise.variances[answers.people]
+    user_demographics, variances = demographics[responses.user_rows], noise.variances[responses.user_rows]
     misfit = torch.tensor(noise.misfit, dtype=torch.float64)
 
-    def expect() -> Solution:
+    def expect() -> TastePosteriors:
         root = torch.linalg.cholesky(prior.covariance)
-        return solve(answers, shared, design, mine @ prior.effects.T, root, variances, misfit)
+        return infer_tastes(responses, shared, design, user_demographics @ prior.effects.T, root, variances, misfit)
 
     for _ in range(NUM_ROUNDS):
-        believed = expect()
-        answers = bend(answers, believed, shared, design, variances + misfit)
-        prior = _maximise(prior, believed, mine)
-    believed = expect()
-    means = reported @ prior.effects.T  # of those who said nothing
+        posteriors = expect()
+        responses = tighten_bound(responses, posteriors, shared, design, variances + misfit)
+        prior = _maximise(prior, posteriors, user_demographics)
+    posteriors = expect()
+    means = demographics @ prior.effects.T  # prior means, kept for users without responses
     covariances = prior.covariance.repeat(len(means), 1, 1)
-    means[answers.people], covariances[answers.people] = believed.means, believed.covariances
+    means[responses.user_rows], covariances[responses.user_rows] = posteriors.means, posteriors.covariances
     return TasteBasis(network, coding, prior.effects, prior.covariance, noise, data.user_ids, means, covariances)
 
 
-def _look(network: TasteFeatures, data: RatingData, answers: Answers) -> tuple[Answers, Tensor, Tensor]:
-    """Compute what is needed of the pictures that somebody answered about."""
-    known = answers.counts > 0
-    asked = torch.cat([answers.first[known], answers.second[answers.is_choice]]).unique()
-    place = torch.zeros(len(data.pictures), dtype=torch.int64)
-    place[asked] = torch.arange(len(asked))
-    second = torch.where(answers.is_choice, place[answers.second.clamp(min=0)], -1)
-    shared, design = network(data.pictures.features[asked].float())
-    return replace(answers, first=place[answers.first], second=second), shared.double(), design.double()
+def _evaluate_images(
+    network: TasteFeatures, data: RatingData, responses: PaddedResponses
+) -> tuple[PaddedResponses, Tensor, Tensor]:
+    """Evaluate the network on the pictures with responses, and renumber the responses' pictures accordingly."""
+    mask = responses.counts > 0
+    image_rows = torch.cat([responses.first[mask], responses.second[responses.is_choice]]).unique()
+    position = torch.zeros(len(data.images), dtype=torch.int64)
+    position[image_rows] = torch.arange(len(image_rows))
+    second = torch.where(responses.is_choice, position[responses.second.clamp(min=0)], -1)
+    shared, design = network(data.images.features[image_rows].float())
+    return replace(responses, first=position[responses.first], second=second), shared.double(), design.double()
 
 
-def _maximise(prior: _Prior, believed: Solution, reported: Tensor) -> _Prior:
-    """One step: effects of demographics by ridge regression, covariance of what they leave, and the ridge itself."""
+def _maximise(prior: _Prior, posteriors: TastePosteriors, demographics: Tensor) -> _Prior:
+    """M-step: effects of demographics by ridge regression, covariance of the residuals, and the ridge penalty."""
     width, columns = prior.effects.shape
     ridge = torch.full((columns,), prior.penalty, dtype=torch.float64)
-    ridge[0] = 1e-6  # the mean taste is free; what follows from demographics must earn its place
-    precision = reported.T @ reported + ridge.diag()
-    effects = torch.linalg.solve(precision, reported.T @ believed.means).T
-    off = believed.means - reported @ effects.T
-    covariance = (believed.covariances + off[:, :, None] * off[:, None, :]).mean(dim=0)
+    ridge[0] = 1e-6  # the constant, i.e. the mean taste, is not shrunk
+    precision = demographics.T @ demographics + ridge.diag()
+    effects = torch.linalg.solve(precision, demographics.T @ posteriors.means).T
+    residuals = posteriors.means - demographics @ effects.T
+    covariance = (posteriors.covariances + residuals[:, :, None] * residuals[:, None, :]).mean(dim=0)
     covariance += 1e-6 * torch.eye(width, dtype=torch.float64)
     if columns == 1:
         return _Prior(effects, covariance, prior.penalty)
     size = (torch.linalg.solve(covariance, effects[:, 1:]) * effects[:, 1:]).sum()
-    doubt = width * torch.linalg.inv(precision).diagonal()[1:].sum()
-    return _Prior(effects, covariance, float(width * (columns - 1) / (size + doubt)))
+    uncertainty = width * torch.linalg.inv(precision).diagonal()[1:].sum()
+    return _Prior(effects, covariance, float(width * (columns - 1) / (size + uncertainty)))
 
 
-def _corrected(basis: TasteBasis, data: RatingData, held: Observations) -> Noise:
-    """Choose the misfit, or without repeats the size of the noise, under which held-out ratings are likeliest.
+def _calibrate_noise(basis: TasteBasis, data: RatingData, held_out: RatingTensors) -> Noise:
+    """Choose the misfit, or without repeats a factor of the noise, by maximum likelihood of held-out ratings.
 
-    What the network expresses of pictures it learned from is more than it will express of others.
+    The network fits its training pictures better than other ones, so training underestimates these variances.
     """
-    shared, design = (part.double() for part in basis.network(data.pictures.features[held.images].float()))
-    error = held.ratings - shared - (design * basis.means[held.users]).sum(dim=1)
-    doubt = ((design[:, None] @ basis.covariances[held.users]).squeeze(1) * design).sum(dim=1)
-    own = basis.noise.variances[held.users]
+    shared, design = (part.double() for part in basis.network(data.images.features[held_out.images].float()))
+    error = held_out.ratings - shared - (design * basis.means[held_out.users]).sum(dim=1)
+    uncertainty = ((design[:, None] @ basis.covariances[held_out.users]).squeeze(1) * design).sum(dim=1)
+    noise_variances = basis.noise.variances[held_out.users]
 
-    def surprise(variance: Tensor) -> float:
+    def negative_log_likelihood(variance: Tensor) -> float:
         return float((variance.log() + error.square() / variance).mean())
 
-    if collect(data.train).has_repeats:
-        sizes = [0.0, *(float(own.mean()) * torch.logspace(-3, 1, 60)).tolist()]
-        misfit = min(sizes, key=lambda size: surprise(doubt + own + size))
+    if pad_responses(data.train).has_repeats:
+        sizes = [0.0, *(float(noise_variances.mean()) * torch.logspace(-3, 1, 60)).tolist()]
+        misfit = min(sizes, key=lambda size: negative_log_likelihood(uncertainty + noise_variances + size))
         return replace(basis.noise, misfit=misfit)
-    factor = min(torch.logspace(-1, 1, 120).tolist(), key=lambda size: surprise(doubt + size * own))
+    factor = min(
+        torch.logspace(-1, 1, 120).tolist(),
+        key=lambda size: negative_log_likelihood(uncertainty + size * noise_variances),
+    )
     return basis.noise.scaled(factor)

@@ -16,10 +16,10 @@ def paint(file: Path, colour: str) -> None:
     Image.new("RGB", (8, 6), COLOURS[colour]).save(file)
 
 
-def colour_of(picture: Image.Image) -> str:
+def colour_of(image: Image.Image) -> str:
     """The colour it was painted in, JPEG's rounding allowed for."""
-    assert picture.mode == "RGB"
-    middle = np.asarray(picture, dtype=int).mean(axis=(0, 1))
+    assert image.mode == "RGB"
+    middle = np.asarray(image, dtype=int).mean(axis=(0, 1))
     return min(COLOURS, key=lambda name: float(np.abs(middle - COLOURS[name]).sum()))
 
 

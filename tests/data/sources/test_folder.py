@@ -34,9 +34,12 @@ def test_nothing_is_decoded_before_it_is_asked_for_and_then_every_picture_once(
 ) -> None:
     rated = read_folder(csv(folder, *GOOD))
     assert not opened
-    pictures = rated.pictures()
+    iter_images = rated.iter_images()
     assert not opened
-    assert [(image, colour_of(picture)) for image, picture in pictures] == [("red.png", "red"), ("green.png", "green")]
+    assert [(image, colour_of(pil_image)) for image, pil_image in iter_images] == [
+        ("red.png", "red"),
+        ("green.png", "green"),
+    ]
     assert len(opened) == 2
 
 
@@ -217,7 +220,7 @@ def test_pictures_may_lie_elsewhere_in_a_folder_or_a_zip(
     table.write_text("\n".join([HEADER, *GOOD]), encoding="utf-8")
     for images in (folder, zipped(folder, elsewhere / "pictures.zip")):
         rated = read_folder(table, images)
-        assert [colour_of(picture) for _, picture in rated.pictures()] == ["red", "green"]
+        assert [colour_of(pil_image) for _, pil_image in rated.iter_images()] == ["red", "green"]
     deeper = zipped(folder, elsewhere / "deeper.zip", "release/")
     assert len(read_folder(table, deeper / "release").image_ids) == 2
     for images in (elsewhere / "nowhere", deeper / "nowhere", elsewhere / "nowhere.zip" / "release"):
@@ -249,7 +252,7 @@ def test_real_ratings_by_a_hundred_people_are_read_with_what_they_report(
     assert set(rated.table.raters.index) == set(rated.table.user_ids)
     assert set(rated.table.raters.columns) == {"age", "education", "gender", "nationality", "likes_dogs"}
     assert not opened
-    sizes = {picture.size for _, picture in rated.pictures()}
+    sizes = {pil_image.size for _, pil_image in rated.iter_images()}
     assert (sizes, len(opened)) == ({(128, 128)}, 55)
     with pytest.raises(DataError, match=r"ratings\.csv, row 1: rating is 0\.382; .*give the scale you used"):
         read_folder(human_ratings / "ratings.csv")

@@ -40,7 +40,7 @@ def test_the_same_picture_in_two_rows_is_one_and_is_decoded_once(
     assert rated.table.rows["rating"].tolist() == [1, 2, 7]
     assert rated.table.rows["image"].duplicated().tolist() == [False, False, True]
     assert not opened
-    assert [colour_of(picture) for _, picture in rated.pictures()] == ["red", "blue"]
+    assert [colour_of(image) for _, image in rated.iter_images()] == ["red", "blue"]
     assert len(opened) == 2
 
 
@@ -80,7 +80,7 @@ def test_a_row_without_picture_is_bad_and_a_broken_picture_is_named_when_opened(
         read_hf_dataset(rows, columns=COLUMNS)
     rated = read_hf_dataset(rows, columns=COLUMNS, on_bad_row="skip")
     with pytest.raises(DataError, match=r"in row 2 of the dataset cannot be opened \(.*\); replace or remove it"):
-        list(rated.pictures())
+        list(rated.iter_images())
     with pytest.raises(DataError, match=r"cannot open the image 'other': no row of the dataset holds this picture"):
         rated.images.open("other")
 
@@ -90,7 +90,9 @@ def test_pictures_may_lie_in_a_folder_that_the_dataset_names(library: Any, tmp_p
     rows = library.Dataset.from_dict({"rater": ["a"], "stars": [1], "file": ["red.png"]})
     rated = read_hf_dataset(rows, columns={**COLUMNS, "image": "file"}, images=tmp_path)
     assert isinstance(rated.images.open("red.png"), Image.Image)
-    with pytest.raises(DataError, match=r"has no column 'image'; it has \['rater', 'stars', 'file'\]: say pictures="):
+    with pytest.raises(
+        DataError, match=r"has no column 'image'; it has \['rater', 'stars', 'file'\]: say image_column="
+    ):
         read_hf_dataset(rows, columns=COLUMNS)
 
 

@@ -41,7 +41,7 @@ def test_an_id_is_a_path_from_the_store_and_may_be_written_in_any_way_that_stays
 ) -> None:
     store = make(folder)
     for image in ("deep/red.png", "./deep/red.png", "deep//red.png", "deep/../deep/red.png"):
-        assert store.refusal(image) is None
+        assert store.missing_reason(image) is None
         assert colour_of(store.open(image)) == "red"
 
 
@@ -66,13 +66,13 @@ def test_an_id_that_leads_out_of_the_store_is_refused(make: Make, image: str, fo
 def test_an_absolute_path_is_taken_if_it_lies_inside_the_folder(folder: Path) -> None:
     store = FolderImages(folder / "images")
     assert colour_of(store.open(str(folder / "images" / "deep" / "red.png"))) == "red"
-    assert store.refusal(str(folder / "secret.png")) is not None
+    assert store.missing_reason(str(folder / "secret.png")) is not None
 
 
 @pytest.mark.parametrize("make", [in_folder, in_zip])
 @pytest.mark.parametrize("image", ["deep", "deep/", "absent.png", "deep/red.png\0", "", "."])
 def test_what_is_no_file_is_refused(make: Make, image: str, folder: Path) -> None:
-    assert make(folder).refusal(image)
+    assert make(folder).missing_reason(image)
 
 
 @pytest.mark.parametrize("make", [in_folder, in_zip])

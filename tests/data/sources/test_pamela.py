@@ -78,7 +78,7 @@ def test_the_folder_and_the_archive_give_the_same_and_unpack_and_decode_nothing(
         "age": 31, "age_binned": "30-39", "gender": "female", "nationality": "belgian",
     }  # fmt: skip
     assert not opened
-    assert [colour_of(picture) for _, picture in rated.pictures()] == ["red", "green"]
+    assert [colour_of(image) for _, image in rated.iter_images()] == ["red", "green"]
     assert len(opened) == 2
     assert sorted(place.parent.rglob("*")) == before
 
@@ -164,15 +164,15 @@ def test_without_a_connection_the_hub_id_is_answered_with_what_to_do() -> None:
 def test_the_hub_is_asked_for_the_archive_which_is_then_read_in_place(
     pamela: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive, asked = zipped(pamela, pamela.parent / "PAMELA.zip", "PAMELA/"), []
+    archive, requested = zipped(pamela, pamela.parent / "PAMELA.zip", "PAMELA/"), []
 
     def download(*args: str, **kwargs: str) -> str:
-        asked.append((args, kwargs))
+        requested.append((args, kwargs))
         return str(archive)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     assert len(read_pamela().table.rows) == 16
-    assert asked == [(("bethgelab/PAMELA", "PAMELA.zip"), {"repo_type": "dataset"})]
+    assert requested == [(("bethgelab/PAMELA", "PAMELA.zip"), {"repo_type": "dataset"})]
 
 
 def test_an_archive_of_pictures_can_be_sent_to_another_process(pamela: Path) -> None:

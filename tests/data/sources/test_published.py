@@ -41,7 +41,7 @@ def test_lapis_is_read_with_its_slider_its_people_and_latin_letters(archived: bo
     assert rated.table.scale == RatingScale(0, 100)
     assert rated.table.rows["rating"].tolist() == [100, 0, 55]
     assert rated.table.rows["style"].tolist() == ["Symbolism", "Pop_Art", "Symbolism"]
-    assert [colour_of(picture) for _, picture in rated.pictures()] == ["red", "blue"]
+    assert [colour_of(image) for _, image in rated.iter_images()] == ["red", "blue"]
     raters = rated.table.raters
     assert raters is not None
     assert list(raters.loc["17"]) == [31, "belgian", "female", "Doctorate", "No", 4.5]
@@ -96,7 +96,7 @@ def para(tmp_path: Path) -> Path:
 def test_para_images_are_told_apart_by_session_and_people_have_their_traits(archived: bool, para: Path) -> None:
     rated = read_para(zipped(para, para.parent / "PARA.zip", "PARA/") if archived else para)
     assert rated.image_ids == ["session1/iaa_pub1_.jpg", "session2/iaa_pub1_.jpg"]
-    assert [colour_of(picture) for _, picture in rated.pictures()] == ["red", "green"]
+    assert [colour_of(image) for _, image in rated.iter_images()] == ["red", "green"]
     assert rated.table.rows["rating"].tolist() == [3.5, 1.0, 5.0]
     assert rated.table.rows["semantic"].tolist() == ["animal", "portrait", "animal"]
     raters = rated.table.raters
@@ -142,7 +142,7 @@ def test_flickr_aes_is_read_whatever_the_blanks_in_it(flickr: Path) -> None:
     assert rated.table.rows.values.tolist() == [
         ["A2BHH", "farm1_red.jpg", 4], ["A1YCS", "farm1_blue.jpg", 1], ["A2BHH", "farm1_blue.jpg", 5],
     ]  # fmt: skip
-    assert [colour_of(picture) for _, picture in rated.pictures()] == ["red", "blue"]
+    assert [colour_of(image) for _, image in rated.iter_images()] == ["red", "blue"]
 
 
 @pytest.mark.parametrize("inside", ["40K/", "FLICKR-AES-001/40K/", ""])
@@ -150,7 +150,7 @@ def test_flickr_pictures_may_stay_in_the_archive_they_came_in(inside: str, flick
     archive = zipped(flickr / "40K", flickr / "FLICKR-AES-001.zip", inside)
     (flickr / "40K").rename(flickr / "moved")
     rated = read_flickr_aes(flickr, images=archive)
-    assert [colour_of(picture) for _, picture in rated.pictures()] == ["red", "blue"]
+    assert [colour_of(image) for _, image in rated.iter_images()] == ["red", "blue"]
     with pytest.raises(DataError, match=r"holds no folder 40K or FLICKR-AES-001/40K; say where"):
         read_flickr_aes(flickr)
 

@@ -25,7 +25,7 @@ from pamela_rl.rewards.baselines.ridge import (
     variance_components,
     weighted_ridge,
 )
-from pamela_rl.rewards.preference import Observations, Pictures, RatingData
+from pamela_rl.rewards.preference import ImageFeatures, RatingData, RatingTensors
 
 NUM_PICTURES, NUM_USERS = 180, 30
 SHOWN, HELD, UNSEEN = range(120), range(120, 150), range(150, 180)  # rows of pictures
@@ -48,16 +48,20 @@ def made_up() -> RatingData:
     features = torch.randn(NUM_PICTURES, 6, generator=generator) * torch.tensor([3, 2.5, 2, 1, 1, 1])
     features = features / torch.tensor([3, 2.5, 1, 1, 1, 1])
 
-    def rated(pictures: range, each: int) -> Observations:
+    def rated(image_features: range, each: int) -> RatingTensors:
         users = torch.arange(NUM_USERS).repeat_interleave(each)
-        images = torch.randint(pictures.start, pictures.stop, (len(users),), generator=generator)
+        images = torch.randint(image_features.start, image_features.stop, (len(users),), generator=generator)
         means = torch.stack([truth(features, user) for user in range(NUM_USERS)])[users, images]
-        return Observations(users, images, means.double() + 0.3 * torch.randn(len(users), generator=generator).double())
+        return RatingTensors(
+            users, images, means.double() + 0.3 * torch.randn(len(users), generator=generator).double()
+        )
 
     users = tuple(f"p{row}" for row in range(NUM_USERS))
-    people = pd.DataFrame({"camp": ["even", "odd"] * (NUM_USERS // 2), "age": range(20, 20 + NUM_USERS)}, index=users)
-    pictures = Pictures(features, None, 1000 - torch.arange(NUM_PICTURES))
-    return RatingData(pictures, rated(SHOWN, 30), users, rated(HELD, 8), people=people)
+    user_table = pd.DataFrame(
+        {"camp": ["even", "odd"] * (NUM_USERS // 2), "age": range(20, 20 + NUM_USERS)}, index=users
+    )
+    image_features = ImageFeatures(features, None, 1000 - torch.arange(NUM_PICTURES))
+    return RatingData(image_features, rated(SHOWN, 30), users, rated(HELD, 8), demographics=user_table)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +70,8 @@ def data() -> RatingData:
 
 
 @pytest.fixture(scope="module")
-def unseen(data: RatingData) -> Pictures:
-    return data.pictures[torch.tensor(UNSEEN)]
+def unseen(data: RatingData) -> ImageFeatures:
+    return data.images[torch.tensor(UNSEEN)]
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
@@ -143,41 +147,41 @@ def test_variance_components_are_found_in_unequal_groups() -> None:
 def test_a_picture_s_mean_is_shrunk_by_how_much_pictures_differ_and_how_often_it_was_rated() -> None:
     images = torch.tensor([2, 2, 2, 2, 0, 0, 3])
     given = torch.tensor([5, 4, 5, 4, 1, 2, 3], dtype=torch.float64)
-    pictures = Pictures(torch.zeros(4, 1), None, torch.tensor([40, 30, 20, 10]))
-    model = fit_population_mean(RatingData(pictures, Observations(torch.zeros(7).long(), images, given), ("a",)))
+    image_features = ImageFeatures(torch.zeros(4, 1), None, torch.tensor([40, 30, 20, 10]))
+    model = fit_population_mean(RatingData(image_features, RatingTensors(torch.zeros(7).long(), images, given), ("a",)))
     overall, within = 24 / 7, (4 * 0.25 + 2 * 0.25) / 4  # seven ratings of three pictures
     between = 4 * (4.5 - overall) ** 2 + 2 * (1.5 - overall) ** 2 + (3 - overall) ** 2 - 2 * within
     between /= 7 - (16 + 4 + 1) / 7
     wanted = [1.5, overall, 4.5, 3.0]
     for row, count in ((0, 2), (2, 4), (3, 1)):
         wanted[row] = overall + (wanted[row] - overall) * between / (between + within / count)
-    output = model.predict(pictures, ["a"] * 4)
+    output = model.predict(image_features, ["a"] * 4)
     torch.testing.assert_close(output.mean, torch.tensor(wanted))
     assert output.std is not None
     stds = [(1 / (count / within + 1 / between)) ** 0.5 for count in (2, 0, 4, 1)]
     torch.testing.assert_close(output.std, torch.tensor(stds))
     torch.testing.assert_close(model.noise_std(["a"]), torch.tensor([within**0.5]))
-    torch.testing.assert_close(model.predict_population(Pictures(torch.zeros(2, 1))), torch.full((2,), overall))
-    with pytest.raises(DataError, match="the pictures have no ids, by which the population mean knows them again"):
-        fit_population_mean(RatingData(Pictures(torch.zeros(4, 1)), Observations(images, images, given), ("a",)))
+    torch.testing.assert_close(model.predict_population(ImageFeatures(torch.zeros(2, 1))), torch.full((2,), overall))
+    with pytest.raises(DataError, match="the pictures have no ids, which the population mean needs to recognise"):
+        fit_population_mean(RatingData(ImageFeatures(torch.zeros(4, 1)), RatingTensors(images, images, given), ("a",)))
 
 
 def test_what_all_like_is_in_the_population_s_regression_and_what_divides_them_is_not(
-    data: RatingData, unseen: Pictures
+    data: RatingData, unseen: ImageFeatures
 ) -> None:
     model = fit_population_regression(data)
     assert correlation(model.predict_population(unseen), unseen.features[:, 1]) > 0.97
     assert abs(correlation(model.predict_population(unseen), unseen.features[:, 0])) < 0.4
-    held = data.validation
-    assert held is not None
-    users = [data.user_ids[user] for user in held.users]
-    error = model.predict(data.pictures[held.images], users).mean.double() - held.ratings
+    held_out = data.validation
+    assert held_out is not None
+    users = [data.user_ids[user] for user in held_out.users]
+    error = model.predict(data.images[held_out.images], users).mean.double() - held_out.ratings
     assert float(model.noise_std(["p0"])) == pytest.approx(float(error.square().mean().sqrt()), rel=0.15)
 
 
 def test_the_noise_of_the_population_s_regression_is_the_error_of_pictures_left_out(data: RatingData) -> None:
     train = data.train[data.train.images < 20]
-    x = data.pictures.features[:20].double().numpy()
+    x = data.images.features[:20].double().numpy()
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     means = pd.Series(train.ratings.numpy()).groupby(train.images.numpy()).agg(["mean", "count"])
     assert len(means) == 20
@@ -191,7 +195,7 @@ def test_the_noise_of_the_population_s_regression_is_the_error_of_pictures_left_
 
 
 def test_taste_that_follows_demographics_is_found_by_the_demographic_regression(
-    data: RatingData, unseen: Pictures
+    data: RatingData, unseen: ImageFeatures
 ) -> None:
     model = fit_demographic_regression(data)
     for user in (0, 1, 28, 29):
@@ -205,7 +209,7 @@ def test_taste_that_follows_demographics_is_found_by_the_demographic_regression(
 
 @pytest.mark.parametrize("reported", [None, {}, {"camp": "neither", "age": "old"}, {"camp": None, "height": 2}])
 def test_somebody_of_whom_nothing_is_known_gets_the_population_s_regression(
-    data: RatingData, unseen: Pictures, reported: dict[str, Any] | None
+    data: RatingData, unseen: ImageFeatures, reported: dict[str, Any] | None
 ) -> None:
     model = fit_demographic_regression(data).introduce("new", unseen[:0], torch.zeros(0), reported)
     answer = model.predict(unseen, ["new"] * len(unseen)).mean
@@ -214,13 +218,13 @@ def test_somebody_of_whom_nothing_is_known_gets_the_population_s_regression(
 
 def test_the_demographic_regression_is_ridge_regression_on_products(data: RatingData) -> None:
     model = fit_demographic_regression(data)
-    rows = model.population.standardisation(data.pictures.features)
+    rows = model.population.standardisation(data.images.features)
 
-    def products(ratings: Observations) -> tuple[Any, Any]:
-        shown = (rows @ model.axes)[ratings.images].numpy()
-        people = model.people[ratings.users].numpy()
-        design = np.einsum("ni,na->nia", people, np.c_[np.ones(len(shown)), shown]).reshape(len(shown), -1)
-        return design, (ratings.ratings - model.population.line(rows[ratings.images])).numpy()
+    def products(ratings: RatingTensors) -> tuple[Any, Any]:
+        support = (rows @ model.axes)[ratings.images].numpy()
+        user_table = model.user_demographics[ratings.users].numpy()
+        design = np.einsum("ni,na->nia", user_table, np.c_[np.ones(len(support)), support]).reshape(len(support), -1)
+        return design, (ratings.ratings - model.population.predict_standardised(rows[ratings.images])).numpy()
 
     assert data.validation is not None
     (design, left), (held_design, held_left) = products(data.train), products(data.validation)
@@ -232,16 +236,16 @@ def test_the_demographic_regression_is_ridge_regression_on_products(data: Rating
     assert model.noise == pytest.approx(min(errors) ** 0.5)
 
 
-def test_people_without_demographics_can_be_fitted(data: RatingData, unseen: Pictures) -> None:
-    model = fit_demographic_regression(replace(data, people=None))
+def test_people_without_demographics_can_be_fitted(data: RatingData, unseen: ImageFeatures) -> None:
+    model = fit_demographic_regression(replace(data, demographics=None))
     assert torch.equal(model.predict(unseen, ["p1"] * len(unseen)).mean, model.predict_population(unseen))
 
 
-def test_two_camps_are_found_by_the_nearest_users(data: RatingData, unseen: Pictures) -> None:
+def test_two_camps_are_found_by_the_nearest_users(data: RatingData, unseen: ImageFeatures) -> None:
     model = fit_nearest_users(data)
     for user in (0, 1, 14, 29):
         assert correlation(model.predict(unseen, [f"p{user}"] * len(unseen)).mean, truth(unseen.features, user)) > 0.97
-    few = data.pictures[torch.arange(6)]
+    few = data.images[torch.arange(6)]
     for user in (0, 1):
         new = model.introduce("new", few, truth(few.features, user) + 0.7, {"camp": "even"})
         answer = new.predict(unseen, ["new"] * len(unseen)).mean
@@ -249,12 +253,12 @@ def test_two_camps_are_found_by_the_nearest_users(data: RatingData, unseen: Pict
         assert 0.3 < float((answer - truth(unseen.features, user)).mean()) < 0.75  # a bias is half believed at once
 
 
-def test_without_ratings_all_people_are_equally_near(data: RatingData, unseen: Pictures) -> None:
+def test_without_ratings_all_people_are_equally_near(data: RatingData, unseen: ImageFeatures) -> None:
     model = fit_nearest_users(data)
     silent = model.introduce("new", unseen[:0], torch.zeros(0)).predict(unseen, ["new"] * len(unseen)).mean
     torch.testing.assert_close(silent, model.predict_population(unseen))
     rows = model.population.standardisation(unseen.features)
-    everybody = model.population.line(rows)[:, None] + rows @ model.axes @ model.surfaces.T
+    everybody = model.population.predict_standardised(rows)[:, None] + rows @ model.axes @ model.slopes.T
     torch.testing.assert_close(silent, everybody.mean(dim=1).float())
 
 
@@ -266,21 +270,21 @@ def test_neighbours_weigh_by_the_likelihood_of_the_ratings_with_the_bias_integra
     covariance = noise * (torch.eye(5) + torch.ones(5, 5) / bias_penalty).double()
     densities = torch.distributions.MultivariateNormal(design @ surfaces.T[:, :].new_zeros(3), covariance)
     weights = densities.log_prob(left - surfaces @ design.T).softmax(dim=0)
-    place = Neighbourhood(1.0, 4, 1.0, noise, bias_penalty).place(surfaces, design, left)
+    place = Neighbourhood(1.0, 4, 1.0, noise, bias_penalty).fit_user(surfaces, design, left)
     torch.testing.assert_close(place[1:], weights @ surfaces)
     nearest = weights.topk(2).indices
-    two = Neighbourhood(1.0, 2, 1.0, noise, bias_penalty).place(surfaces, design, left)
+    two = Neighbourhood(1.0, 2, 1.0, noise, bias_penalty).fit_user(surfaces, design, left)
     torch.testing.assert_close(two[1:], (weights[nearest] / weights[nearest].sum()) @ surfaces[nearest])
 
 
 def test_a_surface_is_that_person_s_ridge_regression(data: RatingData) -> None:
     model = fit_nearest_users(data)
-    rows = model.population.standardisation(data.pictures.features)
+    rows = model.population.standardisation(data.images.features)
     mine = data.train[data.train.users == 7]
     x = np.c_[np.ones(len(mine)), (rows @ model.axes)[mine.images].numpy()]
-    left = (mine.ratings - model.population.line(rows[mine.images])).numpy()
+    left = (mine.ratings - model.population.predict_standardised(rows[mine.images])).numpy()
     penalties = np.diag([model.rule.bias_penalty] + [model.rule.penalty] * (x.shape[1] - 1))
-    np.testing.assert_allclose(model.surfaces[7], np.linalg.solve(x.T @ x + penalties, x.T @ left)[1:], rtol=1e-8)
+    np.testing.assert_allclose(model.slopes[7], np.linalg.solve(x.T @ x + penalties, x.T @ left)[1:], rtol=1e-8)
 
 
 def test_pictures_that_are_nothing_but_identities_make_collaborative_filtering() -> None:
@@ -290,67 +294,67 @@ def test_pictures_that_are_nothing_but_identities_make_collaborative_filtering()
     chosen = torch.rand(len(users), generator=generator) < 0.7
     users, images = users[chosen], images[chosen]
     given = 3 + liked[users % 2, images] + 0.3 * torch.randn(len(users), generator=generator).double()
-    pictures = Pictures(torch.eye(count))
-    data = RatingData(pictures, Observations(users, images, given), tuple(str(user) for user in range(30)))
+    image_features = ImageFeatures(torch.eye(count))
+    data = RatingData(image_features, RatingTensors(users, images, given), tuple(str(user) for user in range(30)))
     model = fit_nearest_users(data)
     few, rest = torch.arange(8), torch.arange(8, count)
     for group in (0, 1):
-        new = model.introduce("new", pictures[few], 3 + liked[group, few])
-        assert correlation(new.predict(pictures[rest], ["new"] * len(rest)).mean, liked[group, rest]) > 0.9
-    assert correlation(model.predict_population(pictures), liked.mean(dim=0)) > 0.9
+        new = model.introduce("new", image_features[few], 3 + liked[group, few])
+        assert correlation(new.predict(image_features[rest], ["new"] * len(rest)).mean, liked[group, rest]) > 0.9
+    assert correlation(model.predict_population(image_features), liked.mean(dim=0)) > 0.9
 
 
 @pytest.mark.parametrize("fit", FITS[1:])
 def test_one_person_with_one_rating_is_enough(fit: Fit) -> None:
-    pictures = Pictures(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 2.0]]))
-    train = Observations(torch.tensor([0]), torch.tensor([0]), torch.tensor([4.0], dtype=torch.float64))
-    held = Observations(torch.tensor([0]), torch.tensor([1]), torch.tensor([3.0], dtype=torch.float64))
-    model = fit(RatingData(pictures, train, ("a", "silent"), held))
-    torch.testing.assert_close(model.predict(pictures, ["a", "silent", "a"]).mean, torch.full((3,), 4.0))
+    image_features = ImageFeatures(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 2.0]]))
+    train = RatingTensors(torch.tensor([0]), torch.tensor([0]), torch.tensor([4.0], dtype=torch.float64))
+    held_out = RatingTensors(torch.tensor([0]), torch.tensor([1]), torch.tensor([3.0], dtype=torch.float64))
+    model = fit(RatingData(image_features, train, ("a", "silent"), held_out))
+    torch.testing.assert_close(model.predict(image_features, ["a", "silent", "a"]).mean, torch.full((3,), 4.0))
 
 
 @each_fit
 def test_pictures_outside_training_and_validation_are_never_looked_at(fit: Fit, data: RatingData) -> None:
-    features = data.pictures.features.clone()
+    features = data.images.features.clone()
     features[UNSEEN] = float("nan")
-    clean, spoilt = fit(data), fit(replace(data, pictures=replace(data.pictures, features=features)))
-    assert clean.facts() == spoilt.facts()
+    clean, spoilt = fit(data), fit(replace(data, images=replace(data.images, features=features)))
+    assert clean.config() == spoilt.config()
     for name, value in clean.tensors().items():
         assert torch.equal(value, spoilt.tensors()[name]), name
 
 
 @pytest.mark.parametrize("fit", FITS[1:])
 def test_features_are_standardised_by_training_pictures_alone(fit: Fit, data: RatingData) -> None:
-    features = data.pictures.features.clone()
+    features = data.images.features.clone()
     features[:, 5] = 0.25  # never varies
-    model = fit(replace(data, pictures=replace(data.pictures, features=features)))
+    model = fit(replace(data, images=replace(data.images, features=features)))
     standardisation = getattr(model, "population", model).standardisation
-    shown = features[data.train.images.unique()].double().numpy()
-    np.testing.assert_allclose(standardisation.centre, shown.mean(axis=0))
-    np.testing.assert_allclose(standardisation.spread, [*shown.std(axis=0)[:5], 1.0])
+    support = features[data.train.images.unique()].double().numpy()
+    np.testing.assert_allclose(standardisation.feature_mean, support.mean(axis=0))
+    np.testing.assert_allclose(standardisation.feature_std, [*support.std(axis=0)[:5], 1.0])
 
 
 @pytest.mark.parametrize("fit", FITS[1:])
-def test_gradients_reach_the_features(fit: Fit, data: RatingData, unseen: Pictures) -> None:
+def test_gradients_reach_the_features(fit: Fit, data: RatingData, unseen: ImageFeatures) -> None:
     features = unseen.features.clone().requires_grad_(True)
-    fit(data).predict(Pictures(features), ["p3"] * len(unseen)).mean.sum().backward()
+    fit(data).predict(ImageFeatures(features), ["p3"] * len(unseen)).mean.sum().backward()
     assert features.grad is not None
     assert (features.grad != 0).all()
 
 
 @each_fit
-def test_people_in_one_batch_get_what_each_gets_alone(fit: Fit, data: RatingData, unseen: Pictures) -> None:
+def test_people_in_one_batch_get_what_each_gets_alone(fit: Fit, data: RatingData, unseen: ImageFeatures) -> None:
     model, users = fit(data), ["p3", "p8", "p3", "p20"]
     alone = [model.predict(unseen[torch.tensor([row])], [user]).mean for row, user in enumerate(users)]
     torch.testing.assert_close(model.predict(unseen[torch.arange(4)], users).mean, torch.cat(alone))
 
 
 @each_fit
-def test_a_saved_model_comes_back_exactly(fit: Fit, data: RatingData, unseen: Pictures, tmp_path: Path) -> None:
+def test_a_saved_model_comes_back_exactly(fit: Fit, data: RatingData, unseen: ImageFeatures, tmp_path: Path) -> None:
     known = fit(data).introduce("new", unseen[:2], torch.tensor([1.0, 5.0]), {"camp": "odd"})
     save_file(known.tensors(), str(tmp_path / "model.safetensors"))
-    facts = json.loads(json.dumps(known.facts(), allow_nan=False))
-    back = type(known).restore(load_file(str(tmp_path / "model.safetensors")), facts)
+    config = json.loads(json.dumps(known.config(), allow_nan=False))
+    back = type(known).restore(load_file(str(tmp_path / "model.safetensors")), config)
     users = [*known.user_ids[-1:], *known.user_ids[: len(unseen) - 1]]
     assert torch.equal(known.predict(unseen, users).mean, back.predict(unseen, users).mean)
     assert torch.equal(known.noise_std(users), back.noise_std(users))
@@ -359,7 +363,7 @@ def test_a_saved_model_comes_back_exactly(fit: Fit, data: RatingData, unseen: Pi
         for model in (known, back)
     ]
     assert torch.equal(again[0].mean, again[1].mean)
-    assert back.facts() == known.facts()
+    assert back.config() == known.config()
 
 
 @each_fit
@@ -369,14 +373,14 @@ def test_the_same_seed_gives_the_same_model_and_the_caller_s_randomness_is_untou
     state = torch.random.get_rng_state()
     alone = replace(data, validation=None)
     first, second = fit(alone, seed=3), fit(alone, seed=3)
-    assert first.facts() == second.facts()
+    assert first.config() == second.config()
     assert all(torch.equal(value, second.tensors()[name]) for name, value in first.tensors().items())
     assert torch.equal(state, torch.random.get_rng_state())
 
 
 @each_fit
 def test_strangers_are_refused_and_people_introduced_anew_are_known_once(
-    fit: Fit, data: RatingData, unseen: Pictures
+    fit: Fit, data: RatingData, unseen: ImageFeatures
 ) -> None:
     model = fit(data)
     with pytest.raises(UnknownUserError, match=r"does not know user 'eve'; it knows 30 people \(p0, p1, p2, …\)"):

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pamela_rl.errors import DataError, UnknownUserError
-from pamela_rl.rewards.baselines.transformer import PreferenceTransformer, _Layer, code_person
+from pamela_rl.rewards.baselines.transformer import PreferenceTransformer, _Layer, encode_demographics
 from pamela_rl.rewards.baselines.transformer_fit import TransformerConfig, fit_transformer
-from pamela_rl.rewards.observations import hold_out_pictures
-from pamela_rl.rewards.preference import Observations, Pictures, RatingData
+from pamela_rl.rewards.preference import ImageFeatures, RatingData, RatingTensors
+from pamela_rl.rewards.rating_tensors import hold_out_images
 
 NUM_PICTURES, NUM_USERS = 240, 40
 TRAIN, HELD, UNSEEN = range(160), range(160, 200), range(200, 240)  # rows of pictures
@@ -23,7 +23,7 @@ SMALL = TransformerConfig(width=32, num_heads=2, dropout=0.0, num_epochs=16, lea
 HASTY = replace(SMALL, width=8, num_layers=1, num_epochs=2)
 
 
-def people() -> pd.DataFrame:
+def user_table() -> pd.DataFrame:
     ages = np.linspace(20, 60, NUM_USERS)
     index = [f"p{row}" for row in range(NUM_USERS)]
     return pd.DataFrame({"age": ages, "camp": ["red", "blue"] * (NUM_USERS // 2)}, index=index)
@@ -38,17 +38,19 @@ def made_up(metadata: bool = False) -> RatingData:
     generator = torch.Generator().manual_seed(3)
     features = torch.randn(NUM_PICTURES, 12, generator=generator)
     codes = torch.randint(3, (NUM_PICTURES, 2), generator=generator) if metadata else None
-    table = people()
+    table = user_table()
 
-    def rated(pictures: range, each: int) -> Observations:
+    def rated(image_features: range, each: int) -> RatingTensors:
         users = torch.arange(NUM_USERS).repeat_interleave(each)
-        images = torch.randint(pictures.start, pictures.stop, (len(users),), generator=generator)
+        images = torch.randint(image_features.start, image_features.stop, (len(users),), generator=generator)
         means = torch.stack([truth(features, row.camp, row.age) for row in table.itertuples()])[users, images]
         if codes is not None:
             means = means + 2.0 * (codes[images, 1] == 2)
-        return Observations(users, images, (means + 0.3 * torch.randn(len(users), generator=generator)).double())
+        return RatingTensors(users, images, (means + 0.3 * torch.randn(len(users), generator=generator)).double())
 
-    return RatingData(Pictures(features, codes), rated(TRAIN, 50), tuple(table.index), rated(HELD, 10), people=table)
+    return RatingData(
+        ImageFeatures(features, codes), rated(TRAIN, 50), tuple(table.index), rated(HELD, 10), demographics=table
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +64,8 @@ def model(data: RatingData) -> PreferenceTransformer:
 
 
 @pytest.fixture(scope="module")
-def unseen(data: RatingData) -> Pictures:
-    return data.pictures[torch.tensor(UNSEEN)]
+def unseen(data: RatingData) -> ImageFeatures:
+    return data.images[torch.tensor(UNSEEN)]
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
@@ -71,27 +73,29 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 
 def test_taste_that_follows_demographics_is_found_and_the_population_s_is_not_taken_for_it(
-    data: RatingData, model: PreferenceTransformer, unseen: Pictures
+    data: RatingData, model: PreferenceTransformer, unseen: ImageFeatures
 ) -> None:
     for user in ("p0", "p1", "p38", "p39"):
-        wanted = truth(unseen.features, *data.people.loc[user, ["camp", "age"]])  # type: ignore[union-attr]
+        wanted = truth(unseen.features, *data.demographics.loc[user, ["camp", "age"]])  # type: ignore[union-attr]
         assert correlation(model.predict(unseen, [user] * len(unseen)).mean, wanted) > 0.85
         assert correlation(model.predict_population(unseen), wanted) < 0.75
 
 
 def test_somebody_new_is_predicted_from_what_they_report_and_ratings_change_nothing(
-    model: PreferenceTransformer, unseen: Pictures
+    model: PreferenceTransformer, unseen: ImageFeatures
 ) -> None:
     reported = {"age": 55, "camp": "blue"}
     silent = model.introduce("new", unseen[:0], torch.zeros(0), reported)
-    told = model.introduce("new", unseen, 5 * torch.ones(len(unseen)), reported)
-    answer = told.predict(unseen, ["new"] * len(unseen)).mean
+    given = model.introduce("new", unseen, 5 * torch.ones(len(unseen)), reported)
+    answer = given.predict(unseen, ["new"] * len(unseen)).mean
     assert torch.equal(silent.predict(unseen, ["new"] * len(unseen)).mean, answer)
     assert correlation(answer, truth(unseen.features, "blue", 55.0)) > 0.9
     assert "new" not in model.user_ids
 
 
-def test_somebody_known_who_is_introduced_anew_is_known_once(model: PreferenceTransformer, unseen: Pictures) -> None:
+def test_somebody_known_who_is_introduced_anew_is_known_once(
+    model: PreferenceTransformer, unseen: ImageFeatures
+) -> None:
     anew = model.introduce("p0", unseen[:0], torch.zeros(0), {"age": 60, "camp": "blue"})
     assert sorted(anew.user_ids) == sorted(model.user_ids)
     old, new = (m.predict(unseen, ["p0"] * len(unseen)).mean for m in (model, anew))
@@ -102,7 +106,7 @@ def test_somebody_known_who_is_introduced_anew_is_known_once(model: PreferenceTr
     "reported", [None, {}, {"age": None, "camp": "green"}, {"age": float("nan")}, {"age": "old", "height": 3}]
 )
 def test_missing_unknown_and_unheard_of_demographics_are_ordinary(
-    model: PreferenceTransformer, unseen: Pictures, reported: dict[str, object] | None
+    model: PreferenceTransformer, unseen: ImageFeatures, reported: dict[str, object] | None
 ) -> None:
     somebody = model.introduce("new", unseen[:0], torch.zeros(0), reported)
     answer = somebody.predict(unseen, ["new"] * len(unseen)).mean
@@ -110,24 +114,24 @@ def test_missing_unknown_and_unheard_of_demographics_are_ordinary(
 
 
 def test_people_become_standardised_numbers_and_places_of_categories(model: PreferenceTransformer) -> None:
-    ages = people()["age"].to_numpy()
-    row = code_person(model.coding, {"camp": "red", "age": "50"})
+    ages = user_table()["age"].to_numpy()
+    row = encode_demographics(model.coding, {"camp": "red", "age": "50"})
     torch.testing.assert_close(row.double(), torch.tensor([(50 - ages.mean()) / ages.std(), 1.0]).double())
     nan = torch.full((2,), float("nan"))
-    torch.testing.assert_close(code_person(model.coding, {"camp": 3, "age": "fifty"}), nan, equal_nan=True)
+    torch.testing.assert_close(encode_demographics(model.coding, {"camp": 3, "age": "fifty"}), nan, equal_nan=True)
 
 
 def test_people_without_a_row_are_ordinary(data: RatingData) -> None:
-    few = fit_transformer(replace(data, people=people().iloc[:20]), HASTY)
-    nobody = fit_transformer(replace(data, people=None), HASTY)
-    assert few.predict(data.pictures[torch.arange(2)], ["p0", "p39"]).mean.isfinite().all()
+    few = fit_transformer(replace(data, demographics=user_table().iloc[:20]), HASTY)
+    nobody = fit_transformer(replace(data, demographics=None), HASTY)
+    assert few.predict(data.images[torch.arange(2)], ["p0", "p39"]).mean.isfinite().all()
     assert torch.equal(
-        nobody.predict(data.pictures[torch.arange(2)], ["p0"] * 2).mean,
-        nobody.predict_population(data.pictures[torch.arange(2)]),
+        nobody.predict(data.images[torch.arange(2)], ["p0"] * 2).mean,
+        nobody.predict_population(data.images[torch.arange(2)]),
     )
 
 
-def test_unknown_is_learned_to_mean_anybody(model: PreferenceTransformer, unseen: Pictures) -> None:
+def test_unknown_is_learned_to_mean_anybody(model: PreferenceTransformer, unseen: ImageFeatures) -> None:
     everybody = [model.predict(unseen, [user] * len(unseen)).mean for user in model.user_ids]
     average = torch.stack(everybody).mean(dim=0)
     apart = (model.predict_population(unseen) - average).square().mean().sqrt()
@@ -139,65 +143,66 @@ def test_unknown_is_learned_to_mean_anybody(model: PreferenceTransformer, unseen
 def test_metadata_is_used_and_what_training_never_showed_is_unknown() -> None:
     data = made_up(metadata=True)
     model = fit_transformer(data, SMALL)
-    shown = data.pictures[torch.tensor(UNSEEN)]
-    codes = torch.tensor([0, 2]).expand(len(shown), 2)
+    support = data.images[torch.tensor(UNSEEN)]
+    codes = torch.tensor([0, 2]).expand(len(support), 2)
 
     def ask(metadata: Tensor | None) -> Tensor:
-        return model.predict(Pictures(shown.features, metadata), ["p3"] * len(shown)).mean
+        return model.predict(ImageFeatures(support.features, metadata), ["p3"] * len(support)).mean
 
-    plain = ask(torch.tensor([0, 1]).expand(len(shown), 2))
+    plain = ask(torch.tensor([0, 1]).expand(len(support), 2))
     assert (ask(codes) - plain).mean() > 1.2
     nothing = ask(None)
     assert torch.equal(nothing, ask(torch.zeros_like(codes)))
-    assert torch.equal(nothing, ask(torch.tensor([7, -1]).expand(len(shown), 2)))
+    assert torch.equal(nothing, ask(torch.tensor([7, -1]).expand(len(support), 2)))
     assert 0.2 < (nothing - plain).mean() < 1.1  # anything: a third of the pictures has the 2 that adds 2
 
 
 def test_a_code_below_the_highest_that_training_never_showed_is_unknown(data: RatingData) -> None:
     codes = torch.tensor([[1], [3]]).repeat(NUM_PICTURES // 2, 1)
-    model = fit_transformer(replace(data, pictures=replace(data.pictures, metadata=codes)), HASTY)
+    model = fit_transformer(replace(data, images=replace(data.images, metadata=codes)), HASTY)
     answers = [
-        model.predict_population(Pictures(data.pictures.features[:1], torch.tensor([[code]]))) for code in (0, 1, 2, 3)
+        model.predict_population(ImageFeatures(data.images.features[:1], torch.tensor([[code]])))
+        for code in (0, 1, 2, 3)
     ]
     with pytest.raises(DataError, match="pictures have 2 columns of metadata, but the transformer was fitted to 1"):
-        model.predict_population(Pictures(data.pictures.features[:1], torch.zeros(1, 2, dtype=torch.int64)))
+        model.predict_population(ImageFeatures(data.images.features[:1], torch.zeros(1, 2, dtype=torch.int64)))
     assert torch.equal(answers[0], answers[2])
     assert not torch.equal(answers[0], answers[1])
     assert not torch.equal(answers[0], answers[3])
 
 
 def test_pictures_outside_training_and_validation_are_never_looked_at(data: RatingData) -> None:
-    features = data.pictures.features.clone()
+    features = data.images.features.clone()
     features[UNSEEN] = float("nan")
-    spoilt = fit_transformer(replace(data, pictures=Pictures(features)), HASTY).tensors()
+    spoilt = fit_transformer(replace(data, images=ImageFeatures(features)), HASTY).tensors()
     for name, value in fit_transformer(data, HASTY).tensors().items():
         assert torch.equal(value, spoilt[name]), name
 
 
 def test_features_are_standardised_by_training_pictures_alone(data: RatingData) -> None:
-    features = data.pictures.features.clone()
+    features = data.images.features.clone()
     features[:, 7] = 0.25  # never varies
-    model = fit_transformer(replace(data, pictures=Pictures(features)), HASTY)
-    shown = features[data.train.images.unique()].numpy()
-    torch.testing.assert_close(model.network.centre, torch.tensor(shown.mean(axis=0)))
-    spread = torch.tensor(shown.std(axis=0))
+    model = fit_transformer(replace(data, images=ImageFeatures(features)), HASTY)
+    support = features[data.train.images.unique()].numpy()
+    torch.testing.assert_close(model.network.feature_mean, torch.tensor(support.mean(axis=0)))
+    spread = torch.tensor(support.std(axis=0))
     spread[7] = 1
-    torch.testing.assert_close(model.network.spread, spread)
+    torch.testing.assert_close(model.network.feature_std, spread)
 
 
 def test_the_units_of_features_do_not_matter(data: RatingData) -> None:
-    pictures = Pictures(data.pictures.features * 40 - 7)
-    plain, scaled = fit_transformer(data, HASTY), fit_transformer(replace(data, pictures=pictures), HASTY)
+    image_features = ImageFeatures(data.images.features * 40 - 7)
+    plain, scaled = fit_transformer(data, HASTY), fit_transformer(replace(data, images=image_features), HASTY)
     answers = (
-        plain.predict(data.pictures[torch.arange(9)], ["p5"] * 9).mean,
-        scaled.predict(pictures[torch.arange(9)], ["p5"] * 9).mean,
+        plain.predict(data.images[torch.arange(9)], ["p5"] * 9).mean,
+        scaled.predict(image_features[torch.arange(9)], ["p5"] * 9).mean,
     )
     torch.testing.assert_close(*answers, rtol=0, atol=1e-2)
 
 
 def test_without_validation_ratings_a_tenth_of_the_training_pictures_is_held_out(data: RatingData) -> None:
-    train, held = hold_out_pictures(data.train, HASTY.seed)
-    split = fit_transformer(replace(data, train=train, validation=held), HASTY)
+    train, held_out = hold_out_images(data.train, HASTY.seed)
+    split = fit_transformer(replace(data, train=train, validation=held_out), HASTY)
     alone = fit_transformer(replace(data, validation=None), HASTY)
     assert split.noise == alone.noise
     assert all(torch.equal(value, alone.tensors()[name]) for name, value in split.tensors().items())
@@ -206,10 +211,10 @@ def test_without_validation_ratings_a_tenth_of_the_training_pictures_is_held_out
 def test_noise_is_the_spread_of_validation_ratings_around_the_kept_model_and_there_is_no_other_std(
     data: RatingData, model: PreferenceTransformer
 ) -> None:
-    held = data.validation
-    assert held is not None
-    output = model.predict(data.pictures[held.images], [data.user_ids[user] for user in held.users])
-    errors = (output.mean.double() - held.ratings).numpy()
+    held_out = data.validation
+    assert held_out is not None
+    output = model.predict(data.images[held_out.images], [data.user_ids[user] for user in held_out.users])
+    errors = (output.mean.double() - held_out.ratings).numpy()
     torch.testing.assert_close(
         model.noise_std(["p1", "p2"]).double(),
         torch.full((2,), np.sqrt(np.mean(errors**2))),
@@ -231,27 +236,27 @@ def test_the_same_seed_gives_the_same_model_and_the_caller_s_randomness_is_untou
     assert not torch.equal(first["network.readout"], other["network.readout"])
 
 
-def test_gradients_reach_the_features(model: PreferenceTransformer, unseen: Pictures) -> None:
+def test_gradients_reach_the_features(model: PreferenceTransformer, unseen: ImageFeatures) -> None:
     features = unseen.features.clone().requires_grad_(True)
-    model.predict(Pictures(features), ["p2"] * len(unseen)).mean.sum().backward()  # type: ignore[no-untyped-call]
+    model.predict(ImageFeatures(features), ["p2"] * len(unseen)).mean.sum().backward()  # type: ignore[no-untyped-call]
     assert features.grad is not None
     assert (features.grad != 0).any(dim=0).all()
 
 
-def test_people_in_one_batch_get_what_each_gets_alone(model: PreferenceTransformer, unseen: Pictures) -> None:
+def test_people_in_one_batch_get_what_each_gets_alone(model: PreferenceTransformer, unseen: ImageFeatures) -> None:
     users = ["p3", "p8", "p3", "p20"]
     alone = [model.predict(unseen[torch.tensor([row])], [user]).mean for row, user in enumerate(users)]
     torch.testing.assert_close(model.predict(unseen[torch.arange(4)], users).mean, torch.cat(alone))
 
 
-def test_a_saved_model_comes_back_exactly(model: PreferenceTransformer, unseen: Pictures, tmp_path: Path) -> None:
+def test_a_saved_model_comes_back_exactly(model: PreferenceTransformer, unseen: ImageFeatures, tmp_path: Path) -> None:
     known = model.introduce("new", unseen[:0], torch.zeros(0), {"age": 30})
     save_file(known.tensors(), str(tmp_path / "model.safetensors"))
-    facts = json.loads(json.dumps(known.facts(), allow_nan=False))
-    back = PreferenceTransformer.restore(load_file(str(tmp_path / "model.safetensors")), facts)
+    config = json.loads(json.dumps(known.config(), allow_nan=False))
+    back = PreferenceTransformer.restore(load_file(str(tmp_path / "model.safetensors")), config)
     users = ["new", *list(known.user_ids[: len(unseen) - 1])]
     assert torch.equal(known.predict(unseen, users).mean, back.predict(unseen, users).mean)
-    assert (back.facts(), back.coding, back.user_ids) == (known.facts(), known.coding, known.user_ids)
+    assert (back.config(), back.coding, back.user_ids) == (known.config(), known.coding, known.user_ids)
     assert not back.network.training
 
 
@@ -281,10 +286,10 @@ def test_what_cannot_be_learned_from_is_refused(data: RatingData) -> None:
     with pytest.raises(DataError, match="there are 0 training and 400 validation ratings; both are needed"):
         fit_transformer(replace(data, train=nothing), HASTY)
     with pytest.raises(DataError, match="pictures have 11 features; the transformer needs image, prompt and product"):
-        fit_transformer(replace(data, pictures=Pictures(data.pictures.features[:, :11])), HASTY)
+        fit_transformer(replace(data, images=ImageFeatures(data.images.features[:, :11])), HASTY)
 
 
-def test_a_stranger_is_refused(model: PreferenceTransformer, unseen: Pictures) -> None:
+def test_a_stranger_is_refused(model: PreferenceTransformer, unseen: ImageFeatures) -> None:
     with pytest.raises(UnknownUserError, match=r"does not know user 'eve'; it knows 40 people \(p0, p1, p2, …\)"):
         model.predict(unseen[:1], ["eve"])
     with pytest.raises(UnknownUserError, match="'eve'"):

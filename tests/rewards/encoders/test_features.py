@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity
 
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.encoders.features import FeatureEncoder, Precision, encode_all
-from pamela_rl.world import ENCODER
+from pamela_rl.storage import WORLD_ENCODER
 from pamela_rl.world.encoder import tone_words
 from pamela_rl.world.ratings import WorldRatings
 from pamela_rl.world.scenes import SUBJECTS
@@ -23,8 +23,8 @@ def smooth_picture(width: int, height: int) -> Image.Image:
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def as_tensor(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+def as_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
 
 
 @pytest.mark.parametrize("size", [(64, 64), (128, 128), (512, 512), (48, 48), (64, 90), (300, 200), (40, 130)])
@@ -32,21 +32,21 @@ def test_pictures_as_tensors_give_open_clips_own_features_of_the_same_pictures_a
     encoder: FeatureEncoder, size: tuple[int, int]
 ) -> None:
     # where a picture is resized open_clip rounds to bytes and we do not: that is the tolerance
-    picture, tolerance = smooth_picture(*size), 1e-6 if min(size) == 64 else 1e-3
+    image, tolerance = smooth_picture(*size), 1e-6 if min(size) == 64 else 1e-3
     transform = image_transform_v2(PreprocessCfg(**encoder.model.visual.preprocess_cfg), is_train=False)
-    theirs = encoder.model.encode_image(transform(picture)[None], normalize=True)
-    torch.testing.assert_close(encoder.encode_images(as_tensor(picture)), theirs, atol=tolerance, rtol=0)
+    theirs = encoder.model.encode_image(transform(image)[None], normalize=True)
+    torch.testing.assert_close(encoder.encode_images(as_tensor(image)), theirs, atol=tolerance, rtol=0)
 
 
 def test_prompts_give_open_clips_own_features(encoder: FeatureEncoder) -> None:
     prompts = ["a boat, at night", "a tree", "a boat, at night"]
-    tokens = open_clip.get_tokenizer(f"local-dir:{ENCODER}")(prompts)
+    tokens = open_clip.get_tokenizer(f"local-dir:{WORLD_ENCODER}")(prompts)
     theirs = encoder.model.encode_text(tokens, normalize=True)
     torch.testing.assert_close(encoder.encode_prompts(prompts), theirs, atol=1e-6, rtol=0)
 
 
 def test_a_prompt_has_the_same_features_alone_later_and_among_others(encoder: FeatureEncoder) -> None:
-    fresh = FeatureEncoder.load(ENCODER)
+    fresh = FeatureEncoder.load(WORLD_ENCODER)
     among = fresh.encode_prompts([f"a {subject}" for subject in SUBJECTS])
     torch.testing.assert_close(fresh.encode_prompts(["a boat"])[0], among[SUBJECTS.index("boat")])
     torch.testing.assert_close(encoder.encode_prompts(["a boat"])[0], among[SUBJECTS.index("boat")])
@@ -54,14 +54,14 @@ def test_a_prompt_has_the_same_features_alone_later_and_among_others(encoder: Fe
 
 def test_features_are_picture_prompt_and_their_product_at_one_scale(encoder: FeatureEncoder) -> None:
     images, prompts = torch.rand(3, 3, 64, 64), ["a boat", "a tree", "a house"]
-    seen, asked = encoder.encode_images(images), encoder.encode_prompts(prompts)
+    seen, requested = encoder.encode_images(images), encoder.encode_prompts(prompts)
     torch.testing.assert_close(seen.norm(dim=1), torch.ones(3))
-    torch.testing.assert_close(asked.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(requested.norm(dim=1), torch.ones(3))
     dim = seen.shape[1]
     parts = encoder.encode(images, prompts).split(dim, dim=1)
     root = dim**0.5
     torch.testing.assert_close(parts[0], seen * root)
-    torch.testing.assert_close(parts[1], asked * root)
+    torch.testing.assert_close(parts[1], requested * root)
     torch.testing.assert_close(parts[2], parts[0] * parts[1])
 
 
@@ -86,14 +86,14 @@ def test_the_worlds_encoder_sees_how_light_and_warm_a_picture_is_and_what_it_sho
 ) -> None:
     images = world_ratings.images[:200]
     texts = [f"a {subject}, {tone}" for subject in SUBJECTS for tone in sorted(set(tone_words(images)))]
-    seen, said = encoder.encode_images(images), encoder.encode_prompts(texts)
-    best = [texts[int(row)] for row in (seen @ said.T).argmax(dim=1)]
+    seen, printed = encoder.encode_images(images), encoder.encode_prompts(texts)
+    best = [texts[int(row)] for row in (seen @ printed.T).argmax(dim=1)]
     tones = [text.split(", ")[1].split(" ") for text in best]
     exact = [tone.split(" ") for tone in tone_words(images)]
     lightness = sum(a[-1] == b[-1] for a, b in zip(tones, exact)) / 200
-    shown = sum(text.split(", ")[0].removeprefix("a ") in prompt for text, prompt in zip(best, world_ratings.prompts))
+    support = sum(text.split(", ")[0].removeprefix("a ") in prompt for text, prompt in zip(best, world_ratings.prompts))
     assert lightness > 0.85
-    assert shown / 200 > 0.8  # 6 % show another subject than was asked, 8 % are spoilt
+    assert support / 200 > 0.8  # 6 % show another subject than was asked, 8 % are spoilt
 
 
 def test_a_picture_is_nearer_to_a_softened_self_than_to_another(
@@ -111,7 +111,7 @@ def test_a_picture_is_nearer_to_a_softened_self_than_to_another(
 def test_half_precision_gives_nearly_the_same_features_and_in_full(
     encoder: FeatureEncoder, world_ratings: WorldRatings, precision: Precision, tolerance: float
 ) -> None:
-    half = FeatureEncoder.load(ENCODER, precision=precision)
+    half = FeatureEncoder.load(WORLD_ENCODER, precision=precision)
     images, prompts = world_ratings.images[:20], world_ratings.prompts[:20]
     for mine, full in (
         (half.encode_images(images), encoder.encode_images(images)),
@@ -143,4 +143,4 @@ def test_auto_means_half_only_on_a_cuda_device_that_has_bf16(
 
 def test_a_precision_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigError, match="precision is 'half'; choose one of auto, fp32, bf16, fp16"):
-        FeatureEncoder.load(ENCODER, precision="half")  # type: ignore[arg-type]
+        FeatureEncoder.load(WORLD_ENCODER, precision="half")  # type: ignore[arg-type]

@@ -26,12 +26,12 @@ def noise(height: int, width: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8))
 
 
-def as_tensor(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+def as_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
 
 
-def open_clips(ours: Preprocessing, picture: Image.Image) -> Tensor:
-    return image_transform_v2(PreprocessCfg(**asdict(ours)), is_train=False)(picture)
+def open_clips(ours: Preprocessing, image: Image.Image) -> Tensor:
+    return image_transform_v2(PreprocessCfg(**asdict(ours)), is_train=False)(image)
 
 
 @pytest.mark.parametrize("shape", SIZES)
@@ -42,10 +42,10 @@ def test_tensors_become_the_pixels_that_open_clip_makes_of_the_same_files(
     size: tuple[int, int], resize_mode: str, interpolation: str, shape: tuple[int, int]
 ) -> None:
     ours = Preprocessing(size, *PLAIN, interpolation, resize_mode, fill_color=77)
-    picture = smooth(*shape)
-    pixels = ours(as_tensor(picture))[0]
-    torch.testing.assert_close(pixels, open_clips(ours, picture), atol=1.1 / 255, rtol=0)
-    assert torch.equal(ours.of_picture(picture), open_clips(ours, picture))
+    image = smooth(*shape)
+    pixels = ours(as_tensor(image))[0]
+    torch.testing.assert_close(pixels, open_clips(ours, image), atol=1.1 / 255, rtol=0)
+    assert torch.equal(ours.from_pil(image), open_clips(ours, image))
 
 
 @pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])

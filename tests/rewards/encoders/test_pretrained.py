@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import _create_vision_transformer
 
 from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.encoders.features import DEFAULT_ENCODER, FeatureEncoder
-from pamela_rl.world import ENCODER
+from pamela_rl.rewards.encoders.features import FeatureEncoder
+from pamela_rl.rewards.settings import DEFAULT_ENCODER
+from pamela_rl.storage import WORLD_ENCODER
 from pamela_rl.world.encoder import new_tokenizer
 
 PROMPTS = ["a Boat, at night!", "a tree"]
@@ -91,10 +92,10 @@ def test_a_model_built_as_siglip2_is_loaded_from_a_folder_as_it_was(siglip2: tup
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         seen = model.encode_image((images - 0.5) / 0.5, normalize=True)
-        asked = model.encode_text(open_clip.get_tokenizer(f"local-dir:{folder}")(PROMPTS), normalize=True)
+        requested = model.encode_text(open_clip.get_tokenizer(f"local-dir:{folder}")(PROMPTS), normalize=True)
     torch.testing.assert_close(encoder.encode_images(images), seen, atol=1e-6, rtol=0)
-    torch.testing.assert_close(encoder.encode_prompts(PROMPTS), asked, atol=1e-6, rtol=0)
-    assert (asked[0] - asked[1]).abs().max() > 0.01
+    torch.testing.assert_close(encoder.encode_prompts(PROMPTS), requested, atol=1e-6, rtol=0)
+    assert (requested[0] - requested[1]).abs().max() > 0.01
     assert FeatureEncoder.load(f"local-dir:{folder}").fingerprint == encoder.fingerprint
 
 
@@ -103,11 +104,11 @@ def test_both_paths_of_a_siglip2_agree_and_gradients_reach_the_pixels(
     siglip2: tuple[Path, Any], shape: tuple[int, int]
 ) -> None:
     encoder = FeatureEncoder.load(siglip2[0])
-    picture = Image.effect_mandelbrot((shape[1], shape[0]), (-2, -1.5, 1, 1.5), 100).convert("RGB")
-    images = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(1, *shape, 3)
+    image = Image.effect_mandelbrot((shape[1], shape[0]), (-2, -1.5, 1, 1.5), 100).convert("RGB")
+    images = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(1, *shape, 3)
     images = (images.permute(0, 3, 1, 2).float() / 255).requires_grad_()
     seen = encoder.encode_images(images)
-    of_file = encoder.encode_pixels(encoder.preprocessing.of_picture(picture)[None])
+    of_file = encoder.encode_pixels(encoder.preprocessing.from_pil(image)[None])
     torch.testing.assert_close(seen, of_file, atol=2e-3, rtol=0)
     seen[0, 0].backward()
     assert images.grad is not None
@@ -154,9 +155,9 @@ def test_of_several_weights_the_first_is_taken_or_the_one_that_is_named(
 
 
 def test_weights_trained_with_the_quick_activation_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = json.loads((ENCODER / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
-    config["text_cfg"]["hf_tokenizer_name"] = str(ENCODER)
-    theirs = {"file": str(ENCODER / WEIGHTS), "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    config = json.loads((WORLD_ENCODER / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
+    config["text_cfg"]["hf_tokenizer_name"] = str(WORLD_ENCODER)
+    theirs = {"file": str(WORLD_ENCODER / WEIGHTS), "mean": (0.5,) * 3, "std": (0.25,) * 3}
     monkeypatch.setitem(_MODEL_CONFIGS, "Pico", config)
     monkeypatch.setitem(_PRETRAINED, "Pico", {"quick": {**theirs, "quick_gelu": True}, "plain": theirs})
     quick, plain = FeatureEncoder.load("Pico:quick"), FeatureEncoder.load("Pico:plain")
@@ -178,7 +179,7 @@ def test_the_fingerprint_of_a_folder_follows_what_decides_features(
     encoder: FeatureEncoder, tmp_path: Path, file: str
 ) -> None:
     copy = tmp_path / "elsewhere"
-    shutil.copytree(ENCODER, copy)
+    shutil.copytree(WORLD_ENCODER, copy)
     (copy / "README.md").write_text("what it is")
     assert FeatureEncoder.load(copy).fingerprint == encoder.fingerprint
     if file == WEIGHTS:
@@ -193,7 +194,7 @@ def test_the_fingerprint_of_a_folder_follows_what_decides_features(
 @pytest.mark.parametrize("name", ["no-such-model", "ViT-B-32", "hf-hub:a/b", "empty", "without-weights"])
 def test_an_encoder_whose_weights_cannot_be_had_is_refused_and_never_made_up(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    shutil.copytree(ENCODER, tmp_path / "without-weights", ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copytree(WORLD_ENCODER, tmp_path / "without-weights", ignore=shutil.ignore_patterns("*.safetensors"))
     given = tmp_path / name if (tmp_path / name).is_dir() else name
     with pytest.raises(ConfigError, match=rf"open_clip model '.*{name}' cannot be loaded .* give a folder that holds"):
         FeatureEncoder.load(given)

@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from published_files import SAVERS, SIZE, as_tensor, picture
+from published_files import SAVERS, SIZE, as_tensor, image
 from torch import Tensor
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[Image.Image]:
-    return [picture(SIZE, SIZE, seed) for seed in range(3)]
+def rgb_images() -> list[Image.Image]:
+    return [image(SIZE, SIZE, seed) for seed in range(3)]
 
 
 @pytest.fixture(scope="session")
-def images(pictures: list[Image.Image]) -> Tensor:
-    return as_tensor(pictures)
+def images(rgb_images: list[Image.Image]) -> Tensor:
+    return as_tensor(rgb_images)
 
 
 @pytest.fixture(scope="session")

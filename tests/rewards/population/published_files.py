@@ -33,14 +33,14 @@ def excite(model: nn.Module, scale: float = 2.0) -> nn.Module:
     return model
 
 
-def picture(height: int, width: int, seed: int = 0) -> Image.Image:
+def image(height: int, width: int, seed: int = 0) -> Image.Image:
     """A photograph-like picture: large shapes, some of them sharp."""
     coarse = np.random.default_rng(seed).integers(0, 255, (6, 6, 3)).astype(np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def as_tensor(pictures: list[Image.Image]) -> Tensor:
-    return torch.from_numpy(np.stack([np.array(p) for p in pictures])).permute(0, 3, 1, 2).float() / 255
+def as_tensor(images: list[Image.Image]) -> Tensor:
+    return torch.from_numpy(np.stack([np.array(p) for p in images])).permute(0, 3, 1, 2).float() / 255
 
 
 def save_clip(folder: Path) -> None:

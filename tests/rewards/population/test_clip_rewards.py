@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from published_files import PROMPTS, as_tensor, picture, random_head, write_safetensors
+from published_files import PROMPTS, as_tensor, image, random_head, write_safetensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
@@ -23,26 +23,28 @@ from pamela_rl.rewards.population.clip_encoder import ClipEncoder
 PEOPLE = ["ada"] * 3
 
 
-def transformers_answer(folder: Path, pictures: list[Image.Image]) -> Any:
+def transformers_answer(folder: Path, rgb_images: list[Image.Image]) -> Any:
     """Pictures and prompts through CLIPModel's own forward."""
     processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     tokens = CLIPTokenizer.from_pretrained(folder)(PROMPTS, padding=True, return_tensors="pt")
     with torch.no_grad():
-        return CLIPModel.from_pretrained(folder)(**tokens, **processor(pictures, return_tensors="pt"))
+        return CLIPModel.from_pretrained(folder)(**tokens, **processor(rgb_images, return_tensors="pt"))
 
 
 def test_clip_score_is_a_hundred_times_the_cosine_and_keeps_its_sign(
-    saved: dict[str, Path], pictures: list[Image.Image], images: Tensor
+    saved: dict[str, Path], rgb_images: list[Image.Image], images: Tensor
 ) -> None:
-    answer = transformers_answer(saved["clip_score"], pictures)
+    answer = transformers_answer(saved["clip_score"], rgb_images)
     cosine = torch.cosine_similarity(answer.image_embeds, answer.text_embeds)
     scores = load_population_reward("clip_score", saved["clip_score"])(images, PROMPTS, PEOPLE).mean
     torch.testing.assert_close(scores, 100 * cosine, atol=1e-4, rtol=0)
     assert scores.min() < 0 < scores.max()
 
 
-def test_pickscore_is_the_models_own_logit(saved: dict[str, Path], pictures: list[Image.Image], images: Tensor) -> None:
-    logits = transformers_answer(saved["pickscore"], pictures).logits_per_image.diagonal()
+def test_pickscore_is_the_models_own_logit(
+    saved: dict[str, Path], rgb_images: list[Image.Image], images: Tensor
+) -> None:
+    logits = transformers_answer(saved["pickscore"], rgb_images).logits_per_image.diagonal()
     scores = load_population_reward("pickscore", saved["pickscore"])(images, PROMPTS, PEOPLE).mean
     torch.testing.assert_close(scores, logits, atol=1e-4, rtol=0)
     place = str(saved["pickscore"])
@@ -51,18 +53,18 @@ def test_pickscore_is_the_models_own_logit(saved: dict[str, Path], pictures: lis
 
 
 def test_pictures_of_another_size_score_as_their_files_do(saved: dict[str, Path]) -> None:
-    pictures = [picture(64, 70, seed) for seed in range(3)]
-    logits = transformers_answer(saved["pickscore"], pictures).logits_per_image.diagonal()
-    scores = load_population_reward("pickscore", saved["pickscore"])(as_tensor(pictures), PROMPTS, PEOPLE).mean
+    rgb_images = [image(64, 70, seed) for seed in range(3)]
+    logits = transformers_answer(saved["pickscore"], rgb_images).logits_per_image.diagonal()
+    scores = load_population_reward("pickscore", saved["pickscore"])(as_tensor(rgb_images), PROMPTS, PEOPLE).mean
     torch.testing.assert_close(scores, logits, atol=0.5, rtol=0)  # of 100; rounding to bytes
     assert (logits[:, None] - logits).abs().max() > 2
 
 
 def test_the_aesthetic_head_sees_unit_length_features_without_dropout_or_activations(
-    saved: dict[str, Path], pictures: list[Image.Image], images: Tensor
+    saved: dict[str, Path], rgb_images: list[Image.Image], images: Tensor
 ) -> None:
     folder = saved["aesthetic"]
-    x = transformers_answer(folder, pictures).image_embeds
+    x = transformers_answer(folder, rgb_images).image_embeds
     state = torch.load(folder / "sac+logos+ava1-l14-linearMSE.pth", weights_only=True)
     torch.testing.assert_close(x.norm(dim=-1), torch.ones(3))
     for i in (0, 2, 4, 6, 7):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from published_files import HPSV2, PROMPTS, as_tensor, picture, write_safetensors
+from published_files import HPSV2, PROMPTS, as_tensor, image, write_safetensors
 from torch import Tensor
 
 from pamela_rl.errors import ConfigError
@@ -24,11 +24,11 @@ def published_state(file: Path) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def open_clips_answer(file: Path, pictures: list[Image.Image]) -> Tensor:
+def open_clips_answer(file: Path, rgb_images: list[Image.Image]) -> Tensor:
     model = open_clip.CLIP(**HPSV2, output_dict=True).eval()
     model.load_state_dict(published_state(file))
     transform = image_transform_v2(PreprocessCfg(size=32, resize_mode="longest"), is_train=False)
-    answer = model(torch.stack([transform(p) for p in pictures]), open_clip.tokenize(PROMPTS))
+    answer = model(torch.stack([transform(p) for p in rgb_images]), open_clip.tokenize(PROMPTS))
     return (answer["image_features"] @ answer["text_features"].T).diagonal()
 
 
@@ -37,9 +37,9 @@ def open_clips_answer(file: Path, pictures: list[Image.Image]) -> Tensor:
 def test_the_score_is_open_clips_cosine(
     saved: dict[str, Path], name: str, shape: tuple[int, int], tolerance: float
 ) -> None:
-    pictures = [picture(*shape, seed) for seed in range(3)]
-    scores = load_population_reward(name, saved[name])(as_tensor(pictures), PROMPTS, PEOPLE).mean
-    theirs = open_clips_answer(saved[name] / FILES[name], pictures)
+    rgb_images = [image(*shape, seed) for seed in range(3)]
+    scores = load_population_reward(name, saved[name])(as_tensor(rgb_images), PROMPTS, PEOPLE).mean
+    theirs = open_clips_answer(saved[name] / FILES[name], rgb_images)
     torch.testing.assert_close(scores, theirs, atol=tolerance, rtol=0)
     assert theirs.std() > 4 * tolerance
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from original_blip import Original
-from published_files import PROMPTS, as_tensor, picture
+from published_files import PROMPTS, as_tensor, image
 from torch import Tensor
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 from transformers import BertTokenizer
@@ -16,7 +16,7 @@ from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.population import load_population_reward
 from pamela_rl.rewards.population.blip import text_tower, vision_tower
 from pamela_rl.rewards.population.preprocess import MEAN, STD
-from pamela_rl.rewards.population.weights import part_of
+from pamela_rl.rewards.population.weights import strip_prefix
 
 PEOPLE = ["ada"] * 3
 UNUSED = {
@@ -38,7 +38,7 @@ def state(saved: dict[str, Path]) -> dict[str, Tensor]:
 def test_the_score_is_that_of_the_original_written_anew(
     saved: dict[str, Path], state: dict[str, Tensor], shape: tuple[int, int], tolerance: float
 ) -> None:
-    pictures = [picture(*shape, seed) for seed in range(3)]
+    rgb_images = [image(*shape, seed) for seed in range(3)]
     resize = Resize(32, interpolation=InterpolationMode.BICUBIC)
     transform = Compose([resize, CenterCrop(32), ToTensor(), Normalize(MEAN, STD)])
     tokens = BertTokenizer.from_pretrained(saved["imagereward"])(
@@ -46,9 +46,9 @@ def test_the_score_is_that_of_the_original_written_anew(
     )
     original = Original(state)
     theirs = original.score(
-        torch.stack([transform(p) for p in pictures]), tokens.input_ids, tokens.attention_mask.float()
+        torch.stack([transform(p) for p in rgb_images]), tokens.input_ids, tokens.attention_mask.float()
     )
-    ours = load_population_reward("imagereward", saved["imagereward"])(as_tensor(pictures), PROMPTS, PEOPLE).mean
+    ours = load_population_reward("imagereward", saved["imagereward"])(as_tensor(rgb_images), PROMPTS, PEOPLE).mean
     torch.testing.assert_close(ours, theirs, atol=tolerance * float(theirs.std()), rtol=1e-5)
     assert Counter(original.used) == Counter(state.keys() - UNUSED)  # each weight once, none left over
 
@@ -56,7 +56,7 @@ def test_the_score_is_that_of_the_original_written_anew(
 def test_every_weight_finds_one_place_in_transformers_towers(state: dict[str, Tensor]) -> None:
     placed: Counter[int] = Counter()
     for tower, prefix in ((vision_tower, "blip.visual_encoder."), (text_tower, "blip.text_encoder.")):
-        marked = {k: torch.full_like(v, i) for i, (k, v) in enumerate(part_of(state, prefix).items())}
+        marked = {k: torch.full_like(v, i) for i, (k, v) in enumerate(strip_prefix(state, prefix).items())}
         marked = {k: v for k, v in marked.items() if prefix + k not in UNUSED}
         filled = tower(marked, Path("marked")).state_dict()
         placed = Counter(int(value.flatten()[0]) for value in filled.values())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_files import PROMPTS, SAVERS, as_tensor, picture
+from published_files import PROMPTS, SAVERS, as_tensor, image
 from torch import Tensor
 
 import pamela_rl
@@ -54,7 +54,7 @@ def test_each_picture_is_scored_with_its_own_prompt(
 
 @every_reward
 def test_people_make_no_difference(rewards: dict[str, PopulationReward], images: Tensor, name: str) -> None:
-    scores = [rewards[name](images, PROMPTS, people).mean for people in (PEOPLE, ["nobody"] * 3)]
+    scores = [rewards[name](images, PROMPTS, users).mean for users in (PEOPLE, ["nobody"] * 3)]
     assert torch.equal(*scores)
 
 
@@ -63,7 +63,7 @@ def test_people_make_no_difference(rewards: dict[str, PopulationReward], images:
 def test_gradients_reach_every_pixel_that_is_scored(
     rewards: dict[str, PopulationReward], name: str, shape: tuple[int, int]
 ) -> None:
-    pixels = as_tensor([picture(*shape)]).requires_grad_()
+    pixels = as_tensor([image(*shape)]).requires_grad_()
     rewards[name](pixels, PROMPTS[:1], ["ada"]).mean.sum().backward()
     assert pixels.grad is not None
     assert pixels.grad.isfinite().all()

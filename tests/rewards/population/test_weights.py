@@ -12,7 +12,7 @@ from published_files import write_safetensors
 from torch import nn
 
 from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.population.weights import fill, find_weights, read_tensors
+from pamela_rl.rewards.population.weights import find_weights, load_weights, read_tensors
 
 
 class Malicious:
@@ -85,6 +85,6 @@ def test_tensors_that_do_not_fit_are_named() -> None:
         match=r"a.pt does not hold .* Linear: weight is \(2, 2\), not \(1, 2\); bias is missing; "
         r"scale is unknown; give the file",
     ):
-        fill(nn.Linear(2, 1), state, "a.pt")
+        load_weights(nn.Linear(2, 1), state, "a.pt")
     with pytest.raises(ConfigError, match="bias is missing; weight is missing; a is unknown and 1 more; give"):
-        fill(nn.Linear(2, 1), {"a": torch.zeros(1), "b": torch.zeros(1)}, "a.pt")
+        load_weights(nn.Linear(2, 1), {"a": torch.zeros(1), "b": torch.zeros(1)}, "a.pt")

@@ -10,50 +10,58 @@ from numpy.typing import NDArray
 from scipy import integrate, optimize, stats
 from torch import Tensor
 
-from pamela_rl.rewards.preference import Choices, Observations
-from pamela_rl.rewards.taste.evidence import LOGISTIC, Answers, Solution, batch_of, bend, collect, solve
+from pamela_rl.rewards.preference import ChoiceTensors, RatingTensors
+from pamela_rl.rewards.taste.evidence import (
+    LOGISTIC,
+    PaddedResponses,
+    TastePosteriors,
+    infer_tastes,
+    pad_responses,
+    select_users,
+    tighten_bound,
+)
 
 PICTURES, WIDTH = 6, 3
 
 
-def slider_ratings() -> Observations:
+def slider_ratings() -> RatingTensors:
     """Five people, of whom rows 1 and 3 say nothing; some rate a picture up to four times, on a slider."""
     numbers = np.random.default_rng(4)
     users = np.array([0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 4])
     images = np.array([5, 1, 5, 0, 3, 3, 3, 4, 3, 2, 0])
     order = numbers.permutation(len(users))
     ratings = torch.from_numpy(numbers.random(len(users)))
-    return Observations(torch.from_numpy(users[order]), torch.from_numpy(images[order]), ratings)
+    return RatingTensors(torch.from_numpy(users[order]), torch.from_numpy(images[order]), ratings)
 
 
-def some_choices() -> Choices:
+def some_choices() -> ChoiceTensors:
     users, first, second = torch.tensor([3, 0, 3]), torch.tensor([2, 0, 5]), torch.tensor([4, 3, 1])
-    return Choices(users, first, second, torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64))
+    return ChoiceTensors(users, first, second, torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64))
 
 
 def test_repeats_become_their_mean_their_count_and_how_they_spread() -> None:
     ratings = slider_ratings()
-    answers = collect(ratings)
+    answers = pad_responses(ratings)
     table = pd.DataFrame({"u": ratings.users, "i": ratings.images, "r": ratings.ratings})
-    assert answers.people.tolist() == [0, 2, 4]  # who said nothing is left out
-    for row, user in enumerate(answers.people.tolist()):
+    assert answers.user_rows.tolist() == [0, 2, 4]  # who said nothing is left out
+    for row, user in enumerate(answers.user_rows.tolist()):
         mine = table[table["u"] == user].groupby("i")["r"].agg(["mean", "size", "var"]).fillna(0)
         known = answers.counts[row] > 0
         assert answers.first[row, known].tolist() == mine.index.tolist()
         np.testing.assert_allclose(answers.values[row, known], mine["mean"], rtol=1e-12)  # no slider is rounded
         assert answers.counts[row, known].tolist() == mine["size"].tolist()
-        assert float(answers.within[row]) == pytest.approx((mine["var"] * (mine["size"] - 1)).sum(), abs=1e-12)
-        assert float(answers.freedom[row]) == (mine["size"] - 1).sum()
+        assert float(answers.sum_of_squares[row]) == pytest.approx((mine["var"] * (mine["size"] - 1)).sum(), abs=1e-12)
+        assert float(answers.degrees_of_freedom[row]) == (mine["size"] - 1).sum()
         assert not answers.counts[row, ~known].any()
     assert answers.counts.shape == (3, 4)
     assert answers.has_repeats
     assert not answers.is_choice.any()
-    assert not collect(ratings[torch.tensor([0, 1])]).has_repeats
+    assert not pad_responses(ratings[torch.tensor([0, 1])]).has_repeats
 
 
 def test_choices_stand_beside_ratings() -> None:
-    answers = collect(slider_ratings(), some_choices())
-    assert answers.people.tolist() == [0, 2, 3, 4]
+    answers = pad_responses(slider_ratings(), some_choices())
+    assert answers.user_rows.tolist() == [0, 2, 3, 4]
     assert answers.is_choice.sum(dim=1).tolist() == [1, 0, 2, 0]
     both = answers.is_choice[0]
     assert (answers.first[0, both].tolist(), answers.second[0, both].tolist()) == ([0], [3])
@@ -61,18 +69,18 @@ def test_choices_stand_beside_ratings() -> None:
     assert answers.first[2, :2].tolist() == [2, 5]
     assert answers.second[2, :2].tolist() == [4, 1]
     assert answers.counts[answers.is_choice].tolist() == [1.0, 1.0, 1.0]
-    alone = collect(slider_ratings())
-    assert torch.equal(answers.within[[0, 1, 3]], alone.within)  # a choice is no repeat
-    assert torch.equal(answers.freedom[[0, 1, 3]], alone.freedom)
+    alone = pad_responses(slider_ratings())
+    assert torch.equal(answers.sum_of_squares[[0, 1, 3]], alone.sum_of_squares)  # a choice is no repeat
+    assert torch.equal(answers.degrees_of_freedom[[0, 1, 3]], alone.degrees_of_freedom)
     torch.testing.assert_close(answers.values[1], alone.values[1])
 
 
 def test_choices_need_no_ratings() -> None:
-    answers = collect(None, some_choices())
-    assert answers.people.tolist() == [0, 3]
+    answers = pad_responses(None, some_choices())
+    assert answers.user_rows.tolist() == [0, 3]
     assert bool(answers.is_choice[1].all())
-    none = Observations(*(torch.zeros(0, dtype=torch.int64),) * 2, torch.zeros(0, dtype=torch.float64))
-    again = collect(none, some_choices())
+    none = RatingTensors(*(torch.zeros(0, dtype=torch.int64),) * 2, torch.zeros(0, dtype=torch.float64))
+    again = pad_responses(none, some_choices())
     assert torch.equal(again.values, answers.values)
     assert torch.equal(again.second, answers.second)
 
@@ -86,12 +94,12 @@ def parameters(seed: int) -> tuple[Tensor, ...]:
     return shared, design, torch.randn(5, WIDTH).double(), root, 0.2 + torch.rand(5).double(), torch.rand(()).double()
 
 
-def solved(answers: Answers, given: tuple[Tensor, ...]) -> Solution:
+def solved(answers: PaddedResponses, given: tuple[Tensor, ...]) -> TastePosteriors:
     shared, design, means, root, noise, misfit = given
-    return solve(answers, shared, design, means[answers.people], root, noise[answers.people], misfit)
+    return infer_tastes(answers, shared, design, means[answers.user_rows], root, noise[answers.user_rows], misfit)
 
 
-def dense(ratings: Observations, user: int, given: tuple[Tensor, ...]) -> tuple[float, NDArray, NDArray]:  # type: ignore[type-arg]
+def dense(ratings: RatingTensors, user: int, given: tuple[Tensor, ...]) -> tuple[float, NDArray, NDArray]:  # type: ignore[type-arg]
     """Log evidence and posterior of one person's ratings, each repeat a row of its own."""
     shared, design, means, root, noise, misfit = (part.numpy() for part in given)
     images = ratings.images[ratings.users == user].numpy()
@@ -108,9 +116,9 @@ def dense(ratings: Observations, user: int, given: tuple[Tensor, ...]) -> tuple[
 
 def test_evidence_and_posterior_are_those_of_the_dense_normal_of_all_repeats() -> None:
     ratings, settings = slider_ratings(), [parameters(seed) for seed in (1, 2, 3)]
-    answers = collect(ratings)
+    answers = pad_responses(ratings)
     found = [solved(answers, given) for given in settings]
-    for row, user in enumerate(answers.people.tolist()):
+    for row, user in enumerate(answers.user_rows.tolist()):
         expected = [dense(ratings, user, given) for given in settings]
         for solution, (_, mean, covariance) in zip(found, expected, strict=True):
             np.testing.assert_allclose(solution.means[row], mean, rtol=1e-9)
@@ -122,7 +130,7 @@ def test_evidence_and_posterior_are_those_of_the_dense_normal_of_all_repeats() -
 
 @pytest.mark.parametrize("with_choices", [False, True])
 def test_the_gradient_is_that_of_the_evidence(with_choices: bool) -> None:
-    answers = collect(slider_ratings(), some_choices() if with_choices else None)
+    answers = pad_responses(slider_ratings(), some_choices() if with_choices else None)
     given = [part.clone().requires_grad_() for part in parameters(1)]
     if with_choices:  # how consistent choices are is not to teach the noise
         given[4].requires_grad_(False)
@@ -132,7 +140,7 @@ def test_the_gradient_is_that_of_the_evidence(with_choices: bool) -> None:
 
 def test_choices_teach_nothing_of_the_noise() -> None:
     given = [part.clone().requires_grad_() for part in parameters(1)]
-    solved(collect(None, some_choices()), tuple(given)).negative_log_evidence.sum().backward()
+    solved(pad_responses(None, some_choices()), tuple(given)).negative_log_evidence.sum().backward()
     assert given[4].grad is None or not given[4].grad.any()
     assert given[5].grad is None or not given[5].grad.any()
     assert given[1].grad is not None
@@ -142,13 +150,13 @@ def test_choices_teach_nothing_of_the_noise() -> None:
 def test_ratings_and_choices_of_the_same_person_add_up() -> None:
     """At a given curvature a choice is a rating of the difference between two pictures."""
     ratings, chosen, given = slider_ratings(), some_choices(), parameters(1)
-    found = solved(collect(ratings, chosen), given)
+    found = solved(pad_responses(ratings, chosen), given)
     shared, design, means, root, noise, misfit = (part.numpy() for part in given)
     unit = 2 * (noise[0] + misfit) / LOGISTIC**2
-    mine = collect(ratings).counts[0] > 0
-    images, counts = collect(ratings).first[0, mine].numpy(), collect(ratings).counts[0, mine].numpy()
+    mine = pad_responses(ratings).counts[0] > 0
+    images, counts = pad_responses(ratings).first[0, mine].numpy(), pad_responses(ratings).counts[0, mine].numpy()
     x = np.vstack([design[images], design[0] - design[3]])  # the first person chose between pictures 0 and 3: a tie
-    target = np.append(collect(ratings).values[0, mine].numpy() - shared[images], shared[3] - shared[0])
+    target = np.append(pad_responses(ratings).values[0, mine].numpy() - shared[images], shared[3] - shared[0])
     precision = np.diag(1 / np.append(misfit + noise[0] / counts, 4 * unit))
     covariance = np.linalg.inv(np.linalg.inv(root @ root.T) + x.T @ precision @ x)
     mean = means[0] + covariance @ x.T @ precision @ (target - x @ means[0])
@@ -157,18 +165,20 @@ def test_ratings_and_choices_of_the_same_person_add_up() -> None:
 
 
 def test_somebodys_choices_leave_the_others_as_they_were() -> None:
-    with_choices, without = (solved(collect(slider_ratings(), more), parameters(1)) for more in (some_choices(), None))
+    with_choices, without = (
+        solved(pad_responses(slider_ratings(), more), parameters(1)) for more in (some_choices(), None)
+    )
     for mixed, alone in ((1, 1), (3, 2)):  # the rows of two people who only rated
         torch.testing.assert_close(with_choices.means[mixed], without.means[alone])
         torch.testing.assert_close(with_choices.negative_log_evidence[mixed], without.negative_log_evidence[alone])
 
 
 def test_some_of_the_people_are_solved_as_among_all() -> None:
-    answers = collect(slider_ratings(), some_choices())
+    answers = pad_responses(slider_ratings(), some_choices())
     rows = torch.tensor([3, 0])
-    part = batch_of(answers, rows)
+    part = select_users(answers, rows)
     assert part.counts.shape == (2, 3)  # no wider than it need be
-    assert part.people.tolist() == [4, 0]
+    assert part.user_rows.tolist() == [4, 0]
     whole, some = solved(answers, parameters(1)), solved(part, parameters(1))
     torch.testing.assert_close(some.negative_log_evidence, whole.negative_log_evidence[rows])
     torch.testing.assert_close(some.means, whole.means[rows])
@@ -176,22 +186,22 @@ def test_some_of_the_people_are_solved_as_among_all() -> None:
 
 
 def test_a_prior_without_spread_leaves_tastes_at_its_mean() -> None:
-    answers, given = collect(slider_ratings(), some_choices()), list(parameters(1))
+    answers, given = pad_responses(slider_ratings(), some_choices()), list(parameters(1))
     given[3] = torch.zeros(WIDTH, WIDTH, dtype=torch.float64)
     solution = solved(answers, tuple(given))
-    torch.testing.assert_close(solution.means, given[2][answers.people])
+    torch.testing.assert_close(solution.means, given[2][answers.user_rows])
     assert not solution.covariances.any()
 
 
-def one_choice(outcome: float, count: int = 1) -> Answers:
+def one_choice(outcome: float, count: int = 1) -> PaddedResponses:
     rows = torch.zeros(count, dtype=torch.int64)
-    return collect(None, Choices(rows, rows, rows + 1, torch.full((count,), outcome, dtype=torch.float64)))
+    return pad_responses(None, ChoiceTensors(rows, rows, rows + 1, torch.full((count,), outcome, dtype=torch.float64)))
 
 
-def converged(answers: Answers, given: tuple[Tensor, ...]) -> tuple[Answers, Solution]:
+def converged(answers: PaddedResponses, given: tuple[Tensor, ...]) -> tuple[PaddedResponses, TastePosteriors]:
     for _ in range(50):
         solution = solved(answers, given)
-        answers = bend(answers, solution, given[0], given[1], (given[4] + given[5])[answers.people])
+        answers = tighten_bound(answers, solution, given[0], given[1], (given[4] + given[5])[answers.user_rows])
     return answers, solved(answers, given)
 
 
@@ -267,19 +277,19 @@ def test_a_tie_pulls_towards_indifference() -> None:
 
 
 def test_a_choice_asked_the_other_way_round_is_the_same_and_the_opposite_one_its_mirror_image() -> None:
-    asked, given = some_choices(), parameters(1)
-    turned = Choices(asked.users, asked.second, asked.first, 1 - asked.outcomes)
-    one, other = (converged(collect(None, part), given)[1] for part in (asked, turned))
+    requested, given = some_choices(), parameters(1)
+    turned = ChoiceTensors(requested.users, requested.second, requested.first, 1 - requested.outcomes)
+    one, other = (converged(pad_responses(None, part), given)[1] for part in (requested, turned))
     torch.testing.assert_close(one.means, other.means)
     torch.testing.assert_close(one.covariances, other.covariances)
     torch.testing.assert_close(one.negative_log_evidence, other.negative_log_evidence)
     level = (torch.zeros(PICTURES).double(), given[1], torch.zeros(5, WIDTH).double(), *given[3:])
-    opposite = replace(asked, outcomes=1 - asked.outcomes)
-    one, other = (converged(collect(None, part), level)[1] for part in (asked, opposite))
+    opposite = replace(requested, outcomes=1 - requested.outcomes)
+    one, other = (converged(pad_responses(None, part), level)[1] for part in (requested, opposite))
     assert one.means[1].abs().max() > 0.05
     torch.testing.assert_close(one.means, -other.means)
 
 
 def test_ratings_need_no_bound() -> None:
-    answers, given = collect(slider_ratings()), parameters(1)
-    assert bend(answers, solved(answers, given), given[0], given[1], given[4][answers.people]) is answers
+    answers, given = pad_responses(slider_ratings()), parameters(1)
+    assert tighten_bound(answers, solved(answers, given), given[0], given[1], given[4][answers.user_rows]) is answers

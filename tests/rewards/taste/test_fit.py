@@ -9,12 +9,12 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from pamela_rl.agreement.per_person import agreement
+from pamela_rl.agreement.per_user import agreement
 from pamela_rl.data.ratings import RatingScale
 from pamela_rl.errors import DataError
 from pamela_rl.rewards.encoders.features import encode_all
 from pamela_rl.rewards.personal import PersonalReward
-from pamela_rl.rewards.preference import Choices, Observations, Pictures, RatingData
+from pamela_rl.rewards.preference import ChoiceTensors, ImageFeatures, RatingData, RatingTensors
 from pamela_rl.rewards.taste.evidence import LOGISTIC
 from pamela_rl.rewards.taste.fit import TasteBasisConfig, fit_taste_basis
 from pamela_rl.rewards.taste.posterior import Posterior
@@ -23,10 +23,10 @@ from pamela_rl.world.ratings import WorldRatings
 
 NETWORK = TasteBasisConfig(taste_dim=2, hidden_dim=32, num_layers=2, dropout=0.0, num_steps=60, learning_rate=1e-2)
 SHORT = replace(NETWORK, num_steps=4)
-LONG = replace(TasteBasisConfig.for_pictures(80), num_steps=500)  # noise goes on learning after tastes are known
+LONG = replace(TasteBasisConfig.for_num_images(80), num_steps=500)  # noise goes on learning after tastes are known
 USERS = tuple(f"u{number}" for number in range(30))
 SLIDER = RatingScale(-20, 20, step=0)
-NONE = Observations(*(torch.zeros(0, dtype=torch.int64),) * 2, torch.zeros(0, dtype=torch.float64))
+NONE = RatingTensors(*(torch.zeros(0, dtype=torch.int64),) * 2, torch.zeros(0, dtype=torch.float64))
 CAREFUL, CARELESS = 0.2, 0.8  # noise of the first fifteen people, and of the others
 
 
@@ -47,25 +47,25 @@ class Toy:
         self.opinions = self.truth(self.features) + misfit * normal(num_images, 30)
         given = self.opinions[images, users] + self.noise[users] * normal(len(users))
         again = self.opinions[images, users] + self.noise[users] * normal(len(users))
-        self.ratings = Observations(users, images, given)
-        self.twice = Observations(users.repeat(2), images.repeat(2), torch.cat([given, again]))
+        self.ratings = RatingTensors(users, images, given)
+        self.twice = RatingTensors(users.repeat(2), images.repeat(2), torch.cat([given, again]))
         first, second = torch.randint(num_images, (2, 30 * 40), generator=generator)
         users = torch.arange(30).repeat_interleave(40)
         lead = (self.opinions[first, users] - self.opinions[second, users]) / (2**0.5 * self.noise[users] / LOGISTIC)
         chosen = torch.rand(len(users), generator=generator, dtype=torch.float64) < lead.sigmoid()
-        self.choices = Choices(users, first, second, chosen.double())
+        self.choices = ChoiceTensors(users, first, second, chosen.double())
 
     def truth(self, features: Tensor) -> Tensor:
         """Everybody's opinion of each picture, ``(n, u)``."""
         return 3 + 0.5 * features[:, :1].double() + features[:, 1:2].double() * self.liking
 
-    def data(self, train: Observations | None = None, choices: Choices | None = None) -> RatingData:
+    def data(self, train: RatingTensors | None = None, choices: ChoiceTensors | None = None) -> RatingData:
         given = self.ratings if train is None else train
-        return RatingData(Pictures(self.features), given, USERS, choices=choices, scale=SLIDER)
+        return RatingData(ImageFeatures(self.features), given, USERS, choices=choices, scale=SLIDER)
 
     def found(self, basis: TasteBasis) -> float:
         """Rank correlation with the truth on new pictures, the mean over people."""
-        predicted, truth = basis.scores(Pictures(self.fresh)), self.truth(self.fresh)
+        predicted, truth = basis.predict_all_users(ImageFeatures(self.fresh)), self.truth(self.fresh)
         return float(np.mean([spearmanr(predicted[:, user], truth[:, user])[0] for user in range(30)]))
 
 
@@ -88,8 +88,8 @@ def network_basis(toy: Toy) -> TasteBasis:
 def test_a_toy_taste_is_found_on_new_pictures(toy: Toy, kind: str, request: pytest.FixtureRequest) -> None:
     basis = request.getfixturevalue(kind)
     truth = toy.truth(toy.fresh)
-    error = (basis.scores(Pictures(toy.fresh)) - truth).square().mean().sqrt()
-    population = (basis.predict_population(Pictures(toy.fresh))[:, None] - truth).square().mean().sqrt()
+    error = (basis.predict_all_users(ImageFeatures(toy.fresh)) - truth).square().mean().sqrt()
+    population = (basis.predict_population(ImageFeatures(toy.fresh))[:, None] - truth).square().mean().sqrt()
     assert error < (0.15 if kind == "toy_basis" else 0.35)
     assert population > 0.7
     assert toy.found(basis) > 0.93
@@ -102,7 +102,9 @@ def test_a_toy_taste_is_found_from_choices_alone_and_beside_ratings(toy: Toy, wi
     assert toy.found(basis) > least
     if with_ratings:
         assert toy.found(basis) > toy.found(fit_taste_basis(toy.data(train)))
-        assert float(basis.scores(Pictures(toy.fresh)).mean()) == pytest.approx(3, abs=0.3)  # in rating points
+        assert float(basis.predict_all_users(ImageFeatures(toy.fresh)).mean()) == pytest.approx(
+            3, abs=0.3
+        )  # in rating points
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +123,8 @@ def test_careless_people_are_told_from_careful_ones(long_basis: TasteBasis) -> N
 
 def test_a_newcomers_noise_is_drawn_from_the_others(toy: Toy, long_basis: TasteBasis) -> None:
     logs = toy.noise.square().log()
-    assert long_basis.noise.centre == pytest.approx(float(logs.mean()), abs=0.2)
-    assert long_basis.noise.width == pytest.approx(float(logs.std(correction=0)), rel=0.2)
+    assert long_basis.noise.log_mean == pytest.approx(float(logs.mean()), abs=0.2)
+    assert long_basis.noise.log_std == pytest.approx(float(logs.std(correction=0)), rel=0.2)
 
 
 def test_repeats_tell_the_noise_from_what_the_basis_cannot_express() -> None:
@@ -149,8 +151,10 @@ def test_everyones_posterior_is_what_their_ratings_teach(toy: Toy, kind: str, re
         mine = toy.ratings.users == row
         shared, design = (part.double() for part in basis.network(toy.features[toy.ratings.images[mine]]))
         level, certain = basis.noise.variances[row : row + 1], torch.zeros(1, dtype=torch.float64)
-        prior = Posterior(level, certain, basis.prior_map[:, 0][None], basis.prior_covariance[None], basis.noise.misfit)
-        alone = prior.observe(design, toy.ratings.ratings[mine] - shared)
+        prior = Posterior(
+            level, certain, basis.demographic_effects[:, 0][None], basis.prior_covariance[None], basis.noise.misfit
+        )
+        alone = prior.observe_ratings(design, toy.ratings.ratings[mine] - shared)
         torch.testing.assert_close(basis.means[row], alone.mean, atol=1e-6, rtol=1e-6)
         torch.testing.assert_close(basis.covariances[row], alone.covariance, atol=1e-6, rtol=1e-6)
 
@@ -159,14 +163,14 @@ def test_a_linear_basis_can_know_few_pictures_by_their_numbers_alone() -> None:
     numbers = np.random.default_rng(0)
     quality, kind, liking = numbers.normal(size=40), numbers.normal(size=40), numbers.normal(size=60)
     truth = 3 + quality + np.outer(liking, kind)
-    shown = np.stack([numbers.permutation(40)[:30] for _ in range(60)])
-    users, images = np.repeat(np.arange(60), 30), shown.ravel()
+    support = np.stack([numbers.permutation(40)[:30] for _ in range(60)])
+    users, images = np.repeat(np.arange(60), 30), support.ravel()
     given = truth[users, images] + 0.3 * numbers.normal(size=len(users))
     names = tuple(map(str, range(60)))
-    train = Observations(*map(torch.from_numpy, (users, images, given)))
-    basis = fit_taste_basis(RatingData(Pictures(torch.eye(40)), train, names, scale=SLIDER))
-    predicted = basis.scores(Pictures(torch.eye(40))).numpy()
-    apart = [np.setdiff1d(np.arange(40), mine) for mine in shown]
+    train = RatingTensors(*map(torch.from_numpy, (users, images, given)))
+    basis = fit_taste_basis(RatingData(ImageFeatures(torch.eye(40)), train, names, scale=SLIDER))
+    predicted = basis.predict_all_users(ImageFeatures(torch.eye(40))).numpy()
+    apart = [np.setdiff1d(np.arange(40), mine) for mine in support]
     personal = [spearmanr(predicted[rest, user], truth[user, rest])[0] for user, rest in enumerate(apart)]
     mean = [spearmanr(truth[:, rest].mean(axis=0), truth[user, rest])[0] for user, rest in enumerate(apart)]
     assert np.mean(personal) > 0.9
@@ -174,39 +178,39 @@ def test_a_linear_basis_can_know_few_pictures_by_their_numbers_alone() -> None:
 
 
 def test_few_pictures_get_a_linear_basis_and_many_a_network(toy_basis: TasteBasis) -> None:
-    assert TasteBasisConfig.for_pictures(499).num_layers == 0
-    assert TasteBasisConfig.for_pictures(500, 7) == TasteBasisConfig(seed=7)
+    assert TasteBasisConfig.for_num_images(499).num_layers == 0
+    assert TasteBasisConfig.for_num_images(500, 7) == TasteBasisConfig(seed=7)
     assert len(toy_basis.network.trunk) == 0
 
 
 @pytest.mark.parametrize("num_layers", [0, 2])
 def test_the_same_seed_fits_the_same_reward_and_leaves_the_callers_randomness_alone(toy: Toy, num_layers: int) -> None:
-    config, pictures = replace(SHORT, num_layers=num_layers, dropout=0.3), Pictures(toy.fresh)
+    config, image_features = replace(SHORT, num_layers=num_layers, dropout=0.3), ImageFeatures(toy.fresh)
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first = fit_taste_basis(toy.data(), config)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
     again = fit_taste_basis(toy.data(), config)
-    assert torch.equal(first.scores(pictures), again.scores(pictures))
+    assert torch.equal(first.predict_all_users(image_features), again.predict_all_users(image_features))
     assert torch.equal(first.noise.variances, again.noise.variances)
     other = fit_taste_basis(toy.data(), replace(config, seed=1))
-    assert not torch.equal(first.scores(pictures), other.scores(pictures))
+    assert not torch.equal(first.predict_all_users(image_features), other.predict_all_users(image_features))
 
 
 def test_missing_demographics_are_ordinary(toy: Toy) -> None:
-    people = pd.DataFrame({"age": [30.0, None, 50.0], "gender": [None, "f", "m"]}, index=list(USERS[:3]))
-    basis = fit_taste_basis(replace(toy.data(), people=people), SHORT)
-    assert basis.scores(Pictures(toy.fresh)).isfinite().all()
-    assert basis.prior_map.shape == (3, 4)
-    for person in (None, {}, {"age": None}, {"age": 40, "gender": "unheard of"}):
-        assert basis.prior(person).mean.isfinite().all()
+    user_table = pd.DataFrame({"age": [30.0, None, 50.0], "gender": [None, "f", "m"]}, index=list(USERS[:3]))
+    basis = fit_taste_basis(replace(toy.data(), demographics=user_table), SHORT)
+    assert basis.predict_all_users(ImageFeatures(toy.fresh)).isfinite().all()
+    assert basis.demographic_effects.shape == (3, 4)
+    for member in (None, {}, {"age": None}, {"age": 40, "gender": "unheard of"}):
+        assert basis.prior(member).mean.isfinite().all()
 
 
 def test_what_people_who_are_not_fitted_report_is_not_looked_at(toy: Toy) -> None:
-    people = pd.DataFrame({"age": [30.0, 50.0]}, index=list(USERS[:2]))
-    more = pd.concat([people, pd.DataFrame({"age": [900.0]}, index=["stranger"])])
-    one, other = (fit_taste_basis(replace(toy.data(), people=part), SHORT) for part in (people, more))
+    user_table = pd.DataFrame({"age": [30.0, 50.0]}, index=list(USERS[:2]))
+    more = pd.concat([user_table, pd.DataFrame({"age": [900.0]}, index=["stranger"])])
+    one, other = (fit_taste_basis(replace(toy.data(), demographics=part), SHORT) for part in (user_table, more))
     assert one.coding == other.coding
 
 
@@ -214,14 +218,14 @@ def test_a_feature_that_never_varied_in_training_does_not_shout_later(toy: Toy) 
     features = toy.features.clone()
     features[:, 5] = 0.25
     for config in (SHORT, replace(SHORT, num_layers=0)):
-        basis = fit_taste_basis(replace(toy.data(), pictures=Pictures(features)), config)
+        basis = fit_taste_basis(replace(toy.data(), images=ImageFeatures(features)), config)
         moved = features.clone()
         moved[:, 5] += 1e-3
-        scores, before = basis.scores(Pictures(moved)), basis.scores(Pictures(features))
+        scores, before = basis.predict_all_users(ImageFeatures(moved)), basis.predict_all_users(ImageFeatures(features))
         torch.testing.assert_close(scores, before, atol=0.005, rtol=0)
 
 
-def split(toy: Toy) -> tuple[Observations, Observations]:
+def split(toy: Toy) -> tuple[RatingTensors, RatingTensors]:
     """Ratings of the first 60 pictures, and of the other 20."""
     apart = toy.ratings.images >= 60
     return toy.ratings[~apart], toy.ratings[apart]
@@ -232,46 +236,50 @@ def split(toy: Toy) -> tuple[Observations, Observations]:
 def test_pictures_that_are_neither_trained_on_nor_validated_change_nothing(
     toy: Toy, num_layers: int, validated: bool
 ) -> None:
-    train, held = split(toy)
-    held = held[held.images < 70]
+    train, held_out = split(toy)
+    held_out = held_out[held_out.images < 70]
     config = replace(SHORT, num_layers=num_layers)
-    data = replace(toy.data(train), validation=held if validated else None)
+    data = replace(toy.data(train), validation=held_out if validated else None)
     others = toy.features.clone()
     others[70 if validated else 60 :] = 1000 * torch.randn(10 if validated else 20, 6)
-    more = Pictures(torch.cat([others, 1000 * torch.randn(7, 6)]))
-    first, again = fit_taste_basis(data, config), fit_taste_basis(replace(data, pictures=more), config)
-    assert torch.equal(first.scores(Pictures(toy.fresh)), again.scores(Pictures(toy.fresh)))
+    more = ImageFeatures(torch.cat([others, 1000 * torch.randn(7, 6)]))
+    first, again = fit_taste_basis(data, config), fit_taste_basis(replace(data, images=more), config)
+    assert torch.equal(
+        first.predict_all_users(ImageFeatures(toy.fresh)), again.predict_all_users(ImageFeatures(toy.fresh))
+    )
     assert torch.equal(first.noise.variances, again.noise.variances)
 
 
 @pytest.mark.parametrize("num_layers", [0, 2])
 def test_features_are_standardised_by_the_training_pictures_alone(toy: Toy, num_layers: int) -> None:
-    train, held = split(toy)
+    train, held_out = split(toy)
     features = toy.features.clone()
     features[60:] += 5
-    data = replace(toy.data(train), pictures=Pictures(features), validation=replace(held, ratings=held.ratings + 9))
+    data = replace(
+        toy.data(train), images=ImageFeatures(features), validation=replace(held_out, ratings=held_out.ratings + 9)
+    )
     network = fit_taste_basis(data, replace(SHORT, num_layers=num_layers)).network
-    shown = features[:60].numpy()
-    np.testing.assert_allclose(network.centre, shown.mean(axis=0), atol=1e-6)
-    spread = shown.std(axis=0) if num_layers else np.full(6, np.sqrt(shown.var(axis=0).sum()))
-    np.testing.assert_allclose(network.spread, spread, rtol=1e-5)
-    assert float(network.origin) == pytest.approx(float(train.ratings.mean()))
-    assert float(network.unit) == pytest.approx(float(train.ratings.std(correction=0)))
+    support = features[:60].numpy()
+    np.testing.assert_allclose(network.feature_mean, support.mean(axis=0), atol=1e-6)
+    spread = support.std(axis=0) if num_layers else np.full(6, np.sqrt(support.var(axis=0).sum()))
+    np.testing.assert_allclose(network.feature_std, spread, rtol=1e-5)
+    assert float(network.rating_mean) == pytest.approx(float(train.ratings.mean()))
+    assert float(network.rating_std) == pytest.approx(float(train.ratings.std(correction=0)))
 
 
 def test_what_is_held_out_for_want_of_validation_does_not_standardise(toy: Toy) -> None:
     basis = fit_taste_basis(toy.data(), SHORT)
-    gaps = (toy.features.mean(dim=0) - basis.network.centre).abs().max()
+    gaps = (toy.features.mean(dim=0) - basis.network.feature_mean).abs().max()
     assert gaps > 1e-3  # eight of the eighty pictures were set apart
     linear = fit_taste_basis(toy.data(), replace(SHORT, num_layers=0))
-    torch.testing.assert_close(linear.network.centre, toy.features.mean(dim=0))
+    torch.testing.assert_close(linear.network.feature_mean, toy.features.mean(dim=0))
 
 
 def test_validation_ratings_choose_when_to_stop(toy: Toy) -> None:
     """Trained on noise alone, every step after the first look is one too many."""
-    train, held = split(toy)
+    train, held_out = split(toy)
     noise = replace(train, ratings=3 + torch.randn(len(train)).double())
-    truth = replace(held, ratings=torch.full((len(held),), 3.0).double())
+    truth = replace(held_out, ratings=torch.full((len(held_out),), 3.0).double())
     long = replace(NETWORK, num_steps=200, learning_rate=3e-2)
     stopped = fit_taste_basis(replace(toy.data(noise), validation=truth), long)
     shared, _ = stopped.network(toy.fresh)
@@ -281,7 +289,7 @@ def test_validation_ratings_choose_when_to_stop(toy: Toy) -> None:
 def test_people_who_said_nothing_have_the_usual_noise(toy: Toy) -> None:
     """Somebody with a single careful rating, or none, is no reason to think people differ more in noise."""
     basis = fit_taste_basis(replace(toy.data(), user_ids=(*USERS, "mute")))
-    usual = float(np.exp(basis.noise.centre)) + basis.noise.floor
+    usual = float(np.exp(basis.noise.log_mean)) + basis.noise.floor
     assert float(basis.noise_std(["mute"]) ** 2) == pytest.approx(usual, rel=1e-6)
     torch.testing.assert_close(basis.posterior("mute").mean, basis.prior().mean)
 
@@ -311,10 +319,10 @@ def test_the_worlds_people_are_better_served_by_their_own_reward_than_by_everybo
     table = world_ratings.table[world_ratings.table["split"] == "test_seen"]
     first = int(table["image_index"].min())  # the test images are the last
     encoded = encode_all(world_reward.encoder, world_ratings.images[first:], world_ratings.prompts[first:])
-    pictures = Pictures(encoded[torch.tensor(table["image_index"].tolist()) - first])
+    image_features = ImageFeatures(encoded[torch.tensor(table["image_index"].tolist()) - first])
     given, users = table["rating"].to_numpy(dtype=np.float64), table["user_index"].to_numpy()
-    own = world_reward.model.predict(pictures, table["user_id"].tolist()).mean.double().numpy()
-    everybodys = world_reward.model.predict_population(pictures).double().numpy()
+    own = world_reward.model.predict(image_features, table["user_id"].tolist()).mean.double().numpy()
+    everybodys = world_reward.model.predict_population(image_features).double().numpy()
     personal, population = agreement("own", own, given, users), agreement("everybody's", everybodys, given, users)
     assert personal.srocc[1] > population.srocc[2] + 0.1
     assert personal.pairwise[1] > population.pairwise[2]

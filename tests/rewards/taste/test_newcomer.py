@@ -8,14 +8,14 @@ import torch
 from numpy.typing import NDArray
 
 from pamela_rl.errors import DataError
-from pamela_rl.rewards.preference import Pictures
-from pamela_rl.rewards.taste.newcomer import Preferences, add_preferences, add_rating, fit_newcomer, next_image
+from pamela_rl.rewards.preference import ImageFeatures
+from pamela_rl.rewards.taste.newcomer import PairChoices, add_choices, add_rating, fit_newcomer, next_image
 from pamela_rl.rewards.taste.posterior import Posterior
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
 
 
-def pictures(count: int) -> Pictures:
-    return Pictures(torch.randn(count, 5))
+def images(count: int) -> ImageFeatures:
+    return ImageFeatures(torch.randn(count, 5))
 
 
 def same(first: Posterior, second: Posterior) -> None:
@@ -24,40 +24,42 @@ def same(first: Posterior, second: Posterior) -> None:
     torch.testing.assert_close(first.log_weights, second.log_weights, atol=1e-6, rtol=1e-6)
 
 
-def some_preferences(count: int = 4) -> Preferences:
-    return Preferences(pictures(count), pictures(count), torch.tensor([1.0, 0.0, 0.5, 1.0])[:count])
+def some_preferences(count: int = 4) -> PairChoices:
+    return PairChoices(images(count), images(count), torch.tensor([1.0, 0.0, 0.5, 1.0])[:count])
 
 
 def test_a_newcomer_who_says_nothing_is_expected_to_be_like_the_prior(small_basis: TasteBasis) -> None:
     same(fit_newcomer(small_basis), small_basis.prior())
-    same(fit_newcomer(small_basis, reported={"age": 60}), small_basis.prior({"age": 60}))
+    same(fit_newcomer(small_basis, demographics={"age": 60}), small_basis.prior({"age": 60}))
 
 
 def test_ratings_teach_what_the_basis_learns_of_them(small_basis: TasteBasis) -> None:
     """What that is, test_taste_basis compares with a dense formula."""
-    shown, ratings = pictures(6), torch.rand(6) * 4 + 1
+    support, ratings = images(6), torch.rand(6) * 4 + 1
     for reported in (None, {"age": 50}):
-        same(fit_newcomer(small_basis, shown, ratings, reported), small_basis.learn(shown, ratings, reported))
+        same(fit_newcomer(small_basis, support, ratings, reported), small_basis.infer_taste(support, ratings, reported))
 
 
 def test_preferences_teach_the_differences_between_two_pictures(small_basis: TasteBasis) -> None:
-    asked = some_preferences()
-    (shared_a, design_a), (shared_b, design_b) = (small_basis.network(p.features) for p in (asked.first, asked.second))
+    requested = some_preferences()
+    (shared_a, design_a), (shared_b, design_b) = (
+        small_basis.network(p.features) for p in (requested.first, requested.second)
+    )
     prior = small_basis.prior({"age": 25})
-    expected = prior.prefer((design_a - design_b).double(), (shared_a - shared_b).double(), asked.outcomes)
-    same(fit_newcomer(small_basis, reported={"age": 25}, preferences=asked), expected)
+    expected = prior.observe_choices((design_a - design_b).double(), (shared_a - shared_b).double(), requested.outcomes)
+    same(fit_newcomer(small_basis, demographics={"age": 25}, choices=requested), expected)
 
 
 def test_both_kinds_of_answers_add_up(small_basis: TasteBasis) -> None:
-    shown, ratings, asked = pictures(6), torch.rand(6) * 4 + 1, some_preferences()
-    both = fit_newcomer(small_basis, shown, ratings, {"age": 25}, asked)
-    same(both, add_preferences(small_basis, fit_newcomer(small_basis, shown, ratings, {"age": 25}), asked))
-    for alone in (fit_newcomer(small_basis, shown, ratings), fit_newcomer(small_basis, preferences=asked)):
+    support, ratings, requested = images(6), torch.rand(6) * 4 + 1, some_preferences()
+    both = fit_newcomer(small_basis, support, ratings, {"age": 25}, requested)
+    same(both, add_choices(small_basis, fit_newcomer(small_basis, support, ratings, {"age": 25}), requested))
+    for alone in (fit_newcomer(small_basis, support, ratings), fit_newcomer(small_basis, choices=requested)):
         assert torch.linalg.eigvalsh(alone.covariances - both.covariances).min() > -1e-6
 
 
 def test_preferences_move_a_prediction_the_way_they_point(small_basis: TasteBasis) -> None:
-    first, second = pictures(1), pictures(1)
+    first, second = images(1), images(1)
 
     def lead(posterior: Posterior) -> float:
         known = small_basis.with_user("new", posterior)
@@ -65,21 +67,23 @@ def test_preferences_move_a_prediction_the_way_they_point(small_basis: TasteBasi
 
     before = lead(small_basis.prior())
     won, lost = (
-        lead(fit_newcomer(small_basis, preferences=Preferences(first, second, torch.tensor([outcome]))))
+        lead(fit_newcomer(small_basis, choices=PairChoices(first, second, torch.tensor([outcome]))))
         for outcome in (1.0, 0.0)
     )
     assert lost < before < won
 
 
 def test_one_more_rating_teaches_the_same_as_all_at_once(small_basis: TasteBasis) -> None:
-    shown, ratings = pictures(7), torch.rand(7) * 4 + 1
+    support, ratings = images(7), torch.rand(7) * 4 + 1
     step_by_step = small_basis.prior({"age": 30})
     for row in torch.randperm(7).split(2):
-        step_by_step = add_rating(small_basis, step_by_step, shown[row], ratings[row])
-    same(step_by_step, fit_newcomer(small_basis, shown, ratings, {"age": 30}))
+        step_by_step = add_rating(small_basis, step_by_step, support[row], ratings[row])
+    same(step_by_step, fit_newcomer(small_basis, support, ratings, {"age": 30}))
 
 
-def brute_force(basis: TasteBasis, posterior: Posterior, candidates: Pictures, pool: Pictures) -> NDArray[np.float64]:
+def brute_force(
+    basis: TasteBasis, posterior: Posterior, candidates: ImageFeatures, pool: ImageFeatures
+) -> NDArray[np.float64]:
     """Variance of how the pool's pictures compare with one another, after a rating of each candidate."""
     covariance = posterior.covariance.numpy()
     noise = float(posterior.noise_variance) + posterior.misfit
@@ -100,8 +104,8 @@ def test_the_next_picture_is_the_one_that_leaves_least_doubt(
     small_basis: TasteBasis, seed: int, known: bool, misfit: float
 ) -> None:
     torch.manual_seed(seed)
-    candidates, pool = pictures(12), pictures(30)
-    posterior = small_basis.posterior("b") if known else small_basis.learn(pictures(2), torch.rand(2) * 4 + 1)
+    candidates, pool = images(12), images(30)
+    posterior = small_basis.posterior("b") if known else small_basis.infer_taste(images(2), torch.rand(2) * 4 + 1)
     posterior = replace(posterior, misfit=misfit)
     for others in (pool, None):
         left = brute_force(small_basis, posterior, candidates, candidates if others is None else others)
@@ -118,25 +122,29 @@ def test_it_is_never_kindness_alone_that_is_asked_about(small_basis: TasteBasis)
         if isinstance(layer, torch.nn.Linear):
             layer.bias.zero_()
     plain, telling = torch.zeros(1, 5), torch.randn(3, 5)  # the network is 0 at 0: the design row is [1, 0, 0, 0]
-    assert next_image(small_basis, posterior, Pictures(torch.cat([plain, telling, plain])), pictures(30)) in (1, 2, 3)
+    assert next_image(small_basis, posterior, ImageFeatures(torch.cat([plain, telling, plain])), images(30)) in (
+        1,
+        2,
+        3,
+    )
 
 
 def test_without_a_candidate_there_is_nothing_to_ask(small_basis: TasteBasis) -> None:
     with pytest.raises(DataError, match=r"no picture left to ask about; give at least one candidate"):
-        next_image(small_basis, small_basis.prior(), pictures(0))
+        next_image(small_basis, small_basis.prior(), images(0))
 
 
 def test_ratings_and_pictures_must_pair_up(small_basis: TasteBasis) -> None:
     sentence = r"gave 3 ratings, 0 of them not finite, of 4 pictures; give one finite rating"
     with pytest.raises(DataError, match=sentence):
-        fit_newcomer(small_basis, pictures(4), torch.ones(3))
+        fit_newcomer(small_basis, images(4), torch.ones(3))
     with pytest.raises(DataError, match=sentence):
-        add_rating(small_basis, small_basis.prior(), pictures(4), torch.ones(3))
+        add_rating(small_basis, small_basis.prior(), images(4), torch.ones(3))
 
 
-@pytest.mark.parametrize("given", [(pictures(4), None), (None, torch.ones(4))])
+@pytest.mark.parametrize("given", [(images(4), None), (None, torch.ones(4))])
 def test_one_without_the_other_is_refused(
-    small_basis: TasteBasis, given: tuple[Pictures | None, torch.Tensor | None]
+    small_basis: TasteBasis, given: tuple[ImageFeatures | None, torch.Tensor | None]
 ) -> None:
     with pytest.raises(DataError, match=r"pictures were given without ratings or ratings without pictures; give both"):
         fit_newcomer(small_basis, *given)
@@ -145,17 +153,17 @@ def test_one_without_the_other_is_refused(
 def test_a_rating_that_is_no_number_is_refused(small_basis: TasteBasis) -> None:
     ratings = torch.tensor([1.0, float("nan"), float("inf")])
     with pytest.raises(DataError, match=r"gave 3 ratings, 2 of them not finite"):
-        fit_newcomer(small_basis, pictures(3), ratings)
+        fit_newcomer(small_basis, images(3), ratings)
     with pytest.raises(DataError, match=r"gave 3 ratings, 2 of them not finite"):
-        add_rating(small_basis, small_basis.prior(), pictures(3), ratings)
+        add_rating(small_basis, small_basis.prior(), images(3), ratings)
 
 
 def test_a_choice_that_is_none_is_refused(small_basis: TasteBasis) -> None:
     outcomes = torch.tensor([1.0, 0.7, -1.0, float("nan")])
     sentence = r"4 choices between 4 and 4 pictures were given, 3 of them neither 1 \(a\), 0 \(b\) nor 0\.5 \(tie\)"
     with pytest.raises(DataError, match=sentence):
-        fit_newcomer(small_basis, preferences=Preferences(pictures(4), pictures(4), outcomes))
+        fit_newcomer(small_basis, choices=PairChoices(images(4), images(4), outcomes))
     with pytest.raises(DataError, match=r"4 choices between 4 and 3 pictures were given, 0 of them neither"):
-        fit_newcomer(small_basis, preferences=replace(some_preferences(), second=pictures(3)))
+        fit_newcomer(small_basis, choices=replace(some_preferences(), second=images(3)))
     with pytest.raises(DataError, match=r"2 choices between 4 and 4 pictures"):
-        fit_newcomer(small_basis, preferences=replace(some_preferences(), outcomes=torch.ones(2)))
+        fit_newcomer(small_basis, choices=replace(some_preferences(), outcomes=torch.ones(2)))

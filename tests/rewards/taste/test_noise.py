@@ -8,7 +8,7 @@ from scipy import stats
 from pamela_rl.rewards.taste.noise import LEVELS, Noise
 
 VARIANCES = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
-NOISE = Noise(VARIANCES, misfit=0.3, centre=-1.2, width=0.7, floor=1 / 12)
+NOISE = Noise(VARIANCES, misfit=0.3, log_mean=-1.2, log_std=0.7, floor=1 / 12)
 
 
 def test_a_newcomers_noise_is_log_normal_above_what_rounding_adds() -> None:

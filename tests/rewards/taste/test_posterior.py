@@ -9,16 +9,16 @@ from torch import Tensor
 
 from pamela_rl.rewards.taste.evidence import LOGISTIC
 from pamela_rl.rewards.taste.noise import Noise
-from pamela_rl.rewards.taste.posterior import Posterior, before_any_answer
+from pamela_rl.rewards.taste.posterior import Posterior, posterior_from_prior
 
 Array = NDArray[np.float64]
-NOISE = Noise(torch.zeros(0), misfit=0.15, centre=-0.8, width=0.7, floor=0.05)
+NOISE = Noise(torch.zeros(0), misfit=0.15, log_mean=-0.8, log_std=0.7, floor=0.05)
 
 
 def problem(count: int = 7, width: int = 4, noise: Noise = NOISE) -> tuple[Posterior, Tensor, Tensor]:
     root = torch.randn(width, width, dtype=torch.float64)
     covariance = root @ root.T + 0.1 * torch.eye(width, dtype=torch.float64)
-    prior = before_any_answer(torch.randn(width, dtype=torch.float64), covariance, noise)
+    prior = posterior_from_prior(torch.randn(width, dtype=torch.float64), covariance, noise)
     return prior, torch.randn(count, width, dtype=torch.float64), torch.randn(count, dtype=torch.float64)
 
 
@@ -40,7 +40,7 @@ def dense_posterior(
 @pytest.mark.parametrize("count", [1, 3, 40])
 def test_at_each_level_of_noise_it_is_the_dense_normal_posterior(count: int) -> None:
     prior, design, ratings = problem(count)
-    after = prior.observe(design, ratings)
+    after = prior.observe_ratings(design, ratings)
     for level, noise in enumerate(prior.levels.tolist()):
         spread = (noise + 0.15) * np.eye(count)
         mean, covariance = dense_posterior(prior.means[level], prior.covariances[level], design, ratings, spread)
@@ -57,7 +57,7 @@ def test_a_level_is_as_likely_as_the_ratings_are_under_it() -> None:
         for noise in prior.levels.tolist()
     ]
     weights = np.exp(prior.log_weights.numpy() + likelihoods)
-    np.testing.assert_allclose(prior.observe(design, ratings).weights, weights / weights.sum(), rtol=1e-9)
+    np.testing.assert_allclose(prior.observe_ratings(design, ratings).weights, weights / weights.sum(), rtol=1e-9)
 
 
 def test_repeats_share_what_the_basis_cannot_express_of_their_picture() -> None:
@@ -67,7 +67,7 @@ def test_repeats_share_what_the_basis_cannot_express_of_their_picture() -> None:
     ratings = torch.randn(len(group), dtype=torch.float64) + 2 * torch.randn(4, dtype=torch.float64)[group]
     means = torch.zeros(4, dtype=torch.float64).index_add_(0, group, ratings) / counts
     within = float((ratings - means[group]).square().sum())
-    after = prior.observe(design, means, counts, within)
+    after = prior.observe_ratings(design, means, counts, within)
     same = (group[:, None] == group).double().numpy()
     x, weights = design[group], []
     for level, noise in enumerate(prior.levels.tolist()):
@@ -83,11 +83,11 @@ def test_repeats_share_what_the_basis_cannot_express_of_their_picture() -> None:
 
 def test_ratings_one_at_a_time_teach_the_same_as_all_at_once_in_any_order() -> None:
     prior, design, ratings = problem(9)
-    at_once = prior.observe(design, ratings)
+    at_once = prior.observe_ratings(design, ratings)
     for order in (torch.arange(9), torch.randperm(9)):
         step_by_step = prior
         for row in order.tolist():
-            step_by_step = step_by_step.observe(design[row : row + 1], ratings[row : row + 1])
+            step_by_step = step_by_step.observe_ratings(design[row : row + 1], ratings[row : row + 1])
         torch.testing.assert_close(step_by_step.means, at_once.means, atol=1e-10, rtol=1e-10)
         torch.testing.assert_close(step_by_step.covariances, at_once.covariances, atol=1e-10, rtol=1e-10)
         torch.testing.assert_close(step_by_step.log_weights, at_once.log_weights, atol=1e-10, rtol=1e-10)
@@ -95,7 +95,7 @@ def test_ratings_one_at_a_time_teach_the_same_as_all_at_once_in_any_order() -> N
 
 def test_its_moments_are_those_of_tastes_drawn_from_it() -> None:
     prior, design, ratings = problem(3)
-    after = prior.observe(design, 3 * ratings)
+    after = prior.observe_ratings(design, 3 * ratings)
     assert after.weights.max() < 0.9  # a mixture in earnest
     numbers = np.random.default_rng(0)
     counts = numbers.multinomial(400_000, after.weights.numpy())
@@ -112,7 +112,10 @@ def test_its_moments_are_those_of_tastes_drawn_from_it() -> None:
 
 def test_without_answers_nothing_is_learned() -> None:
     prior, design, ratings = problem()
-    for after in (prior.observe(design[:0], ratings[:0]), prior.prefer(design[:0], ratings[:0], ratings[:0])):
+    for after in (
+        prior.observe_ratings(design[:0], ratings[:0]),
+        prior.observe_choices(design[:0], ratings[:0], ratings[:0]),
+    ):
         torch.testing.assert_close(after.means, prior.means)
         torch.testing.assert_close(after.covariances, prior.covariances)
         torch.testing.assert_close(after.log_weights, prior.log_weights)
@@ -120,7 +123,7 @@ def test_without_answers_nothing_is_learned() -> None:
 
 def test_every_rating_narrows_what_is_believed() -> None:
     prior, design, ratings = problem()
-    after = prior.observe(design, ratings)
+    after = prior.observe_ratings(design, ratings)
     torch.testing.assert_close(after.covariances, after.covariances.mT, atol=1e-12, rtol=0)
     assert torch.linalg.eigvalsh(prior.covariances - after.covariances).min() > -1e-10
     assert torch.linalg.eigvalsh(after.covariances).min() > 0
@@ -131,7 +134,7 @@ def test_many_ratings_find_the_true_taste_and_the_true_noise() -> None:
     truth = torch.tensor([1.0, -2.0, 0.5, 0.0], dtype=torch.float64)
     noise = float(prior.levels[5])
     spread = (noise + prior.misfit) ** 0.5
-    after = prior.observe(design, design @ truth + spread * torch.randn(400, dtype=torch.float64))
+    after = prior.observe_ratings(design, design @ truth + spread * torch.randn(400, dtype=torch.float64))
     torch.testing.assert_close(after.mean, truth, atol=0.2, rtol=0)
     assert after.weights.argmax() == 5
     assert float(after.noise_variance) == pytest.approx(noise, rel=0.15)
@@ -139,9 +142,14 @@ def test_many_ratings_find_the_true_taste_and_the_true_noise() -> None:
 
 def test_a_prior_that_allows_one_direction_only_stays_in_it() -> None:
     direction = torch.tensor([1.0, 2.0, 0.0, 0.0], dtype=torch.float64)
-    prior = before_any_answer(torch.zeros(4, dtype=torch.float64), torch.outer(direction, direction), NOISE)  # singular
+    prior = posterior_from_prior(
+        torch.zeros(4, dtype=torch.float64), torch.outer(direction, direction), NOISE
+    )  # singular
     _, design, ratings = problem(12)
-    for after in (prior.observe(design, ratings), prior.prefer(design, 0 * ratings, (ratings > 0).double())):
+    for after in (
+        prior.observe_ratings(design, ratings),
+        prior.observe_choices(design, 0 * ratings, (ratings > 0).double()),
+    ):
         assert after.mean.isfinite().all()
         torch.testing.assert_close(after.mean, direction * after.mean[0], atol=1e-12, rtol=0)
         assert after.mean[0].abs() > 0.01
@@ -174,7 +182,7 @@ def test_choices_teach_what_integrating_bradley_terry_gives(
     mean, std = bradley_terry(offset, slope, unit, outcomes, prior_std)
     prior = one_level(torch.zeros(1), torch.tensor([[prior_std**2]]), noise, misfit)
     count = len(outcomes)
-    after = prior.prefer(torch.full((count, 1), slope), torch.full((count,), offset), torch.tensor(outcomes))
+    after = prior.observe_choices(torch.full((count, 1), slope), torch.full((count,), offset), torch.tensor(outcomes))
     assert float(after.mean) == pytest.approx(mean, abs=0.1 * prior_std)
     # the normal bound is too sure of itself, the more so the more one-sided the choices
     assert (0.9 if len(set(outcomes)) > 1 or count == 1 else 0.78) * std < float(after.covariance.sqrt()) < 1.01 * std
@@ -183,7 +191,9 @@ def test_choices_teach_what_integrating_bradley_terry_gives(
 def test_a_tie_pulls_towards_indifference_and_a_choice_beyond_it() -> None:
     prior = one_level(torch.tensor([1.0]), torch.tensor([[1.0]]), 0.5)
     design, nothing = torch.ones(1, 1), torch.zeros(1)
-    tie, chosen, other = (float(prior.prefer(design, nothing, torch.tensor([o])).mean) for o in (0.5, 1.0, 0.0))
+    tie, chosen, other = (
+        float(prior.observe_choices(design, nothing, torch.tensor([o])).mean) for o in (0.5, 1.0, 0.0)
+    )
     assert 0 < tie < 1 < chosen
     assert other < tie
 
@@ -191,16 +201,19 @@ def test_a_tie_pulls_towards_indifference_and_a_choice_beyond_it() -> None:
 def test_a_choice_asked_the_other_way_round_teaches_the_same() -> None:
     prior, design, offsets = problem(6)
     outcomes = torch.tensor([1.0, 0.0, 0.5, 1.0, 1.0, 0.0])
-    one, other = prior.prefer(design, offsets, outcomes), prior.prefer(-design, -offsets, 1 - outcomes)
+    one, other = (
+        prior.observe_choices(design, offsets, outcomes),
+        prior.observe_choices(-design, -offsets, 1 - outcomes),
+    )
     torch.testing.assert_close(one.means, other.means, atol=1e-10, rtol=1e-10)
     torch.testing.assert_close(one.covariances, other.covariances, atol=1e-10, rtol=1e-10)
 
 
 def test_the_opposite_choices_make_the_mirror_image() -> None:
     _, design, _ = problem(5)
-    prior = before_any_answer(torch.zeros(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64), NOISE)
+    prior = posterior_from_prior(torch.zeros(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64), NOISE)
     outcomes, nothing = torch.tensor([1.0, 0.0, 0.5, 1.0, 1.0]), torch.zeros(5)
-    one, other = prior.prefer(design, nothing, outcomes), prior.prefer(design, nothing, 1 - outcomes)
+    one, other = prior.observe_choices(design, nothing, outcomes), prior.observe_choices(design, nothing, 1 - outcomes)
     assert one.mean.abs().max() > 0.1
     torch.testing.assert_close(one.means, -other.means)
     torch.testing.assert_close(one.covariances, other.covariances)
@@ -209,11 +222,11 @@ def test_the_opposite_choices_make_the_mirror_image() -> None:
 def test_a_choice_of_a_noisier_person_teaches_less() -> None:
     design, nothing, chosen = torch.ones(1, 1), torch.zeros(1), torch.ones(1)
     priors = (one_level(torch.zeros(1), torch.ones(1, 1), noise) for noise in (0.1, 0.5, 2.0))
-    means = [float(prior.prefer(design, nothing, chosen).mean) for prior in priors]
+    means = [float(prior.observe_choices(design, nothing, chosen).mean) for prior in priors]
     assert means == sorted(means, reverse=True)
 
 
 def test_choices_leave_what_is_believed_of_the_noise() -> None:
     prior, design, offsets = problem(6)
-    after = prior.prefer(design, offsets, torch.ones(6))
+    after = prior.observe_choices(design, offsets, torch.ones(6))
     torch.testing.assert_close(after.log_weights, prior.log_weights, atol=0, rtol=0)

@@ -1,29 +1,33 @@
-"""The arms of a comparison: every way to make pictures for a person, at one budget of pictures."""
+"""The arms of a comparison: every way to make images for a user, at one budget of images."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from comparison_source import Source
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pamela_rl.diffusion.adapters import images_spent, list_adapters, load_adapter
+from pamela_rl.diffusion.adapters import load_adapter
 from pamela_rl.diffusion.families import FAMILIES, policy_for
-from pamela_rl.errors import ConfigError
+from pamela_rl.diffusion.saved_adapters import INFO, images_spent, list_adapters
+from pamela_rl.evaluation.cached_generator import CachedGenerator
 from pamela_rl.evaluation.compare import BASE, OTHER, OWN, Arm
-from pamela_rl.evaluation.drawings import KeptDrawings
-from pamela_rl.rewards.taste_words import TasteInWords, describe_taste
+from pamela_rl.evaluation.settings import DrawingSettings
+from pamela_rl.evaluation.source import Source
+from pamela_rl.rewards.taste_description import TasteDescription, describe_taste
 from pamela_rl.steering.best_of_n import BestOfN
+from pamela_rl.steering.chat import ChatModel
 from pamela_rl.steering.generators import PipelineGenerator
-from pamela_rl.steering.noise_search import NoiseSearch, NoiseSearchConfig
-from pamela_rl.steering.prompt_search import PromptedGenerator, PromptSearchConfig, SearchResult, search_prompt
+from pamela_rl.steering.noise_search import NoiseSearch
+from pamela_rl.steering.prompt_search import PromptedGenerator, SearchResult, search_prompt
 from pamela_rl.steering.proposers import EvolutionaryProposer, LanguageModelProposer, MixedProposer, PhraseProposer
+from pamela_rl.steering.rewriter import INFO as REWRITER_INFO
 from pamela_rl.steering.rewriter import PromptRewriter, RewritingGenerator
+from pamela_rl.steering.settings import NoiseSearchSettings, PromptSearchSettings
 from pamela_rl.storage import folder_name
 from pamela_rl.types import ImageGenerator
 
@@ -34,57 +38,42 @@ ARMS = (
 REFERENCE_SEED = 50_000
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """How pictures are drawn.
-
-    Attributes:
-        num_inference_steps: Of the pictures compared.
-        search_inference_steps: Of the pictures a search looks at.
-        guidance_scale: 1 draws without guidance.
-        batch_size: Pictures a call.
-        height: Pixels; None takes the model's own size.
-        width: Pixels; None takes the model's own size.
-    """
-
-    num_inference_steps: int = 20
-    search_inference_steps: int = 10
-    guidance_scale: float = 1.0
-    batch_size: int = 32
-    height: int | None = None
-    width: int | None = None
-
-
 class ArmMaker:
-    """Builds arms for each person.
+    """Builds the arms of each user.
 
     Args:
         source: Pipeline, adapters, rewards, prompts.
-        run: Whose adapters are the own ones.
         folder: Where searches and drawings are kept.
-        drawing: How pictures are drawn.
-        budget: Pictures an arm may spend on a person before, or while, making the pictures compared.
+        drawing: How images are drawn.
+        budget: Images an arm may spend on a user before, or while, making the images compared.
         search: Of prompts.
         noise: Of initial noise; its number of steps follows from the budget where that is smaller.
         rewriter: Folder of a trained rewriter, or None.
         others: Name of a further arm to the run its adapters are from.
         chat: A chat language model that proposes prompts too, or None.
+
+    Attributes:
+        tastes: Of each user, in words.
+        exemplars: For each user, the images liked most and least relative to the average user, ``(n, 3, h, w)`` each.
+        searches: For each user, request to what prompt search found.
+
+    Raises:
+        AdapterError: A further run has no adapter of a user.
     """
 
     def __init__(
         self,
         source: Source,
-        run: Path,
         folder: Path,
-        drawing: Drawing,
+        drawing: DrawingSettings,
         budget: int,
-        search: PromptSearchConfig,
-        noise: NoiseSearchConfig,
+        search: PromptSearchSettings,
+        noise: NoiseSearchSettings,
         rewriter: Path | None,
         others: Mapping[str, Path],
-        chat: Any = None,
+        chat: ChatModel | None = None,
     ):
-        self._source, self._run, self._folder, self._drawing, self._budget = source, run, folder, drawing, budget
+        self._source, self._folder, self._drawing, self._budget = source, folder, drawing, budget
         self._search, self._noise, self._others, self._chat = search, noise, others, chat
         self._rewriter = PromptRewriter.load(rewriter) if rewriter else None
         self._rewriter_spent = _images_of_rewriter(rewriter) if rewriter else 0
@@ -95,7 +84,7 @@ class ArmMaker:
         )
         self._adapters = {user: folder_name(user) for user in source.users}
         self._further = {name: self._load(name, path) for name, path in others.items()}
-        self.tastes: dict[str, TasteInWords] = {}
+        self.tastes: dict[str, TasteDescription] = {}
         self.exemplars: dict[str, tuple[Tensor, Tensor]] = {}
         self.searches: dict[str, dict[str, SearchResult]] = {}
 
@@ -112,31 +101,31 @@ class ArmMaker:
         }
         return [name for name in ARMS if not impossible.get(name)] + list(self._others)
 
-    def describe(self, num_pictures: int) -> None:
-        """Put everybody's taste into words, from pictures of the base model."""
-        seen = self._source.seen_prompts
-        prompts = [seen[row % len(seen)] for row in range(num_pictures)]
+    def describe(self, num_images: int) -> None:
+        """Put each user's taste into words, from images of the base model."""
+        available = self._source.reference_prompts
+        prompts = [available[row % len(available)] for row in range(num_images)]
         draw = self._keep(self._draw(None, search=True), "reference", "everybody", "base")
-        images = draw(prompts, [REFERENCE_SEED + row for row in range(num_pictures)])
+        images = draw(prompts, [REFERENCE_SEED + row for row in range(num_images)])
         for user in self._source.users:
-            taste = describe_taste(self._source.reward, user, images, prompts, self._source.book)
+            taste = describe_taste(self._source.reward, user, images, prompts, self._source.phrasebook)
             self.tastes[user] = taste
             self.exemplars[user] = (images[list(taste.most_liked)], images[list(taste.least_liked)])
 
-    def make(self, names: Sequence[str], user: str, num_pictures: int) -> list[Arm]:
-        """Build arms for a person, searching first where they need it.
+    def make(self, names: Sequence[str], user: str, num_images: int) -> list[Arm]:
+        """Build a user's arms, searching first where they need it.
 
         Args:
             names: Of ``available``.
-            user: The person.
-            num_pictures: How many will be compared; what an arm may spend on each follows.
+            user: For whom.
+            num_images: How many will be compared; what an arm may spend on each follows.
         """
-        return [self._make(name, user, num_pictures) for name in names]
+        return [self._make(name, user, num_images) for name in names]
 
-    def _make(self, name: str, user: str, num_pictures: int) -> Arm:
-        trained = images_spent(self._run, user) if self._source.adapted else 0
-        each = max(1, self._budget // num_pictures + 1)
-        spent, images_each = 0, 1
+    def _make(self, name: str, user: str, num_images: int) -> Arm:
+        trained = images_spent(self._source.run, user) if self._source.adapted else 0
+        each = max(1, self._budget // num_images + 1)
+        spent, images_per_output = 0, 1
         draw: ImageGenerator = self._draw(None)
         if name == OWN:
             draw, spent = self._draw(self._adapters[user]), trained
@@ -152,21 +141,24 @@ class ArmMaker:
             draw, spent = self._prompted(user, user, self._adapters[user], self._search)
             spent += trained
         elif name == "best_of_n":
-            draw, images_each = BestOfN(draw, self._source.reward, user, each, self._search.std_weight), each
+            draw, images_per_output = BestOfN(draw, self._source.reward, user, each, self._search.std_weight), each
         elif name == "noise_search" and self._policy is not None:
             config = replace(self._noise, num_steps=min(self._noise.num_steps, each - 1))
-            draw, images_each = NoiseSearch(self._policy, None, self._source.reward, user, config), config.num_steps + 1
+            draw, images_per_output = (
+                NoiseSearch(self._policy, None, self._source.reward, user, config),
+                config.num_steps + 1,
+            )
         elif self._rewriter:
             used = self._rewriter if name == "rewriter" else self._rewriter.untrained()
             draw = RewritingGenerator(used, user, draw)
             spent = self._rewriter_spent // len(self._rewriter.descriptions) if name == "rewriter" else 0
-        facts = f"{name} {each if images_each > 1 else ''} {self._search} {self._noise} {self._origin(name)}"
-        return Arm(name, self._keep(draw, name, user, facts), spent, images_each)
+        facts = f"{name} {each if images_per_output > 1 else ''} {self._search} {self._noise} {self._origin(name)}"
+        return Arm(name, self._keep(draw, name, user, facts), spent, images_per_output)
 
     def _prompted(
-        self, user: str, searched_for: str, adapter: str | None, config: PromptSearchConfig
+        self, user: str, searched_for: str, adapter: str | None, config: PromptSearchSettings
     ) -> tuple[ImageGenerator, int]:
-        """Search a prompt for every request, for one person's reward, and draw with what was found."""
+        """Search a prompt for every request, by one user's reward, and draw with what was found."""
         place = self._folder / "searches" / folder_name(searched_for) / ("adapter" if adapter else "base")
         found: dict[str, SearchResult] = {}
         for request in tqdm(self._source.prompts, desc=f"searching for {searched_for}", unit="prompt", leave=False):
@@ -181,8 +173,8 @@ class ArmMaker:
 
     def _proposer(self, user: str) -> MixedProposer:
         taste = self.tastes[user]
-        likings = {liking.phrase: liking.effect for liking in taste.likings}
-        phrases = PhraseProposer(self._source.book, likings)
+        phrase_effects = {row.phrase: row.effect for row in taste.effects}
+        phrases = PhraseProposer(self._source.phrasebook, phrase_effects)
         proposers: list[Any] = [phrases, EvolutionaryProposer(phrases)]
         if self._chat is not None:
             proposers.append(LanguageModelProposer(self._chat, taste.sentence()))
@@ -198,32 +190,28 @@ class ArmMaker:
             drawing.width,
         )  # fmt: skip
 
-    def _keep(self, draw: ImageGenerator, name: str, user: str, facts: str) -> KeptDrawings:
-        return KeptDrawings(draw, self._folder / "drawings", (user, name), f"{facts} {self._drawing}")
+    def _keep(self, draw: ImageGenerator, name: str, user: str, facts: str) -> CachedGenerator:
+        return CachedGenerator(draw, self._folder / "drawings", (user, name), f"{facts} {self._drawing}")
 
     def _next(self, user: str) -> str:
         users = self._source.users
         return users[(users.index(user) + 1) % len(users)]
 
     def _origin(self, name: str) -> str:
-        """What the arm's weights come from, so that drawings of an older run are not taken for those of a newer."""
+        """When the arm's adapters were written, so that drawings of an older run are not taken for those of a newer."""
         if not self._source.adapted:
             return ""
-        run = self._others.get(name, self._run)
-        return json.dumps(
-            {user: (path / "adapter.json").stat().st_mtime_ns for user, path in list_adapters(run).items()}
-        )
+        run = self._others.get(name, self._source.run)
+        return json.dumps({user: (path / INFO).stat().st_mtime_ns for user, path in list_adapters(run).items()})
 
     def _load(self, arm: str, run: Path) -> dict[str, str]:
-        """Load a further run's adapters beside the own ones, under names of their own."""
-        adapters, loaded = list_adapters(run), {}
+        """Load a further run's adapters beside the source's, under names of their own."""
+        loaded = {}
         for user in self._source.users:
-            if user not in adapters:
-                raise ConfigError(f"arm {arm!r} takes adapters from {run}, which has none of {user!r}; leave it out.")
             loaded[user] = f"{folder_name(user)}-{folder_name(arm)}"
             load_adapter(self._source.pipeline, run, user, loaded[user])
         return loaded
 
 
 def _images_of_rewriter(folder: Path) -> int:
-    return int(json.loads((folder / "rewriter.json").read_text(encoding="utf-8")).get("images_spent", 0))
+    return int(json.loads((folder / REWRITER_INFO).read_text(encoding="utf-8")).get("images_spent", 0))

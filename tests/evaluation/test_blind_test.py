@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from blind_test import BlindTestConfig, blind_test
-from command_line import read_config
 
-from pamela_rl.errors import ConfigError, DataError
+from pamela_rl.errors import DataError
+from pamela_rl.evaluation.blind_test import make_pages, read_back
 from pamela_rl.evaluation.compare import UserComparison
 from pamela_rl.evaluation.gallery import save_gallery
 
@@ -27,10 +26,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def config(folder: Path, *arguments: str) -> BlindTestConfig:
-    return read_config(BlindTestConfig, "", [f"--run={folder / 'run'}", f"--output_dir={folder / 'blind'}", *arguments])
-
-
 def answer_all(folder: Path, answer: str) -> list[Path]:
     (folder / "sent").mkdir()
     files = []
@@ -43,13 +38,13 @@ def answer_all(folder: Path, answer: str) -> list[Path]:
 
 
 def test_pages_are_made_answered_and_read_back(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    blind_test(config(folder))
+    make_pages(folder / "run", folder / "blind")
     said = capsys.readouterr().out
     assert "15 pairs, 2 of them twice" in said
     assert f"--output_dir {folder / 'blind'} --choices {folder / 'blind'}/choices" in said
     assert len(list((folder / "blind" / "pages").iterdir())) == 2
     answer_all(folder, "tie")
-    blind_test(config(folder, f"--choices={folder / 'sent'}"))
+    read_back(folder / "blind", folder / "sent")
     said = capsys.readouterr().out
     assert "30 choices of 2 people" in said
     assert "1000 [1000, 1000]" in said
@@ -59,37 +54,33 @@ def test_pages_are_made_answered_and_read_back(folder: Path, capsys: pytest.Capt
 
 
 def test_a_list_of_files_reads_like_their_folder(folder: Path) -> None:
-    blind_test(config(folder))
+    make_pages(folder / "run", folder / "blind")
     files = answer_all(folder, "left")
     results = []
-    for choices in (str(folder / "sent"), f"[{files[0]}, {files[1]}]"):
-        blind_test(config(folder, f"--choices={choices}"))
+    for choices in (folder / "sent", files):
+        read_back(folder / "blind", choices)
         results.append((folder / "blind" / "blind_test.json").read_text(encoding="utf-8"))
     assert results[0] == results[1]
 
 
 def test_pages_that_somebody_may_be_answering_are_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    blind_test(config(folder))
+    make_pages(folder / "run", folder / "blind")
     before = {path: path.read_bytes() for path in (folder / "blind").rglob("*.*")}
-    blind_test(config(folder, "--num_pairs=3"))
+    make_pages(folder / "run", folder / "blind", num_pairs=3)
     assert capsys.readouterr().out.count("made earlier and kept") == 2
     assert {path: path.read_bytes() for path in (folder / "blind").rglob("*.*")} == before
 
 
 def test_people_see_their_pairs_in_different_orders(folder: Path) -> None:
-    blind_test(config(folder, "--repeated=0"))
+    make_pages(folder / "run", folder / "blind", repeated=0.0)
     keys = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "blind" / "keys").iterdir()]
     shown = [[(p["prompt"], p["left"], p["right"]) for p in key["pairs"].values()] for key in keys]
     assert shown[0] != shown[1]
     assert [len(pairs) for pairs in shown] == [15, 15]
 
 
-def test_what_cannot_work_is_said(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="num_pairs is 0"):
-        config(folder, "--num_pairs=0")
-    with pytest.raises(ConfigError, match="arms names 'own' alone; name two or more"):
-        config(folder, "--arms=[own]")
+def test_choices_that_are_not_there_are_named(folder: Path) -> None:
     with pytest.raises(DataError, match=r"there is no choices-\*\.json in .*run; put the files there"):
-        blind_test(config(folder, f"--choices={folder / 'run'}"))
+        read_back(folder / "blind", folder / "run")
     with pytest.raises(DataError, match="choices is an empty list"):
-        blind_test(config(folder, "--choices=[]"))
+        read_back(folder / "blind", [])

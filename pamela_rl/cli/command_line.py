@@ -5,17 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
 
-import torch
-from accelerate import Accelerator, InitProcessGroupKwargs
-from accelerate.utils import ProjectConfiguration
 from jsonargparse import ArgumentError, ArgumentParser
 
 from pamela_rl.errors import Interrupted, PamelaError
-from pamela_rl.training.trackers import check_trackers
 
 Config = TypeVar("Config")
 STOPPED = 75  # exit code of a run that was asked to stop and can go on: sysexits' EX_TEMPFAIL
@@ -38,28 +32,10 @@ def read_config(config_class: type[Config], description: str, arguments: Sequenc
 
 def use_all_cores() -> None:
     """Share this machine's cores out over its processes; ``accelerate launch`` leaves each process one thread."""
+    import torch
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-
-
-def new_accelerator(folder: Path, trackers: Sequence[str] = ()) -> Accelerator:
-    """Make the accelerator; processes wait for a late one for two hours, since fitting rewards or saving may take long.
-
-    A process that dies is another matter: the launcher ends the others at once.
-
-    Args:
-        folder: The run's; tensorboard's files go into ``logs/`` there.
-        trackers: Besides the run's own record.
-
-    Raises:
-        ConfigError: A tracker is not known or not installed.
-    """
-    check_trackers(trackers)
-    return Accelerator(
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],
-        log_with=list(trackers) or None,
-        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),
-    )
 
 
 def run(config_class: type[Config], description: str, job: Callable[[Config], object]) -> None:

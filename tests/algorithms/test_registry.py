@@ -3,22 +3,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from algorithm_source import known_algorithms, open_algorithm
-from command_line import read_config
-from quickstart import QuickstartConfig
 
 from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.algorithms.grpo import GRPO
 from pamela_rl.algorithms.nft import NFT
+from pamela_rl.algorithms.registry import algorithm_names, open_algorithm
 from pamela_rl.errors import ConfigError
+from pamela_rl.storage import SHIPPED_PIPELINES
 from pamela_rl.training.loop import settings_of
-from pamela_rl.world import PIPELINES
-from pamela_rl.world.tuned import TUNED
+from pamela_rl.world.algorithm_settings import ALGORITHM_SETTINGS, open_tuned_algorithm
 
 
 def test_every_algorithm_is_known_by_its_files_name() -> None:
-    assert known_algorithms() == ["ddpo", "ddpo_sf", "draft", "grpo", "nft"]
-    assert [open_algorithm(name).name for name in known_algorithms()] == known_algorithms()
+    assert algorithm_names() == ["ddpo", "ddpo_sf", "draft", "grpo", "nft"]
+    assert [open_algorithm(name).name for name in algorithm_names()] == algorithm_names()
 
 
 def test_a_word_takes_the_algorithms_own_defaults_and_a_mapping_its_settings() -> None:
@@ -33,20 +31,12 @@ def test_on_the_world_settings_that_are_not_given_are_those_tuned_for_it() -> No
     tuned = {"nft": {"learning_rate": 0.5, "beta": 0.25}}
     assert open_algorithm({"name": "nft", "beta": 1.0}, tuned) == NFT(learning_rate=0.5)
     assert open_algorithm("ddpo", tuned) == DDPO()
-    for of_model in TUNED.values():
-        assert all(open_algorithm(name, of_model) != open_algorithm(name) for name in known_algorithms())
-        assert of_model.keys() == set(known_algorithms())
-    assert TUNED.keys() == PIPELINES.keys()
-
-
-def test_another_word_forgets_the_settings_of_the_first(tmp_path: Path) -> None:
-    file = tmp_path / "a.yaml"
-    file.write_text("algorithm: {name: grpo, learning_rate: 1e-5, kl_weight: 0.0}\n", encoding="utf-8")
-    config = read_config(QuickstartConfig, "", [f"--config={file}", "--algorithm=nft"])
-    assert open_algorithm(config.algorithm) == NFT()
-    config = read_config(QuickstartConfig, "", [f"--config={file}", "--algorithm={name: ddpo, clip_range: 0.5}"])
-    assert open_algorithm(config.algorithm) == DDPO(clip_range=0.5)
-    assert open_algorithm(read_config(QuickstartConfig, "", [f"--config={file}"]).algorithm).learning_rate == 1e-5
+    for of_model in ALGORITHM_SETTINGS.values():
+        assert all(open_algorithm(name, of_model) != open_algorithm(name) for name in algorithm_names())
+        assert of_model.keys() == set(algorithm_names())
+    assert ALGORITHM_SETTINGS.keys() == SHIPPED_PIPELINES.keys()
+    assert open_tuned_algorithm("nft", "world") == open_algorithm("nft", ALGORITHM_SETTINGS["world"])
+    assert open_tuned_algorithm("nft", "some/model") == NFT()
 
 
 @pytest.mark.parametrize(
@@ -68,13 +58,6 @@ def test_another_word_forgets_the_settings_of_the_first(tmp_path: Path) -> None:
 def test_a_wrong_choice_is_refused_with_what_there_is(choice: object, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         open_algorithm(choice)  # type: ignore[arg-type]
-
-
-def test_settings_that_do_not_fit_the_run_are_refused_before_it_starts() -> None:
-    with pytest.raises(
-        ConfigError, match=r"num_updates is 7 but an iteration has 48 images x 4 trained steps = 192 pairs"
-    ):
-        read_config(QuickstartConfig, "", ["--algorithm={name: ddpo, num_updates: 7}"])
 
 
 @pytest.mark.parametrize("text", ["x = 1\n", "from pamela_rl.algorithms.ddpo import DDPO\n"])

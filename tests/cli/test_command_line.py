@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from command_line import read_config, run
 from jsonargparse import ArgumentError
 
+from pamela_rl.cli.command_line import read_config, run
 from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.errors import ConfigError

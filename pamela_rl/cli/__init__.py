@@ -1,0 +1,1 @@
+"""How recipes read YAML and flags, and how they end. May import the nouns: types, errors, config and storage."""

@@ -1,0 +1,46 @@
+"""Settings of the base model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pamela_rl.errors import ConfigError
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The base model and how it sits in memory. Its adapter is always fp32.
+
+    Attributes:
+        name: "world", "flow" (its flow-matching twin), a hub id or a folder.
+        dtype: Of the base model's weights.
+        height: Of the images, in pixels; None takes the model's own size.
+        width: Of the images, in pixels; None takes the model's own size.
+        gradient_checkpointing: Compute activations twice instead of keeping them; the same numbers.
+        vae_slicing: Decode one image at a time.
+        offload: Keep text encoders and VAE on the CPU while they are idle.
+        detach_unconditional: No gradient through guidance's unconditional branch: a forward without a backward.
+        compile_blocks: Compile the denoiser's repeated blocks; sampling then runs the trained graph too.
+        shard: Cut the base model over processes (FSDP2), for models that one device cannot hold.
+        family: A Python file of one's own with a ``Policy`` for a pipeline that no family here knows, or instead of one.
+    """
+
+    name: str = "world"
+    dtype: Dtype = "float32"
+    height: int | None = None
+    width: int | None = None
+    gradient_checkpointing: bool = False
+    vae_slicing: bool = False
+    offload: bool = False
+    detach_unconditional: bool = False
+    compile_blocks: bool = False
+    shard: bool = False
+    family: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.family is not None and not self.family.is_file():
+            raise ConfigError(f"model.family is {str(self.family)!r}, but there is no such file.")

@@ -1,0 +1,131 @@
+"""Settings of a comparison: the finished run that is compared, and how images are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pamela_rl.data.prompts import check_prompt_file
+from pamela_rl.diffusion.saved_adapters import adapter_folder, list_adapters
+from pamela_rl.diffusion.settings import Dtype
+from pamela_rl.errors import ConfigError
+from pamela_rl.rewards.saved import check_rewards
+from pamela_rl.steering.settings import ServiceSettings
+from pamela_rl.storage import SHIPPED_PIPELINES
+
+
+@dataclass(frozen=True)
+class DrawingSettings:
+    """How images are drawn.
+
+    Attributes:
+        num_inference_steps: Of the images compared.
+        search_inference_steps: Of the images a search draws.
+        guidance_scale: 1 draws without guidance.
+        batch_size: Images a call.
+        height: Pixels; None takes the model's own size.
+        width: Pixels; None takes the model's own size.
+    """
+
+    num_inference_steps: int = 20
+    search_inference_steps: int = 10
+    guidance_scale: float = 1.0
+    batch_size: int = 32
+    height: int | None = None
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """A finished run, and what draws and scores for its users.
+
+    Attributes:
+        run: A finished run, with ``adapters/``.
+        reward: Folder of the personal reward it was trained with; None is ``rewards/personal`` in the run.
+        judge: Folder of another one, only watched; None is ``rewards/judge`` in the run where that is.
+        base_model: "world", "flow", a hub id or a folder of a pipeline.
+        dtype: Of the base model's weights.
+        encoder: Of the run's reward: "world", "pixels", an open_clip name or a folder.
+        judge_encoder: Of the judge; none means the reward's.
+        users: Whom to compare; none means everybody with an adapter.
+        prompts: Held-out prompts, one a line; the world has its own.
+        num_prompts: How many of them.
+        content: What tells whether pictures show what was asked: "world", "none", or a reward such as "clip_score".
+        watch: Rewards of the average person to be watched, e.g. [pickscore, hpsv2.1].
+        service: A remote service that draws instead of the base model; then there are no adapters.
+    """
+
+    run: Path
+    reward: Path | None = None
+    judge: Path | None = None
+    base_model: str = "world"
+    dtype: Dtype = "float32"
+    encoder: str = "world"
+    judge_encoder: str | None = None
+    users: list[str] = field(default_factory=list)
+    prompts: Path | None = None
+    num_prompts: int = 16
+    content: str | None = None
+    watch: list[str] = field(default_factory=list)
+    service: ServiceSettings = field(default_factory=ServiceSettings)
+
+    def __post_init__(self) -> None:
+        check_counts(num_prompts=self.num_prompts)
+        drawn_by = self.base_model if self.service.model is None else self.service.kind
+        check_prompt_file(self.prompts, None if self.in_world else f"pictures are drawn by {drawn_by}")
+        check_rewards(self.reward_folder, self.judge_folder, self.compared_users())
+
+    @property
+    def in_world(self) -> bool:
+        """Whether a shipped model draws, so that users, prompts and scenes are the world's."""
+        return self.base_model in SHIPPED_PIPELINES and self.service.model is None
+
+    @property
+    def reward_folder(self) -> Path:
+        """Where the reward is."""
+        return self.reward or self.run / "rewards" / "personal"
+
+    @property
+    def judge_folder(self) -> Path | None:
+        """Where the judge is, if there is one."""
+        own = self.run / "rewards" / "judge"
+        return self.judge or (own if own.is_dir() else None)
+
+    def compared_users(self) -> list[str]:
+        """Return the users with an adapter who are compared; with a service, those named.
+
+        Raises:
+            AdapterError: The run has no adapters, or none of a user.
+        """
+        if self.service.model is not None:
+            return self.users
+        for user in self.users:
+            adapter_folder(self.run, user)
+        return self.users or list(list_adapters(self.run))
+
+    def check_further_runs(self, runs: Mapping[str, Path]) -> None:
+        """Refuse further runs, by the name of their arm, that lack an adapter of a user compared.
+
+        Raises:
+            ConfigError: Names the arm, the run and the user.
+            AdapterError: A run has no adapters.
+        """
+        for arm, run in runs.items():
+            adapters = list_adapters(run)
+            for user in self.compared_users():
+                if user not in adapters:
+                    raise ConfigError(
+                        f"arm {arm!r} takes adapters from {run}, which has none of {user!r}; leave it out."
+                    )
+
+
+def check_counts(**counts: int | None) -> None:
+    """Refuse a count below 1, by its name; None is left to be chosen.
+
+    Raises:
+        ConfigError: Names the count.
+    """
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ConfigError(f"{name} is {count}; use 1 or more.")

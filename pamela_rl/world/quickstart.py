@@ -1,0 +1,99 @@
+"""From nothing to a report: users of the world, their rewards, their adapters, and how much better they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import indent
+
+from accelerate import Accelerator
+
+from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.config import TrainConfig
+from pamela_rl.diffusion.families import policy_for
+from pamela_rl.diffusion.loading import load_pipeline
+from pamela_rl.evaluation.compare import UserComparison, summarize
+from pamela_rl.evaluation.compare_adapters import compare_adapters
+from pamela_rl.evaluation.report import Report, write_report
+from pamela_rl.evaluation.text_tables import summary_table
+from pamela_rl.rewards.saved import chosen_users
+from pamela_rl.storage import ensure_writable, folder_name, read_metrics
+from pamela_rl.training.personalize import Provenance, personalize_users, versions
+from pamela_rl.training.plan import plan_run
+from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.raters import make_raters
+from pamela_rl.world.saved_rewards import ensure_rewards, open_rewards
+
+
+def run_quickstart(
+    run: Path,
+    model: str,
+    num_users: int,
+    algorithm: Algorithm,
+    config: TrainConfig,
+    accelerator: Accelerator,
+    *,
+    held_out_prompts: int = 16,
+    seeds_per_prompt: int = 2,
+    num_inference_steps: int = 20,
+    command: str = "",
+) -> None:
+    """Fit rewards, train an adapter for each user, compare, and print where the report is.
+
+    Started again, it goes on where it stopped: rewards that are there are loaded, users who are trained are not trained again.
+
+    Args:
+        run: The run's folder.
+        model: A shipped one: "world" or "flow".
+        num_users: Who get an adapter.
+        algorithm: How they learn.
+        config: Of each user's training.
+        accelerator: Devices, processes, mixed precision.
+        held_out_prompts: To compare on, at most 16.
+        seeds_per_prompt: Images of each prompt and arm.
+        num_inference_steps: Of the images compared.
+        command: For the report.
+    """
+    started, rewards = time.monotonic(), run / "rewards"
+    if accelerator.is_main_process:
+        ensure_writable(run)
+        ensure_rewards(rewards, num_users)
+    accelerator.wait_for_everyone()
+    reward, scorers = open_rewards(rewards, str(accelerator.device))
+    users = chosen_users(rewards)[:num_users]
+    policy = policy_for(load_pipeline(model))
+    policy.pipeline.to(accelerator.device)
+    raters = make_raters()
+    tastes = {user: f"likes {raters.describe(user)}" for user in users}
+    accelerator.print(f"\n3. {algorithm.name} trains an adapter for each of {len(users)} people:")
+    for user, taste in tastes.items():
+        accelerator.print(f"   {user} {taste}")
+    plan = plan_run(policy, config, algorithm, accelerator.num_processes)
+    accelerator.print(f"\n{indent(plan.text(), '   ')}\n")
+    train_prompts, held_out = train_and_held_out_prompts()
+    provenance = Provenance(f"pamela_rl {model}", f"taste basis on encoder {reward.encoder.fingerprint}")
+    personalize_users(
+        policy, reward, train_prompts, users, config, algorithm, run, accelerator, provenance, scorers,
+        num_inference_steps,
+    )  # fmt: skip
+    if accelerator.is_main_process:
+        print("\n4. Held-out prompts, same noise for all: base, own adapter, somebody else's.")
+        comparisons = compare_adapters(
+            policy.pipeline, run, users, held_out[:held_out_prompts], scorers, seeds_per_prompt, num_inference_steps
+        )
+        releases = ", ".join(f"{package} {release}" for package, release in versions().items())
+        seconds = f"{time.monotonic() - started:.0f}"
+        context = {"command": command, "versions": releases, "seed": str(config.seed), "seconds": seconds}
+        _report(run, comparisons, tastes, context)
+    accelerator.end_training()
+
+
+def _report(
+    run: Path, comparisons: Sequence[UserComparison], tastes: Mapping[str, str], context: Mapping[str, str]
+) -> None:
+    """Write the report and print its main table."""
+    summary = summarize(comparisons)
+    validation = {user: read_metrics(run / "users" / folder_name(user) / "validation.jsonl") for user in tastes}
+    page = write_report(run, Report(summary, comparisons, validation=validation, tastes=tastes, context=context))
+    print(f"\n{summary_table(summary)}\n\n{context['seconds']} seconds. The report: {page}")
