@@ -5,12 +5,13 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help quickstart test check format
+.PHONY: help quickstart test check format gpu-check
 help:
 	@echo "make quickstart   install, then train four people's adapters on the embedded world and write a report"
 	@echo "make test         install what the tests need and run them"
 	@echo "make check        lint, format check, types and tests: what CI runs"
 	@echo "make format       format the code"
+	@echo "make gpu-check    on a machine with a card: real sizes, one iteration each, and a table"
 
 .venv/installed: pyproject.toml
 	@echo "Making the environment in .venv (some minutes and some GB the first time) ..."
@@ -38,3 +39,6 @@ check: .venv/installed-dev
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+gpu-check: .venv/installed-dev
+	$(BIN)/python benchmarks/gpu_check.py

@@ -80,7 +80,7 @@ def train_users(config: TrainRecipeConfig) -> None:
     prompts = train_and_held_out_prompts()[0] if config.prompts is None else read_prompts(config.prompts)
     policy, users = open_policy(config.model, accelerator), config.users or list(reward.model.user_ids)
     algorithm = open_tuned_algorithm(config.algorithm, config.model.name)
-    plan = plan_run(policy, config.train, algorithm, accelerator.num_processes)
+    plan = plan_run(policy, config.train, algorithm, accelerator.num_processes, list(scorers.values()))
     warning = hacking_warning(
         config.encoder, config.judge, config.judge_encoder, config.train.validation.patience, algorithm.kl_target
     )
@@ -88,6 +88,7 @@ def train_users(config: TrainRecipeConfig) -> None:
     adapters = personalize_users(
         policy, reward, prompts, users, config.train, algorithm, config.output_dir, accelerator,
         Provenance.of(config.model, policy, f"encoder {reward.encoder.fingerprint}"), scorers, config.num_inference_steps,
+        plan.memory.total,
     )  # fmt: skip
     accelerator.print("\n".join(f"{user}: {folder}" for user, folder in adapters.items()))
     accelerator.end_training()

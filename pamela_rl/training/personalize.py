@@ -145,6 +145,7 @@ def personalize_users(
     provenance: Provenance,
     scorers: Mapping[str, Scorer] | None = None,
     num_inference_steps: int = 20,
+    planned_bytes: int | None = None,
 ) -> dict[str, Path]:
     """Train and publish one adapter a user, one after the other, all from the same prompts.
 
@@ -160,6 +161,7 @@ def personalize_users(
         provenance: Written into the adapters.
         scorers: Everything that scores, by name; all but the reward itself are logged.
         num_inference_steps: Of the sample images.
+        planned_bytes: Memory of the plan, shown beside the peak after the first user's first iteration.
 
     Returns:
         Each user's adapter folder.
@@ -171,7 +173,7 @@ def personalize_users(
     return {
         user: personalize(
             policy, reward, PromptSource(prompts, user), config, algorithm, run, accelerator, provenance, monitors,
-            num_inference_steps,
+            num_inference_steps, planned_bytes if user == users[0] else None,
         )
         for user in users
     }  # fmt: skip

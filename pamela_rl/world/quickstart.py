@@ -69,13 +69,13 @@ def run_quickstart(
     accelerator.print(f"\n3. {algorithm.name} trains an adapter for each of {len(users)} people:")
     for user, taste in tastes.items():
         accelerator.print(f"   {user} {taste}")
-    plan = plan_run(policy, config, algorithm, accelerator.num_processes)
+    plan = plan_run(policy, config, algorithm, accelerator.num_processes, list(scorers.values()))
     accelerator.print(f"\n{indent(plan.text(), '   ')}\n")
     train_prompts, held_out = train_and_held_out_prompts()
     provenance = Provenance(f"pamela_rl {model}", f"taste basis on encoder {reward.encoder.fingerprint}")
     personalize_users(
         policy, reward, train_prompts, users, config, algorithm, run, accelerator, provenance, scorers,
-        num_inference_steps,
+        num_inference_steps, plan.memory.total,
     )  # fmt: skip
     if accelerator.is_main_process:
         print("\n4. Held-out prompts, same noise for all: base, own adapter, somebody else's.")

@@ -47,10 +47,10 @@ def test_nobody_to_measure_gives_no_number_and_no_error() -> None:
 
 def test_an_interval_holds_its_mean_and_narrows_with_people() -> None:
     widths = []
-    for user_table in (20, 320):
-        parts = [predictions_and_ratings(seed, 10) for seed in range(user_table)]
+    for num_users in (20, 320):
+        parts = [predictions_and_ratings(seed, 10) for seed in range(num_users)]
         predicted, actual = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-        mean, low, high = agreement("mine", predicted, actual, np.repeat(np.arange(user_table), 10)).srocc
+        mean, low, high = agreement("mine", predicted, actual, np.repeat(np.arange(num_users), 10)).srocc
         assert low < mean < high
         widths.append(high - low)
     assert widths[0] / widths[1] == pytest.approx(4, rel=0.4)  # the square root of 16
@@ -90,11 +90,11 @@ def test_no_model_beats_the_noise_ceiling_but_by_luck() -> None:
     assert model.srocc[2] < ceiling.srocc[1]
 
 
-def only_levels(user_table: int = 50, each: int = 30) -> tuple[Array, Array, Array]:
+def only_levels(num_users: int = 50, each: int = 30) -> tuple[Array, Array, Array]:
     """People who use the scale at very different levels, and a model that knows their levels and nothing else."""
     numbers = np.random.default_rng(0)
-    users = np.repeat(np.arange(user_table), each)
-    level = numbers.uniform(1.5, 4.5, user_table)[users]
+    users = np.repeat(np.arange(num_users), each)
+    level = numbers.uniform(1.5, 4.5, num_users)[users]
     actual = np.clip(np.rint(level + 0.7 * numbers.normal(size=len(users))), 1, 5)
     return level + 0.1 * numbers.normal(size=len(users)), actual, users
 

@@ -47,7 +47,7 @@ class People:
 
 
 @pytest.fixture(scope="module")
-def user_table(human_ratings: Path) -> People:
+def human_raters(human_ratings: Path) -> People:
     rows = RatingTable.from_file(human_ratings / "ratings.csv", SLIDER).rows
     users, images = (tuple(sorted(rows[column].unique())) for column in ("user_id", "image"))
     ratings = rating_tensors(rows, users, {image: row for row, image in enumerate(images)})
@@ -63,59 +63,59 @@ def shown_by(user: int) -> NDArray[np.int64]:
     return np.random.default_rng(user).permutation(PICTURES)[:SHOWN]
 
 
-def measure(name: str, user_table: People, predictions: NDArray[np.float64]) -> Agreement:
+def measure(name: str, human_raters: People, predictions: NDArray[np.float64]) -> Agreement:
     """Compare with what people said of the pictures they were not asked about at first; ``predictions`` ``(100, 55)``."""
     hidden = np.stack([np.setdiff1d(np.arange(PICTURES), shown_by(user)) for user in range(PEOPLE)])
     rows = np.arange(PEOPLE)[:, None]
-    predicted, given = predictions[rows, hidden].ravel(), user_table.means[rows, hidden].ravel()
+    predicted, given = predictions[rows, hidden].ravel(), human_raters.means[rows, hidden].ravel()
     return agreement(name, predicted, given, np.repeat(np.arange(PEOPLE), PICTURES - SHOWN))
 
 
-def mean_of_the_others(user_table: People) -> Agreement:
+def mean_of_the_others(human_raters: People) -> Agreement:
     predictions = np.empty((PEOPLE, PICTURES))
     for new in folds():
-        predictions[new] = np.delete(user_table.means, new, axis=0).mean(axis=0)
-    return measure("the mean of the others", user_table, predictions)
+        predictions[new] = np.delete(human_raters.means, new, axis=0).mean(axis=0)
+    return measure("the mean of the others", human_raters, predictions)
 
 
-def test_a_normal_prior_over_peoples_tastes_beats_the_mean_of_the_others(user_table: People) -> None:
+def test_a_normal_prior_over_peoples_tastes_beats_the_mean_of_the_others(human_raters: People) -> None:
     """No model of pictures at all: the covariance of ratings themselves."""
     image_features, predictions = torch.eye(PICTURES, dtype=torch.float64), np.empty((PEOPLE, PICTURES))
     noise = Noise(torch.zeros(0), 0.0, float(np.log(0.015)), 0.5, 0.0)
     for new in folds():
-        others = np.delete(user_table.means, new, axis=0)
+        others = np.delete(human_raters.means, new, axis=0)
         prior = posterior_from_prior(torch.from_numpy(others.mean(axis=0)), torch.from_numpy(np.cov(others.T)), noise)
         for user in new:
             support = shown_by(user)
-            given = torch.from_numpy(user_table.means[user, support])
+            given = torch.from_numpy(human_raters.means[user, support])
             predictions[user] = prior.observe_ratings(image_features[support], given, torch.full((SHOWN,), 2)).mean
-    personal, mean = measure("personal", user_table, predictions), mean_of_the_others(user_table)
+    personal, mean = measure("personal", human_raters, predictions), mean_of_the_others(human_raters)
     assert personal.num_users == mean.num_users > 90
     assert personal.srocc[0] > mean.srocc[0] + 0.05
 
 
-def thumbnails(user_table: People, folder: Path) -> Tensor:
+def thumbnails(human_raters: People, folder: Path) -> Tensor:
     small = [
-        Image.open(folder / name).convert("RGB").resize((16, 16), Image.Resampling.BOX) for name in user_table.images
+        Image.open(folder / name).convert("RGB").resize((16, 16), Image.Resampling.BOX) for name in human_raters.images
     ]
     return torch.from_numpy(np.stack([np.asarray(pil_image, dtype=np.float32).ravel() / 255 for pil_image in small]))
 
 
 @pytest.mark.parametrize("pictures_by", ["number", "pixels"])
 def test_the_taste_basis_beats_the_mean_of_the_others_for_people_it_never_met(
-    user_table: People, human_ratings: Path, pictures_by: str, monkeypatch: pytest.MonkeyPatch
+    human_raters: People, human_ratings: Path, pictures_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TQDM_DISABLE", "1")
-    features = torch.eye(PICTURES) if pictures_by == "number" else thumbnails(user_table, human_ratings)
+    features = torch.eye(PICTURES) if pictures_by == "number" else thumbnails(human_raters, human_ratings)
     predictions = np.empty((PEOPLE, PICTURES))
     for new in folds():
-        data = user_table.all_but(new)
+        data = human_raters.all_but(new)
         basis = fit_taste_basis(RatingData(ImageFeatures(features), data.train, data.user_ids, scale=SLIDER))
         shared, design = (part.double() for part in basis.network(features))
         for user in new:
-            printed = user_table.of(user, shown_by(user))
-            taste = basis.infer_taste(ImageFeatures(features[printed.images]), printed.ratings)
+            responses = human_raters.of(user, shown_by(user))
+            taste = basis.infer_taste(ImageFeatures(features[responses.images]), responses.ratings)
             predictions[user] = shared + design @ taste.mean
-    personal, mean = measure("personal", user_table, predictions), mean_of_the_others(user_table)
+    personal, mean = measure("personal", human_raters, predictions), mean_of_the_others(human_raters)
     assert personal.num_users == mean.num_users > 90
     assert personal.srocc[0] > mean.srocc[0] + 0.05  # 0.50 over 0.42

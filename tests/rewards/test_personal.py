@@ -57,8 +57,8 @@ def test_a_transformer_is_saved_like_any_model(encoder: FeatureEncoder, images: 
     dim = encoder.encode(images[:1], PROMPTS[:1]).shape[1]
     shape = TransformerShape(dim, 1, (2,), width=8, num_layers=1, num_heads=2)
     network = PreferenceNetwork(shape).eval().requires_grad_(False)
-    user_table = torch.stack([encode_demographics(coding, who) for who in ({"age": 33, "region": "north"}, None)])
-    reward = PersonalReward(encoder, PreferenceTransformer(network, coding, ("ada", "ben"), user_table, 0.7))
+    demographics = torch.stack([encode_demographics(coding, who) for who in ({"age": 33, "region": "north"}, None)])
+    reward = PersonalReward(encoder, PreferenceTransformer(network, coding, ("ada", "ben"), demographics, 0.7))
     reward.save(tmp_path)
     again = PersonalReward.load(tmp_path, encoder)
     users = ["ada", "ben", "ben", "ada"]

@@ -78,9 +78,9 @@ def test_a_judge_answers_with_a_verdict_that_is_no_reward_and_has_no_gradient(
         Judge(world_reward)(images, prompts, ["eve"] * 3)
 
 
-def table(user_table: int, num_images: int, share: float = 1.0, seed: int = 0) -> RatingTable:
+def table(num_users: int, num_images: int, share: float = 1.0, seed: int = 0) -> RatingTable:
     numbers = np.random.default_rng(seed)
-    pairs = np.argwhere(numbers.random((user_table, num_images)) < share)
+    pairs = np.argwhere(numbers.random((num_users, num_images)) < share)
     rows = pd.DataFrame({"user_id": pairs[:, 0].astype(str), "image": [f"p{row}" for row in pairs[:, 1]]})
     return RatingTable(rows.assign(rating=numbers.integers(1, 6, len(rows))))
 
@@ -121,9 +121,9 @@ def test_the_split_follows_its_seed_and_keeps_scale_and_raters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("user_table", "num_images", "share"), [(20, 30, 0.0), (20, 30, 1.0), (1, 30, 0.3), (20, 1, 0.3)]
+    ("num_users", "num_images", "share"), [(20, 30, 0.0), (20, 30, 1.0), (1, 30, 0.3), (20, 1, 0.3)]
 )
-def test_a_split_that_leaves_nothing_for_one_of_them_is_refused(user_table: int, num_images: int, share: float) -> None:
-    sentence = rf"share of {share:g} of {user_table} people and {num_images} pictures set apart, .* no rating left; use"
+def test_a_split_that_leaves_nothing_for_one_of_them_is_refused(num_users: int, num_images: int, share: float) -> None:
+    sentence = rf"share of {share:g} of {num_users} people and {num_images} pictures set apart, .* no rating left; use"
     with pytest.raises(DataError, match=sentence):
-        split_for_judge(table(user_table, num_images), share)
+        split_for_judge(table(num_users, num_images), share)

@@ -69,9 +69,9 @@ def test_what_it_says_people_like_truly_pleases_them(
     for user in raters.user_ids[:6]:
         taste = describe_taste(world_reward, user, *references, PHRASEBOOK, num_draws=100)
         row = raters.index(user)
-        printed = [entry.effect for entry in taste.effects]
-        meant = [float(truth[entry.phrase][row]) for entry in taste.effects]
-        correlations.append(spearmanr(printed, meant).statistic)
+        estimated = [entry.effect for entry in taste.effects]
+        true = [float(truth[entry.phrase][row]) for entry in taste.effects]
+        correlations.append(spearmanr(estimated, true).statistic)
         right += [float(truth[entry.phrase][row]) > 0 for entry in taste.likes()]
         right += [float(truth[entry.phrase][row]) < 0 for entry in taste.dislikes()]
         assert taste.includes_uncertainty

@@ -57,11 +57,11 @@ def made_up() -> RatingData:
         )
 
     users = tuple(f"p{row}" for row in range(NUM_USERS))
-    user_table = pd.DataFrame(
+    demographics = pd.DataFrame(
         {"camp": ["even", "odd"] * (NUM_USERS // 2), "age": range(20, 20 + NUM_USERS)}, index=users
     )
     image_features = ImageFeatures(features, None, 1000 - torch.arange(NUM_PICTURES))
-    return RatingData(image_features, rated(SHOWN, 30), users, rated(HELD, 8), demographics=user_table)
+    return RatingData(image_features, rated(SHOWN, 30), users, rated(HELD, 8), demographics=demographics)
 
 
 @pytest.fixture(scope="module")
@@ -222,8 +222,8 @@ def test_the_demographic_regression_is_ridge_regression_on_products(data: Rating
 
     def products(ratings: RatingTensors) -> tuple[Any, Any]:
         support = (rows @ model.axes)[ratings.images].numpy()
-        user_table = model.user_demographics[ratings.users].numpy()
-        design = np.einsum("ni,na->nia", user_table, np.c_[np.ones(len(support)), support]).reshape(len(support), -1)
+        demographics = model.user_demographics[ratings.users].numpy()
+        design = np.einsum("ni,na->nia", demographics, np.c_[np.ones(len(support)), support]).reshape(len(support), -1)
         return design, (ratings.ratings - model.population.predict_standardised(rows[ratings.images])).numpy()
 
     assert data.validation is not None

@@ -86,8 +86,8 @@ def test_the_worlds_encoder_sees_how_light_and_warm_a_picture_is_and_what_it_sho
 ) -> None:
     images = world_ratings.images[:200]
     texts = [f"a {subject}, {tone}" for subject in SUBJECTS for tone in sorted(set(tone_words(images)))]
-    seen, printed = encoder.encode_images(images), encoder.encode_prompts(texts)
-    best = [texts[int(row)] for row in (seen @ printed.T).argmax(dim=1)]
+    image_features, prompt_features = encoder.encode_images(images), encoder.encode_prompts(texts)
+    best = [texts[int(row)] for row in (image_features @ prompt_features.T).argmax(dim=1)]
     tones = [text.split(", ")[1].split(" ") for text in best]
     exact = [tone.split(" ") for tone in tone_words(images)]
     lightness = sum(a[-1] == b[-1] for a, b in zip(tones, exact)) / 200

@@ -199,18 +199,18 @@ def test_the_same_seed_fits_the_same_reward_and_leaves_the_callers_randomness_al
 
 
 def test_missing_demographics_are_ordinary(toy: Toy) -> None:
-    user_table = pd.DataFrame({"age": [30.0, None, 50.0], "gender": [None, "f", "m"]}, index=list(USERS[:3]))
-    basis = fit_taste_basis(replace(toy.data(), demographics=user_table), SHORT)
+    demographics = pd.DataFrame({"age": [30.0, None, 50.0], "gender": [None, "f", "m"]}, index=list(USERS[:3]))
+    basis = fit_taste_basis(replace(toy.data(), demographics=demographics), SHORT)
     assert basis.predict_all_users(ImageFeatures(toy.fresh)).isfinite().all()
     assert basis.demographic_effects.shape == (3, 4)
-    for member in (None, {}, {"age": None}, {"age": 40, "gender": "unheard of"}):
-        assert basis.prior(member).mean.isfinite().all()
+    for reported in (None, {}, {"age": None}, {"age": 40, "gender": "unheard of"}):
+        assert basis.prior(reported).mean.isfinite().all()
 
 
 def test_what_people_who_are_not_fitted_report_is_not_looked_at(toy: Toy) -> None:
-    user_table = pd.DataFrame({"age": [30.0, 50.0]}, index=list(USERS[:2]))
-    more = pd.concat([user_table, pd.DataFrame({"age": [900.0]}, index=["stranger"])])
-    one, other = (fit_taste_basis(replace(toy.data(), demographics=part), SHORT) for part in (user_table, more))
+    demographics = pd.DataFrame({"age": [30.0, 50.0]}, index=list(USERS[:2]))
+    more = pd.concat([demographics, pd.DataFrame({"age": [900.0]}, index=["stranger"])])
+    one, other = (fit_taste_basis(replace(toy.data(), demographics=part), SHORT) for part in (demographics, more))
     assert one.coding == other.coding
 
 

@@ -22,22 +22,22 @@ COVARIANCE = torch.tensor([[0.50, 0.20, 0.0], [0.20, 0.60, -0.25], [0.0, -0.25, 
 class World:
     """Made-up people over a network that is known: their tastes follow age, and each has a noise of their own."""
 
-    def __init__(self, user_table: int, image_features: int, misfit: float = 0.0):
+    def __init__(self, num_users: int, num_images: int, misfit: float = 0.0):
         torch.manual_seed(3)
         self.network = TasteFeatures(6, WIDTH - 1, hidden_dim=16).eval().requires_grad_(False)
-        self.image_features = ImageFeatures(torch.randn(image_features, 6))
+        self.image_features = ImageFeatures(torch.randn(num_images, 6))
         self.network.taste.weight.div_(self.network(self.image_features.features)[1][:, 1:].std(dim=0)[:, None])
         self.shared, self.design = (part.double() for part in self.network(self.image_features.features))
-        age = torch.randn(user_table, dtype=torch.float64)
+        age = torch.randn(num_users, dtype=torch.float64)
         age = (age - age.mean()) / age.std(correction=0)
-        self.names = tuple(map(str, range(user_table)))
-        self.user_table = pd.DataFrame({"age": age.numpy()}, index=list(self.names))
+        self.names = tuple(map(str, range(num_users)))
+        self.demographics = pd.DataFrame({"age": age.numpy()}, index=list(self.names))
         reported = torch.stack([torch.ones_like(age), age], dim=1)
         root = torch.linalg.cholesky(COVARIANCE)
-        self.tastes = reported @ PRIOR_MAP.T + torch.randn(user_table, WIDTH).double() @ root.T
-        self.variances = torch.exp(-0.7 + 0.5 * torch.randn(user_table).double())
+        self.tastes = reported @ PRIOR_MAP.T + torch.randn(num_users, WIDTH).double() @ root.T
+        self.variances = torch.exp(-0.7 + 0.5 * torch.randn(num_users).double())
         opinions = self.shared + self.tastes @ self.design.T
-        self.opinions = opinions + misfit**0.5 * torch.randn(user_table, image_features).double()
+        self.opinions = opinions + misfit**0.5 * torch.randn(num_users, num_images).double()
 
     def rate(self, users: Tensor, images: Tensor) -> RatingTensors:
         noise = self.variances[users].sqrt() * torch.randn(len(users)).double()
@@ -50,7 +50,7 @@ class World:
         return self.rate(torch.arange(count).repeat_interleave((high - low) * repeats), images)
 
     def data(self, train: RatingTensors, **more: ChoiceTensors) -> RatingData:
-        return RatingData(self.image_features, train, self.names, demographics=self.user_table, **more)
+        return RatingData(self.image_features, train, self.names, demographics=self.demographics, **more)
 
     def noise(self, factor: float = 1.0, misfit: float = 0.0) -> Noise:
         return Noise(factor * self.variances, misfit, -0.7 + math.log(factor), 0.5, 0.0)
@@ -65,10 +65,10 @@ def coverage(world: World, basis: TasteBasis, held_out: RatingTensors, share: fl
 
 
 def test_expectation_maximisation_recovers_the_prior_of_made_up_people() -> None:
-    user_table, count = 3000, 8  # so few ratings that a posterior is far from a point
-    world = World(user_table, 400)
-    users = torch.arange(user_table).repeat_interleave(count)
-    data = world.data(world.rate(users, torch.randint(400, (user_table * count,))))
+    num_users, count = 3000, 8  # so few ratings that a posterior is far from a point
+    world = World(num_users, 400)
+    users = torch.arange(num_users).repeat_interleave(count)
+    data = world.data(world.rate(users, torch.randint(400, (num_users * count,))))
     basis = fit_prior(world.network, data, data, None, world.noise())
     # 3,000 people: three standard errors of a mean and of a variance of about 0.5 are 0.04
     torch.testing.assert_close(basis.demographic_effects, PRIOR_MAP, atol=0.05, rtol=0)
@@ -127,10 +127,10 @@ def test_tastes_are_learned_from_everything_the_network_and_the_noise_from_a_par
 
 
 def test_choices_find_the_prior_too() -> None:
-    user_table, count = 400, 25
-    world = World(user_table, 60)
-    users = torch.arange(user_table).repeat_interleave(count)
-    first, second = torch.randint(60, (2, user_table * count))
+    num_users, count = 400, 25
+    world = World(num_users, 60)
+    users = torch.arange(num_users).repeat_interleave(count)
+    first, second = torch.randint(60, (2, num_users * count))
     lead = world.opinions[users, first] - world.opinions[users, second]
     spread = (2 * world.variances[users]).sqrt()
     outcomes = (lead + spread * torch.randn(len(users)).double() > 0).double()  # of two ratings with their noise
