@@ -59,7 +59,7 @@ def gradient(
     return seen[0].double(), stats
 
 
-@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+@pytest.mark.parametrize("guidance_scale", [pytest.param(1.0, marks=pytest.mark.slow), 2.0])
 def test_gradients_do_not_depend_on_the_cut_and_the_ratio_is_exactly_one(
     policy: StableDiffusionPolicy, accelerator: Accelerator, guidance_scale: float
 ) -> None:

@@ -69,6 +69,7 @@ def test_it_learns_and_not_without_the_signal(
     assert all(value.abs().max() == 0 for key, value in state.items() if "lora_B" in key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "algorithm", [NFT(), DDPO(learning_rate=4e-3, kl_weight=0.1, kl_target=1e-6)], ids=["nft", "ddpo with a target"]
 )

@@ -137,6 +137,7 @@ def test_an_adapter_of_a_half_precision_base_is_published_in_full(make: Maker, f
     assert {p.dtype for name, p in pipeline.transformer.named_parameters() if "lora" in name} == {torch.bfloat16}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the compiler looks, we do not
 def test_compiled_blocks_keep_sampling_and_training_on_one_path(tmp_path: Path) -> None:
     policy = prepare_policy(reloaded(saved("FluxPipeline", tmp_path)), ModelSettings(height=32, width=32), "cpu")

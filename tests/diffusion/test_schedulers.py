@@ -57,7 +57,9 @@ def batch() -> PromptBatch:
     return PromptBatch(tuple(PROMPTS), ("u",) * len(PROMPTS), ids, ids)
 
 
-@pytest.mark.parametrize("steps", [4, 10, 30])
+@pytest.mark.parametrize(
+    "steps", [4, pytest.param(10, marks=pytest.mark.slow), pytest.param(30, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("kind", FIRST_ORDER)
 def test_without_noise_a_rollout_is_the_stock_pipelines_image_at_its_schedulers_levels(

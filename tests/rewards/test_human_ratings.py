@@ -23,6 +23,8 @@ from pamela_rl.rewards.taste.posterior import posterior_from_prior
 SHOWN, PICTURES, PEOPLE, FOLDS = 10, 55, 100, 5
 SLIDER = RatingScale(0, 1)
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class People:

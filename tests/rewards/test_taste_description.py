@@ -61,6 +61,7 @@ def true_effects(raters: Raters, judge: ContentJudge) -> dict[str, Tensor]:
     return effects
 
 
+@pytest.mark.slow
 def test_what_it_says_people_like_truly_pleases_them(
     world_reward: PersonalReward, raters: Raters, content_judge: ContentJudge, references: tuple[Tensor, list[str]]
 ) -> None:

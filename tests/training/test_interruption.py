@@ -79,6 +79,7 @@ def test_in_another_thread_nothing_is_heard_and_nothing_breaks() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "ema"), [(ALGORITHM, EMASettings()), (NFT(learning_rate=3e-3), EMASettings(decay=0.5))]
 )
@@ -110,6 +111,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_same_adapter(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_a_command_that_is_stopped_ends_with_a_sentence_and_a_code_of_its_own(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, SCRIPT, tmp_path], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -202,6 +204,7 @@ def test_a_checkpoint_of_another_release_is_refused(
         train(small_policy, darkness, PROMPTS, once, ALGORITHM, tmp_path, accelerator)
 
 
+@pytest.mark.slow
 def test_runs_that_are_killed_end_with_the_same_adapter() -> None:
     command = [sys.executable, ROOT / "benchmarks" / "kills.py", "--kills", "1", "--seed", "1"]
     result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)

@@ -53,6 +53,7 @@ def run(small_policy: Policy, config: TrainConfig, folder: Path, accelerator: Ac
     return state
 
 
+@pytest.mark.slow
 def test_it_learns_a_toy_reward_and_not_without_advantages(
     small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
@@ -70,7 +71,7 @@ def test_it_learns_a_toy_reward_and_not_without_advantages(
     assert all(value.abs().max() == 0 for key, value in state.items() if "lora_B" in key)
 
 
-@pytest.mark.parametrize("batch_size", [16, 7])
+@pytest.mark.parametrize("batch_size", [pytest.param(16, marks=pytest.mark.slow), 7])
 def test_ratio_is_exactly_one_before_the_first_update(
     small_policy: Policy, accelerator: Accelerator, tmp_path: Path, batch_size: int
 ) -> None:

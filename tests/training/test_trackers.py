@@ -47,6 +47,7 @@ def test_wandb_writes_a_run_without_a_network(tmp_path: Path, monkeypatch: pytes
     assert len(list(run.glob("files/media/images/eval/images_*.png"))) == 2
 
 
+@pytest.mark.slow
 def test_trackio_keeps_a_run_on_this_machine(tmp_path: Path) -> None:
     own = os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio"), "PYTHONPATH": str(Path(__file__).parent)}
     script = f"from test_trackers import *; show('trackio', Path({str(tmp_path)!r}))"

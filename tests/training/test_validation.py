@@ -175,7 +175,7 @@ def test_stopping_by_a_judge_needs_one(small_policy: Policy, accelerator: Accele
     ("settings", "sentence"),
     [
         ({"every": -1}, "validation.every is -1"),
-        ({"num_images": 5}, "validation.num_images is 5 but the number of pictures a prompt is 2"),
+        ({"num_images": 5}, "validation.num_images is 5 but the number of images a prompt is 2"),
         ({"every": 0, "patience": 2}, "there is nothing to stop by"),
     ],
 )

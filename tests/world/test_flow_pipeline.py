@@ -33,11 +33,13 @@ def test_it_is_an_ordinary_pipeline_that_weighs_little(flow: Any) -> None:
     assert all(torch.equal(first[name], own[name]) for name in first)  # the same autoencoder
 
 
+@pytest.mark.slow
 def test_most_of_its_pictures_show_the_subject_they_were_asked_for(flow: Any, content_judge: ContentJudge) -> None:
     seen = content_judge.classify(sample_subjects(flow, 48))["subject"]
     assert sum(a == SUBJECTS[row % len(SUBJECTS)] for row, a in enumerate(seen)) >= 40
 
 
+@pytest.mark.slow
 def test_it_knows_left_from_right(flow: Any, content_judge: ContentJudge) -> None:
     assert attribute_accuracy(flow, content_judge, "placement", count=24) > 0.7  # a third by chance
 

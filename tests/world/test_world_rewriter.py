@@ -68,6 +68,7 @@ def test_only_the_answers_count() -> None:
     assert answer_loss(model, tokenizer, examples).item() == pytest.approx(total / count, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_on_new_examples(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     examples = [random_example(rng) for _ in range(64)]

@@ -229,6 +229,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_two_processes_fill_the_same_cache_at_the_same_time(
     encoder: FeatureEncoder, folder: Path, cache: Path, encoded: list[int]
 ) -> None:
