@@ -119,3 +119,11 @@ def _is_nested(node: ast.AST, text: str) -> bool:
 def _inside_function(node: ast.AST, text: str) -> bool:
     functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef)]
     return any(f.lineno < node.lineno <= (f.end_lineno or 0) for f in functions)
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_of)
+def test_fp64_is_asked_for_on_the_cpu(file: Path) -> None:
+    """Apple's MPS has no fp64: what comes from a device is moved before it is widened."""
+    calls = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    moved_late = [call for call in calls if ast.unparse(call.func).endswith(".double().cpu")]
+    assert not moved_late

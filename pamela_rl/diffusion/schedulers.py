@@ -101,7 +101,7 @@ class DiffusionLevels:
 
     def _sigmas(self, num_inference_steps: int) -> tuple[Tensor, Tensor, Tensor]:
         scheduler = self._made(num_inference_steps)
-        signal = 1 / (1 + scheduler.sigmas.double().cpu().square())
+        signal = 1 / (1 + scheduler.sigmas.cpu().double().square())
         return scheduler.timesteps.cpu(), signal[:-1].float(), signal[1:].float()
 
 

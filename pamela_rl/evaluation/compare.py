@@ -103,8 +103,8 @@ def score_images(
     parts = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
     return {
         name: torch.cat([scorer(images[p], prompts[p], [user_id] * len(images[p])).mean for p in parts])
-        .double()
         .cpu()
+        .double()
         .numpy()
         for name, scorer in scorers.items()
     }

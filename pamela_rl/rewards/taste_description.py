@@ -156,8 +156,8 @@ def describe_taste(
             f"give one prompt a picture and at least {2 * MIN_IMAGES_PER_PHRASE:.0f}, better some hundred."
         )
     image_features = ImageFeatures(_features(reward.encoder, images, prompts))
-    expected = reward.model.predict(image_features, [user_id] * len(images)).mean.double().cpu()
-    average = reward.model.predict_population(image_features).double().cpu()
+    expected = reward.model.predict(image_features, [user_id] * len(images)).mean.cpu().double()
+    average = reward.model.predict_population(image_features).cpu().double()
     includes_uncertainty = isinstance(reward.model, PosteriorSampler)
     sampled = expected.expand(num_draws, -1)
     if isinstance(reward.model, PosteriorSampler):

@@ -132,4 +132,4 @@ def _score_all(
         raise ConfigError("there are no reference pictures; give some that each reward tells apart, e.g. 64.")
     starts = range(0, len(images), batch_size)
     batches = [slice(start, start + batch_size) for start in starts]
-    return torch.cat([trainable(reward(images[b], prompts[b], user_ids[b])).mean.double().cpu() for b in batches])
+    return torch.cat([trainable(reward(images[b], prompts[b], user_ids[b])).mean.cpu().double() for b in batches])

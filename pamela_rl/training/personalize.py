@@ -92,7 +92,7 @@ def personalize(
         algorithm: How it learns, e.g. ``DDPO()``.
         run: The run's folder; ``users/<user>/`` holds metrics, curves, validation images, and the checkpoint.
         accelerator: Devices, processes, mixed precision; None makes one.
-        provenance: Written into the adapter; None names the pipeline's folder or hub id, and the reward's class.
+        provenance: Written into the adapter; None names the pipeline's folder or hub id, and the reward's class and encoder.
         monitors: Scorers that are logged, not trained against, by name.
         num_inference_steps: Of the sample images.
         planned_bytes: Memory of the plan, shown beside the peak after the first iteration.
@@ -106,7 +106,9 @@ def personalize(
     accelerator = accelerator or Accelerator()
     if provenance is None:
         source = str(getattr(policy.pipeline.config, "_name_or_path", None) or type(policy.pipeline).__name__)
-        provenance = Provenance(f"{source} {policy.height} x {policy.width}", type(reward).__name__)
+        encoder = getattr(getattr(reward, "encoder", None), "fingerprint", "")
+        scored_by = f"{type(reward).__name__} {encoder}".strip()
+        provenance = Provenance(f"{source} {policy.height} x {policy.width}", scored_by)
     user = prompts.user_id
     folder = run / "users" / folder_name(user)
     facts = provenance.to_json()

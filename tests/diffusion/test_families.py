@@ -22,10 +22,11 @@ from pamela_rl.algorithms.draft import DRaFT
 from pamela_rl.algorithms.grpo import GRPO
 from pamela_rl.algorithms.learner import AdapterCopy
 from pamela_rl.algorithms.nft import NFT
-from pamela_rl.config import FlowNoise, LoraSettings, SamplingConfig, TrainConfig
+from pamela_rl.config import FLOW_NOISES, FlowNoise, LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.diffusion.adapters import add_adapter, save_adapter
 from pamela_rl.diffusion.batching import predict_in_batches
 from pamela_rl.diffusion.families import FAMILIES, policy_for
+from pamela_rl.diffusion.families.flow_matching import FlowPolicy
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.diffusion.transitions import Normal
@@ -343,3 +344,21 @@ def test_every_algorithm_learns_from_latents_of_every_shape(load: Loader, family
     assert stats["train/skipped_updates"] == 0
     assert all(np.isfinite(value) for value in stats.values())
     assert any(not torch.equal(a, b) for a, b in zip(before, weights, strict=True))
+
+
+FLOW_FAMILIES = [name for name, family in FAMILIES.items() if issubclass(family, FlowPolicy)]
+
+
+@pytest.mark.parametrize("noise", FLOW_NOISES)
+@pytest.mark.parametrize("family", FLOW_FAMILIES)
+def test_every_kind_of_noise_is_bounded_at_the_familys_own_levels(load: Loader, family: str, noise: FlowNoise) -> None:
+    policy = load(family)
+    schedule = policy.schedule(10, None, noise)
+    latents = policy.initial_latents([torch.Generator()])
+    first = schedule.transition(torch.zeros_like(latents), latents, torch.tensor([0]))
+    assert float(first.std.max()) <= (float(schedule.eta[0]) if noise == "flow_sde" else 1.0) + 1e-6
+    sampling = SamplingConfig(flow_noise=noise, train_steps=2)
+    drawn = rollout(policy, batch(), sampling, 0, 0, 3)
+    quiet = rollout(policy, batch(), replace(sampling, eta=0.0), 0, 0, 3)
+    assert drawn.log_probs.isfinite().all()
+    assert 0.4 < float(drawn.final_latents.std() / quiet.final_latents.std()) < 2.5
