@@ -99,9 +99,9 @@ def train(key: str, folder: Path, reward: Path, base: Path, side: int, guidance_
     weights = run_folder / "adapters" / USER / "pytorch_lora_weights.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(f"{weights} was not written")
-    planned = next(line for line in (folder / f"{key}.log").read_text().splitlines() if "memory: planned" in line)
+    planned = next(line for line in (folder / f"{key}.log").read_text().splitlines() if "iteration: planned" in line)
     facts = {"images/s": rate(run_folder), "mismatch": row["train/sampling_mismatch"], "peak GB": row["memory/peak_gb"]}
-    return {**facts, "memory": planned.split("memory: ")[1].strip()}
+    return {**facts, "memory": planned.split("iteration: ")[1].strip()}
 
 
 def rate(run_folder: Path) -> float:

@@ -21,7 +21,7 @@ from pamela_rl.data.ratings import RatingTable
 from pamela_rl.data.settings import SourceSettings
 from pamela_rl.data.sources.opening import read_source
 from pamela_rl.data.sources.rated_images import RatedImages
-from pamela_rl.data.splits import assign_splits
+from pamela_rl.data.splits import IMAGE_COLUMNS, assign_splits
 from pamela_rl.errors import DataError
 from pamela_rl.rewards.encoders.feature_cache import encode_images, encode_texts
 from pamela_rl.rewards.encoders.features import FeatureEncoder, combine
@@ -29,7 +29,6 @@ from pamela_rl.rewards.encoders.opening import open_encoder
 from pamela_rl.rewards.encoders.pixels import PixelEncoder
 
 METADATA = ("group", "style", "type")  # of images, where the table has them
-IMAGE_COLUMNS = ("image", "image_a", "image_b")
 
 
 @dataclass(frozen=True)

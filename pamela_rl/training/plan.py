@@ -205,8 +205,12 @@ def module_bytes(modules: Sequence[nn.Module]) -> int:
 
 def memory_text(planned: int, peak: int, device: torch.device) -> str:
     """Set the planned memory beside the peak of the first iteration."""
-    of = "the card" if device.type == "cuda" else "the whole process, libraries included"
-    return f"memory: planned about {size_text(planned)}; peak of {of} so far {size_text(peak)}"
+    measured = (
+        "peak on the card"
+        if device.type == "cuda"
+        else "peak of the process, with its libraries and what it did before"
+    )
+    return f"memory after the first iteration: planned about {size_text(planned)}; {measured}: {size_text(peak)}"
 
 
 def size_text(count: int) -> str:
