@@ -35,10 +35,15 @@ from pamela_rl.types import RewardOutput
 
 ALGORITHMS = [
     DDPO(learning_rate=1e-2),
-    DDPOSF(learning_rate=2e-2),
-    GRPO(learning_rate=1e-2, window="sliding", window_every=2, guard=True, clip_range=0.1),
     NFT(learning_rate=1e-2, num_updates=1),
-    DRaFT(learning_rate=2e-3, num_updates=1),
+    *(
+        pytest.param(algorithm, marks=pytest.mark.slow)
+        for algorithm in (
+            DDPOSF(learning_rate=2e-2),
+            GRPO(learning_rate=1e-2, window="sliding", window_every=2, guard=True, clip_range=0.1),
+            DRaFT(learning_rate=2e-3, num_updates=1),
+        )
+    ),
 ]
 CONFIG = TrainConfig(
     num_iterations=5,
@@ -115,6 +120,7 @@ class NeverFollowed(NFT):
         return 1.0
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_by_the_old_adapter_not_by_the_one_that_learns(
     small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
@@ -141,6 +147,7 @@ def test_pictures_are_drawn_by_the_old_adapter_not_by_the_one_that_learns(
     assert all(map(torch.equal, drawn["learning"], drawn["still"]))
 
 
+@pytest.mark.slow
 def test_what_is_published_is_the_average(small_policy: Policy, accelerator: Accelerator, tmp_path: Path) -> None:
     short = replace(CONFIG, num_iterations=2, validation=ValidationSettings(every=0))
     states = {}

@@ -81,6 +81,7 @@ def test_all_arms_are_drawn_compared_and_reported(
     assert str(tmp_path / "report.html") in said
 
 
+@pytest.mark.slow
 def test_a_comparison_that_is_started_again_gives_the_same_figures(finished: Path, tmp_path: Path) -> None:
     few = ["--arms=[own, prompt_search]"]
     evaluate(config(finished, tmp_path, *few))

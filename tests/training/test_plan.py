@@ -39,9 +39,14 @@ ALGORITHMS = [
     *(NFT(kl_weight=kl, num_updates=3) for kl in (0.1, 0.0)),
     *(DRaFT(num_steps=2, kl_weight=kl, num_updates=2) for kl in (0.1, 0.0)),
 ]
+RARELY_BROKEN = {(DDPO, 1, 0.1), (DDPO, 1, 0.0), (DDPO, 3, 0.0), (NFT, 3, 0.0), (DRaFT, 2, 0.0)}
+PLANNED = [
+    pytest.param(a, marks=pytest.mark.slow) if (type(a), a.num_updates, a.kl_weight) in RARELY_BROKEN else a
+    for a in ALGORITHMS
+]
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: f"{a.name}, {a.num_updates} updates, KL {a.kl_weight}")
+@pytest.mark.parametrize("algorithm", PLANNED, ids=lambda a: f"{a.name}, {a.num_updates} updates, KL {a.kl_weight}")
 def test_the_denoiser_is_called_as_often_as_planned(
     policy: StableDiffusionPolicy, accelerator: Accelerator, algorithm: Algorithm
 ) -> None:

@@ -110,6 +110,7 @@ def test_while_nothing_is_learned_every_look_is_the_same_to_the_bit(
     assert torch.equal(judge.seen[0], judge.seen[1])
 
 
+@pytest.mark.slow
 def test_looking_changes_nothing_about_the_training(
     small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_run_stops_when_the_judge_likes_nothing_better_and_gives_back_the_best
     assert best.iteration == 2
 
 
+@pytest.mark.slow
 def test_a_stopped_run_stays_stopped_and_goes_on_when_patience_is_given_up(
     small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
