@@ -9,11 +9,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 from learning import learn
+from peft.utils import get_peft_model_state_dict
 from tiny_pipelines import BUILDERS, CALL_OPTIONS, reloaded, saved
 
 from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
-from pamela_rl.diffusion.adapters import add_adapter, save_adapter
+from pamela_rl.diffusion.adapters import adapter_state, add_adapter, save_adapter
 from pamela_rl.diffusion.loading import prepare_policy
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.diffusion.settings import ModelSettings
@@ -52,8 +53,11 @@ def test_a_family_is_trained_in_half_precision_and_its_adapter_loads_back(
     adapter = save_adapter(policy, "ada", "ada", tmp_path, {"seed": "0"}, {})
     fresh = reloaded(folder, torch.bfloat16).to(device)
     fresh.load_lora_weights(adapter, adapter_name="hers")
+    denoiser = getattr(fresh, policy.component)
+    theirs = get_peft_model_state_dict(denoiser, adapter_name="hers")
+    ours = adapter_state(policy, "ada")
+    assert theirs.keys() == ours.keys()
+    for name, weight in theirs.items():  # the pipeline takes the adapter in its own precision
+        assert torch.equal(weight.cpu(), ours[name].to(torch.bfloat16)), name
     drawing = (2, 1.0, 2, 32, 64, "", CALL_OPTIONS.get(family, {}))
-    with policy.all_on_device():
-        ours = PipelineGenerator(policy.pipeline, "ada", *drawing)(PROMPTS[:2], [3, 4])
-    theirs = PipelineGenerator(fresh, "hers", *drawing)(PROMPTS[:2], [3, 4])
-    torch.testing.assert_close(theirs, ours, atol=0.1, rtol=0)  # the pipeline takes the adapter in bf16
+    assert PipelineGenerator(fresh, "hers", *drawing)(PROMPTS[:2], [3, 4]).isfinite().all()

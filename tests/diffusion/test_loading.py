@@ -18,7 +18,7 @@ from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.diffusion import families
 from pamela_rl.diffusion.adapters import WEIGHTS, adapter_state, add_adapter, save_adapter
-from pamela_rl.diffusion.loading import DTYPES, compile_blocks, prepare_policy
+from pamela_rl.diffusion.loading import DTYPES, compile_blocks, load_pipeline, prepare_policy
 from pamela_rl.diffusion.memory import PeakMemory, sampling_bytes, update_bytes
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
@@ -73,11 +73,20 @@ def test_means_to_save_memory_change_no_picture_and_no_gradient(make: Maker, set
     assert thrifty[2]["train/sampling_mismatch"] == 0.0
 
 
-def test_gradient_checkpointing_keeps_less_for_the_backward_pass(make: Maker) -> None:
-    plain, thrifty = (update_bytes(make(gradient_checkpointing=on), CONFIG, 1, False, False) for on in (False, True))
+def test_gradient_checkpointing_keeps_less_for_the_backward_pass() -> None:
+    plain, thrifty = (  # six blocks, of which one at a time is computed again
+        update_bytes(
+            prepare_policy(load_pipeline("flow"), ModelSettings(gradient_checkpointing=on), "cpu"),
+            CONFIG,
+            1,
+            False,
+            False,
+        )
+        for on in (False, True)
+    )
     assert plain is not None
     assert thrifty is not None
-    assert thrifty < 0.9 * plain  # in so small a model one block is much of it
+    assert thrifty < plain / 2
 
 
 def test_idle_parts_leave_the_device_and_come_back_for_the_pipelines_own_call(make: Maker) -> None:
