@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pamela_rl.evaluation.statistics import Interval, hierarchical_bootstrap_mean
+from pamela_rl.intervals import Interval, mean_interval
 
 Row = Mapping[str, Any]
 SCORES = {
@@ -26,10 +26,10 @@ GAINS = ("reward", "true_rating", "judge")
 
 
 def interval(rows: Sequence[Row], values: Sequence[float]) -> Interval:
-    """Mean of one value a run, with a 95 % interval over people and seeds."""
+    """Mean of one value a run, with a 95 % interval over people and seeds, for the prompts that all runs share."""
     users = np.unique([row["user"] for row in rows], return_inverse=True)[1]
     seeds = np.array([row["seed"] for row in rows])
-    return hierarchical_bootstrap_mean(np.asarray(values, dtype=float), users, seeds)
+    return mean_interval(np.asarray(values, dtype=float), users, seeds)
 
 
 def gains(rows: Sequence[Row], score: str) -> list[float]:
@@ -62,6 +62,19 @@ def table(rows: Sequence[Row], titles: Mapping[str, str], rival: str | None = No
     return "\n\n".join(parts)
 
 
+def foretold(rows: Sequence[Row]) -> str:
+    """Say over all runs how far the gains told by reward and judge agree with the true gain."""
+    runs = [row for row in rows if not row["zero"]]
+    true = np.array(gains(runs, "true_rating"))
+    parts = []
+    for score in ("judge", "reward"):
+        told = np.array(gains(runs, score))
+        fell = int(((told < 0) & (true < 0)).sum())
+        parts.append(f"{score}: correlation {np.corrcoef(told, true)[0, 1]:+.2f}, fell in {fell} of {int((true < 0).sum())}"
+                     f" runs whose true rating fell and in {int(((told < 0) & (true >= 0)).sum())} others")  # fmt: skip
+    return f"gains over {len(runs)} runs, with the true gain: " + "; ".join(parts)
+
+
 def _line(title: str, runs: Sequence[Row], others: Sequence[Row]) -> str:
     rating, reward, judge = (interval(runs, gains(runs, score)) for score in ("true_rating", "reward", "judge"))
     minutes = np.mean([row["seconds"] for row in runs]) / 60
@@ -86,6 +99,8 @@ def _line(title: str, runs: Sequence[Row], others: Sequence[Row]) -> str:
 
 
 def _signed(value: Interval) -> str:
+    if value.low is None or value.high is None:
+        return f"{value.estimate:+.2f}"
     return f"{value.estimate:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"
 
 

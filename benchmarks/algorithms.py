@@ -28,7 +28,7 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
-from algorithm_figures import draw_figure, table
+from algorithm_figures import draw_figure, foretold, table
 
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.registry import open_algorithm
@@ -221,6 +221,7 @@ def main(given: argparse.Namespace) -> None:
         ]
         draw_figure(rows, titles, settings["against"], given.draw)
         print(table(rows, titles, settings.get("rival")))
+        print(foretold(rows))
         return
     cells = grid(given)
     fit_another(given.run / "rewards", read_settings(given.settings).get("encoder", WORLD))

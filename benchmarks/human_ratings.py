@@ -5,7 +5,7 @@ python benchmarks/human_ratings.py FOLDER [repeats]
 FOLDER holds ratings.csv (user_id, image, rating from 0 to 1, two ratings of each picture), raters.csv and images/:
 100 people, 55 pictures of dogs (Brielmann, Berentelg and Dayan). People are held out in five folds, drawn anew in every
 repeat; of each held-out person k pictures are shown, and Spearman's correlation is taken over the others, with the mean
-of the person's two ratings. Means over people; 95 % intervals by bootstrap over people.
+of the person's two ratings. Means over people; 95 % intervals by Student's t over people.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pamela_rl.agreement.measures import mean_with_interval, srocc
 from pamela_rl.data.ratings import RatingScale
 from pamela_rl.data.sources import RatedImages, read_folder
 from pamela_rl.rewards.baselines.population_baselines import fit_population_regression
+from pamela_rl.rewards.encoders.feature_cache import encode_store
 from pamela_rl.rewards.encoders.pixels import PixelEncoder
 from pamela_rl.rewards.preference import ImageFeatures, RatingData
 from pamela_rl.rewards.rating_tensors import rating_tensors
@@ -165,7 +166,7 @@ def print_scores(title: str, scores: dict[str, NDArray[np.float64]]) -> None:
     print(title, flush=True)
     for name, values in scores.items():
         per_user = np.nanmean(values[:, ~np.isnan(values).all(axis=0)], axis=0)
-        mean, low, high = mean_with_interval(per_user, 0)
+        mean, low, high = mean_with_interval(per_user)
         print(f"  {name:28}{mean:7.3f} [{low:.3f}, {high:.3f}]  {len(per_user)} people", flush=True)
 
 
@@ -175,7 +176,7 @@ def main() -> None:
     folder, repeats = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10
     rated = read_folder(folder / "ratings.csv", scale=RatingScale(0, 1), raters=folder / "raters.csv")
     by_id = Experiment(rated, torch.eye(len(rated.image_ids)))
-    by_pixels = replace(by_id, features=PixelEncoder().encode_store(rated.images, by_id.images))
+    by_pixels = replace(by_id, features=encode_store(PixelEncoder(), rated.images, by_id.images, [""] * len(by_id.images)))
     print_scores("Pictures that others rated, told apart by id", rated_images(by_id, repeats))
     print_scores("Pictures that others rated, by features of pixels", rated_images(by_pixels, repeats))
     print_scores(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from pamela_rl.errors import ConfigError
@@ -64,8 +65,23 @@ def trainable(output: RewardOutput | Verdict) -> RewardOutput:
     return output
 
 
+class Unit(StrEnum):
+    """What a scorer's numbers are, which decides how they may be told."""
+
+    SHARE = "share"  # probabilities, or 0 and 1: a mean is a share of images, and a ratio of means says how often
+    SCORE = "score"  # a scale without a meaningful zero, such as ratings or a cosine: only differences mean something
+
+
+def unit_of(scorer: Scorer) -> Unit:
+    """Return the unit that a scorer declares as its attribute ``unit``; ``Unit.SCORE`` where it declares none."""
+    return Unit(getattr(scorer, "unit", Unit.SCORE))
+
+
 class Scorer(Protocol):
-    """Anything that scores images for users, to be monitored and compared; every ``Reward`` is one."""
+    """Anything that scores images for users, to be monitored and compared; every ``Reward`` is one.
+
+    A scorer whose numbers are shares says so by an attribute ``unit`` (see ``unit_of``).
+    """
 
     def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput | Verdict:
         """Score images.

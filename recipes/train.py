@@ -1,7 +1,7 @@
 """Adapters for people of your own: any base model diffusers loads, any reward that recipes/fit_reward.py fitted.
 
 accelerate launch --config_file accelerate_config.yaml recipes/train.py --config recipes/configs/train_sd15.yaml \
-    --reward outputs/my-reward/rewards/taste_basis --users '[ada]' --prompts prompts.txt
+    --reward outputs/my-reward --prompts prompts.txt
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pamela_rl.data.prompts import check_prompt_file, read_prompts
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.rewards.hacking import hacking_warning
 from pamela_rl.rewards.saved import check_rewards
+from pamela_rl.rewards.settings import WORLD
 from pamela_rl.storage import SHIPPED_PIPELINES
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
 
@@ -24,15 +25,16 @@ class TrainRecipeConfig:
     """The recipe's settings.
 
     Attributes:
-        reward: Folder of a personal reward, e.g. outputs/my-reward/rewards/taste_basis.
-        judge: Folder of another one, fitted on other people's ratings of other pictures, only watched.
+        reward: What recipes/fit_reward.py wrote, or the folder of one reward in it.
+        judge: Folder of another one, of other eyes or other ratings, only watched; none means the one fitted beside it.
         output_dir: The run's folder; adapters come into ``adapters/``.
         users: Whom to train for; none means everybody the reward knows.
         prompts: One a line; the world has its own.
         model: The base model.
-        encoder: Of the reward: "world", "pixels", an open_clip name or a folder.
-        judge_encoder: Of the judge; none means the reward's, and then what it cannot see fools both.
-        content: What is watched to tell whether pictures show what was asked: "world", "none", or e.g. "clip_score".
+        encoder: Of the reward; none means the one it was fitted with, from where that was.
+        judge_encoder: Of the judge, likewise.
+        content: What is watched to tell whether images show what was asked: "world", "none", or e.g. "clip_score"; none
+            means "world" for the world's models, else "none".
         watch: Rewards of the average person to be watched, e.g. [pickscore].
         num_inference_steps: Of the sample pictures beside each adapter.
         trackers: Where to show the run besides its own record: tensorboard, wandb, trackio.
@@ -46,24 +48,29 @@ class TrainRecipeConfig:
     users: list[str] = field(default_factory=list)
     prompts: Path | None = None
     model: ModelSettings = field(default_factory=ModelSettings)
-    encoder: str = "world"
+    encoder: str | None = None
     judge_encoder: str | None = None
-    content: str = "none"
+    content: str | None = None
     watch: list[str] = field(default_factory=list)
     num_inference_steps: int = 20
     trackers: list[Tracker] = field(default_factory=list)
-    algorithm: AlgorithmChoice = "ddpo"
+    algorithm: AlgorithmChoice = "nft"
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
         check_rewards(self.reward, self.judge, self.users)
-        in_world = self.model.name in SHIPPED_PIPELINES
-        check_prompt_file(self.prompts, None if in_world else f"the base model is {self.model.name}")
+        check_prompt_file(self.prompts, None if self.in_world else f"the base model is {self.model.name}")
         open_tuned_algorithm(self.algorithm, self.model.name).check(self.train)
+
+    @property
+    def in_world(self) -> bool:
+        """Whether a shipped model draws."""
+        return self.model.name in SHIPPED_PIPELINES
 
 
 def train_users(config: TrainRecipeConfig) -> None:
     """Train and publish one adapter a user."""
+    from pamela_rl.rewards.judge import Judge
     from pamela_rl.rewards.opening import open_scorers
     from pamela_rl.training.personalize import Provenance, personalize_users
     from pamela_rl.training.plan import plan_run
@@ -72,18 +79,22 @@ def train_users(config: TrainRecipeConfig) -> None:
     from pamela_rl.world.scorers import world_scorers
 
     accelerator = new_accelerator(config.output_dir, config.trackers)
+    content = config.content or (WORLD if config.in_world else "none")
     reward, scorers = open_scorers(
-        config.reward, config.judge, config.encoder, config.judge_encoder, config.content, config.watch,
+        config.reward, config.judge, config.encoder, config.judge_encoder, content, config.watch,
         str(accelerator.device),
     )  # fmt: skip
-    scorers |= world_scorers(config.model.name in SHIPPED_PIPELINES, config.content == "world")
+    users = config.users or list(reward.model.user_ids)
+    scorers |= world_scorers(users if config.in_world else (), content == WORLD)
     prompts = train_and_held_out_prompts()[0] if config.prompts is None else read_prompts(config.prompts)
-    policy, users = open_policy(config.model, accelerator), config.users or list(reward.model.user_ids)
+    policy = open_policy(config.model, accelerator)
     algorithm = open_tuned_algorithm(config.algorithm, config.model.name)
     plan = plan_run(policy, config.train, algorithm, accelerator.num_processes, list(scorers.values()))
+    judge = scorers.get("judge")
     warning = hacking_warning(
-        config.encoder, config.judge, config.judge_encoder, config.train.validation.patience, algorithm.kl_target
-    )
+        reward.encoder.name, judge.encoder_name if isinstance(judge, Judge) else None, config.train.validation.patience,
+        algorithm.kl_target,
+    )  # fmt: skip
     accelerator.print(f"For {'each of ' * (len(users) > 1)}{', '.join(users)}:\n{plan.text()}\n{warning}")
     adapters = personalize_users(
         policy, reward, prompts, users, config.train, algorithm, config.output_dir, accelerator,

@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "pamela_rl").rglob("*.py"))
 READS_PT_FILES = ROOT / "pamela_rl/rewards/population/weights.py"  # rewards that are published as .pt or .pth alone
-NOUNS = {"types", "errors", "config", "storage"}
+NOUNS = {"types", "errors", "config", "storage", "intervals"}
 MAY_IMPORT = {
     "errors": set(),
     "types": {"errors"},
     "config": {"errors"},
     "storage": {"errors"},
+    "intervals": set(),
     "cli": NOUNS,
     "data": NOUNS,
     "diffusion": NOUNS,

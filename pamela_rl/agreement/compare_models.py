@@ -9,18 +9,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from pamela_rl.agreement.measure import controls, learning_curve, personal_agreement, population
-from pamela_rl.agreement.measures import Score, mean_with_interval
+from pamela_rl.agreement.measure import (
+    UserRatings,
+    controls,
+    learning_curve,
+    personal_agreement,
+    population,
+    predictions,
+)
+from pamela_rl.agreement.measures import Array, Score, bootstrap, mean_with_interval, rows_by_group
 from pamela_rl.agreement.per_image import PopulationAgreement, format_population_table
 from pamela_rl.agreement.per_user import Agreement, format_table
 from pamela_rl.agreement.study import HeldOutChoices, Study, users_in, with_newcomers
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.models import MODELS
 from pamela_rl.rewards.preference import PreferenceModel
+from pamela_rl.rewards.settings import MAIN_MODEL
 
-MAIN_MODEL = "taste_basis"  # its controls are measured too
 TITLES = {
+    "cross_validated": "images left out in turn, with those nearly like them",
     "val_seen": "known people, validation pictures",
     "test_seen": "known people, new pictures",
     "val_unseen": "new people, new pictures",
@@ -39,6 +48,10 @@ class Results:
         choices: Accuracy of each model on held-out choices; empty without choices.
         seconds: Duration of each fit.
         num_support_ratings: Ratings of each newcomer that the models were given before they were measured.
+        predicted: Expected ratings and their spread of each model for ``held_out``, ``(n,)`` each.
+        held_out: Ratings of known users and images that the models did not see, or None.
+        half: The main model's rank correlation, or its share of choices foretold, had it learned from half the answers;
+            None where that was not measured.
     """
 
     agreements: Mapping[str, Sequence[Agreement]]
@@ -47,6 +60,9 @@ class Results:
     choices: Mapping[str, Score]
     seconds: Mapping[str, float]
     num_support_ratings: int
+    predicted: Mapping[str, tuple[Array, Array]]
+    held_out: UserRatings | None
+    half: Score | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers."""
@@ -59,6 +75,7 @@ class Results:
             },
             "choices": {name: list(score) for name, score in self.choices.items()},
             "fit_seconds": dict(self.seconds),
+            "half_the_answers": None if self.half is None else list(self.half),
         }
 
     def to_text(self) -> str:
@@ -68,7 +85,7 @@ class Results:
             if split.startswith("val") and "test" + split[3:] in self.agreements:
                 continue  # used for model selection; they are in the JSON
             support = f", {self.num_support_ratings} support ratings" if split.endswith("unseen") else ""
-            parts.append(f"{TITLES[split]}{support} ({split}); means over people\n{format_table(rows)}")
+            parts.append(f"{TITLES[split]}{support} ({split}); means over people\n{_table_or_reason(rows)}")
         for split, means in self.population.items():
             if split.startswith("val") and "test" + split[3:] in self.population:
                 continue
@@ -119,7 +136,9 @@ def compare_models(
         name: _curve(study, name, model, counts) for name, model in models.items() if "test_unseen" in study.held_out
     }
     chosen = {} if study.choices is None else {n: choice_accuracy(m, study.choices) for n, m in models.items()}
-    return models, Results(agreements, means, curves, chosen, seconds, num_support_ratings)
+    held = study.held_out.get("test_seen")
+    predicted = {} if held is None else {name: predictions(model, held) for name, model in models.items()}
+    return models, Results(agreements, means, curves, chosen, seconds, num_support_ratings, predicted, held)
 
 
 def _rows(study: Study, models: Mapping[str, PreferenceModel], split: str) -> Iterator[Agreement]:
@@ -139,19 +158,34 @@ def _curve(study: Study, name: str, model: PreferenceModel, counts: Sequence[int
     )
 
 
-@torch.no_grad()
-def choice_accuracy(model: PreferenceModel, held_out: HeldOutChoices, seed: int = 0) -> Score:
-    """Return the share of each user's choices that the model predicts, as a mean over users with its interval.
+def _table_or_reason(rows: Sequence[Agreement]) -> str:
+    if any(row.num_users for row in rows):
+        return format_table(rows)
+    return "nobody has 5 ratings here that are not all the same, so there is nothing to measure"
 
-    Ties are left out. Equal predictions for both pictures count one half.
-    """
+
+@torch.no_grad()
+def choice_accuracy(model: PreferenceModel, held_out: HeldOutChoices) -> Score:
+    """Return the share of each user's choices that the model predicts, as ``share_foretold``."""
     names = [str(user) for user in held_out.user_ids]
-    difference = model.predict(held_out.first, names).mean - model.predict(held_out.second, names).mean
-    right = 0.5 + 0.5 * torch.sign(difference.double()) * torch.sign(held_out.outcomes - 0.5)
-    decided = (held_out.outcomes != 0.5).numpy()
-    shares = [
-        right.numpy()[decided & (held_out.user_ids == user)].mean()
-        for user in np.unique(held_out.user_ids)
-        if (decided & (held_out.user_ids == user)).any()
-    ]
-    return mean_with_interval(np.array(shares), seed)
+    lead = model.predict(held_out.first, names).mean - model.predict(held_out.second, names).mean
+    return share_foretold(lead.double().numpy(), held_out.outcomes.numpy(), held_out.user_ids)
+
+
+def share_foretold(lead: Array, outcomes: Array, users: NDArray[np.object_], seed: int = 0) -> Score:
+    """Return the share of each user's choices that has the sign of ``lead``, as a mean over users with its interval.
+
+    Ties are left out. A lead of 0 counts one half. Of one user alone, the interval is over choices, by bootstrap.
+
+    Args:
+        lead: By how much image a is predicted to be liked better, ``(n,)``.
+        outcomes: 1 if a was chosen, 0 if b was, one half for a tie, ``(n,)``.
+        users: Of each choice, ``(n,)``.
+        seed: Of the bootstrap.
+    """
+    decided = outcomes != 0.5
+    right = (0.5 + 0.5 * np.sign(lead) * np.sign(outcomes - 0.5))[decided]
+    by_user = [right[rows] for rows in rows_by_group(users[decided])]
+    if len(by_user) == 1:
+        return bootstrap(lambda rows: float(by_user[0][rows].mean()), len(by_user[0]), seed)
+    return mean_with_interval(np.array([part.mean() for part in by_user]))

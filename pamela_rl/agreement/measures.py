@@ -1,4 +1,4 @@
-"""Measures of agreement between predictions and ratings, and bootstrap intervals."""
+"""Measures of agreement between predictions and ratings, and their intervals."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, rankdata
+
+from pamela_rl.intervals import mean_interval
 
 Array = NDArray[np.float64]
 Score = tuple[float, float, float]  # estimate, low and high end of its 95 % interval
@@ -58,13 +60,11 @@ def rows_by_group(labels: NDArray[Any]) -> list[NDArray[np.intp]]:
     return np.split(order, starts[1:])
 
 
-def mean_with_interval(values: Array, seed: int) -> Score:
-    """Return the mean and its 95 % percentile bootstrap interval over the values; NaN without values."""
-    if not len(values):
-        return NO_SCORE
-    chosen = np.random.default_rng(seed).integers(len(values), size=(NUM_DRAWS, len(values)))
-    low, high = np.quantile(values[chosen].mean(axis=1), [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
+def mean_with_interval(values: Array) -> Score:
+    """Return the mean over users and its 95 % interval by Student's t; NaN ends for one value, NaN without values."""
+    interval = mean_interval(values)
+    low, high = (float("nan") if end is None else end for end in (interval.low, interval.high))
+    return interval.estimate, low, high
 
 
 def bootstrap(

@@ -89,7 +89,7 @@ def population_agreement(
     scores = [
         _score(measure, predicted_means, actual_means, seed, num_draws) for measure in (srocc, plcc, pairwise_accuracy)
     ]
-    error = mean_with_interval(np.abs(predicted_means - actual_means), seed)
+    error = mean_with_interval(np.abs(predicted_means - actual_means))
     return PopulationAgreement(name, len(per_image), scores[0], scores[1], scores[2], error)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pamela_rl.agreement.calibration import LEVELS, coverage
 from pamela_rl.agreement.measures import (
+    NUM_DRAWS,
     Array,
     Score,
     mae,
@@ -26,13 +27,15 @@ from pamela_rl.errors import DataError
 
 LEGEND = """SROCC, PLCC: rank and linear correlation of a person's ratings with the predictions; pairwise: share of pairs of
 pictures in the right order; MAE: mean absolute error in rating points; within: share of ratings inside the predicted
-intervals, which should be 50, 80 and 95 %. In brackets: 95 % intervals."""
+intervals, which should be 50, 80 and 95 %. In brackets: 95 % intervals over people, over images for one person."""
 WITHIN = f"within {'/'.join(f'{100 * level:.0f}' for level in LEVELS)} %"  # heading: share of ratings in each interval
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Means over users with 95 % bootstrap intervals over users: estimate, low, high.
+    """Means over users with 95 % intervals: estimate, low, high.
+
+    Intervals are over users, by Student's t; of one user alone they are over that user's ratings, by bootstrap.
 
     Attributes:
         name: Of the model.
@@ -91,24 +94,29 @@ def agreement(
         DataError: A prediction is not a finite number, a std not a positive one, or there is a std but no scale.
     """
     check_finite(name, predicted)
-    coverage_of_ratings = _covered(name, predicted, actual, std, scale)
-    rows = []
-    for rows_of_user in rows_by_group(users):
-        p, g = predicted[rows_of_user], actual[rows_of_user]
-        if len(rows_of_user) >= min_ratings and np.ptp(g) > 0:
-            rows.append(
-                (
-                    srocc(p, g),
-                    plcc(p, g),
-                    pairwise_accuracy(p, g),
-                    mae(p, g),
-                    *coverage_of_ratings[rows_of_user].mean(axis=0),
-                )
-            )
-    table = np.nan_to_num(np.array(rows, dtype=np.float64).reshape(-1, 4 + coverage_of_ratings.shape[1]), nan=0.0)
-    scores = [mean_with_interval(column, seed) for column in table.T]
+    covered = _covered(name, predicted, actual, std, scale)
+    measured = [rows for rows in rows_by_group(users) if len(rows) >= min_ratings and np.ptp(actual[rows]) > 0]
+
+    def of_user(rows: NDArray[np.intp]) -> Array:
+        p, g = predicted[rows], actual[rows]
+        values = (srocc(p, g), plcc(p, g), pairwise_accuracy(p, g), mae(p, g), *covered[rows].mean(axis=0))
+        return np.nan_to_num(np.array(values, dtype=np.float64), nan=0.0)
+
+    if len(measured) == 1:
+        scores = _over_ratings(of_user, measured[0], seed)
+    else:
+        table = np.array([of_user(rows) for rows in measured]).reshape(-1, 4 + covered.shape[1])
+        scores = [mean_with_interval(column) for column in table.T]
     within = {f"{100 * level:.0f}": score for level, score in zip(LEVELS, scores[4:])}
-    return Agreement(name, len(table), scores[0], scores[1], scores[2], scores[3], within or None)
+    return Agreement(name, len(measured), scores[0], scores[1], scores[2], scores[3], within or None)
+
+
+def _over_ratings(of_user: Callable[[NDArray[np.intp]], Array], rows: NDArray[np.intp], seed: int) -> list[Score]:
+    """Measure one user, with percentile bootstrap intervals over the ratings."""
+    generator = np.random.default_rng(seed)
+    draws = np.array([of_user(generator.choice(rows, len(rows))) for _ in range(NUM_DRAWS)])
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    return [(float(m), float(a), float(b)) for m, a, b in zip(of_user(rows), low, high)]
 
 
 def check_finite(name: str, predicted: Array) -> None:

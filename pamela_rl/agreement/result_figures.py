@@ -9,17 +9,17 @@ import numpy as np
 from PIL import Image
 
 from pamela_rl.agreement.calibration import coverage, pit_histogram
-from pamela_rl.agreement.compare_models import MAIN_MODEL, Results
+from pamela_rl.agreement.compare_models import Results
 from pamela_rl.agreement.figures import plot_calibration, plot_learning_curve, plot_predicted_vs_actual
-from pamela_rl.agreement.measure import predictions
 from pamela_rl.agreement.per_user import Agreement
 from pamela_rl.agreement.study import Study
-from pamela_rl.agreement.taste_map import plot_taste_map
+from pamela_rl.agreement.taste_map import differ, plot_taste_map
 from pamela_rl.rewards.preference import PreferenceModel
+from pamela_rl.rewards.settings import MAIN_MODEL
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
 
 LEVELS = np.linspace(0.1, 0.95, 18)
-DRAWN_MODELS = ("taste_basis", "transformer", "population_regression")  # more curves would overlap
+DRAWN_MODELS = (MAIN_MODEL, "transformer", "population_regression")  # more curves would overlap
 
 
 def draw_results(
@@ -29,8 +29,8 @@ def draw_results(
     """Draw the figures for which there is data, and return the PNG files.
 
     Args:
-        study: Training and held-out data.
-        models: The fitted models.
+        study: The ratings.
+        models: The models that are kept.
         results: The result of ``compare_models``.
         ceilings: Noise ceilings.
         folder: For the figures.
@@ -38,12 +38,11 @@ def draw_results(
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    held_out = study.held_out.get("test_seen")
-    drawn_models = {name: models[name] for name in DRAWN_MODELS if name in models}
-    if held_out is not None and drawn_models:
-        mean = {name: predictions(model, held_out) for name, model in drawn_models.items()}
-        actual, scale = held_out.ratings.numpy(), study.data.scale
-        main = MAIN_MODEL if MAIN_MODEL in drawn_models else next(iter(drawn_models))
+    held_out = results.held_out
+    mean = {name: results.predicted[name] for name in DRAWN_MODELS if name in results.predicted}
+    if held_out is not None and mean:
+        actual, scale = held_out.ratings.numpy(), study.everything.scale
+        main = MAIN_MODEL if MAIN_MODEL in mean else next(iter(mean))
         drawn.append(folder / "predicted_vs_actual.png")
         plot_predicted_vs_actual(drawn[-1], main, mean[main][0], actual, held_out.user_ids, scale)
         drawn.append(folder / "calibration.png")
@@ -58,16 +57,13 @@ def draw_results(
         plot_learning_curve(
             drawn[-1], counts, {name: [curve[k].srocc for k in counts] for name, curve in curves.items()}, ceiling
         )
-    basis = models.get(MAIN_MODEL)
-    if isinstance(basis, TasteBasis) and len(basis.user_ids) > 3 and len(study.test_image_rows) > 3:
-        drawn.append(folder / "tastes.png")
-        predicted = basis.predict_all_users(study.data.images[study.test_image_rows]).detach().double().numpy().T
-        mean_rating = predicted.mean(axis=1)
-        plot_taste_map(
-            drawn[-1],
-            predicted,
-            lambda place: open_image(int(study.test_image_rows[place])),
-            mean_rating,
-            "mean predicted rating",
-        )
+    basis, rows = models.get(MAIN_MODEL), study.test_image_rows
+    if isinstance(basis, TasteBasis) and len(basis.user_ids) > 3 and len(rows) > 3:
+        predicted = basis.predict_all_users(study.everything.images[rows]).detach().double().numpy().T
+        if differ(predicted):
+            drawn.append(folder / "tastes.png")
+            plot_taste_map(
+                drawn[-1], predicted, lambda place: open_image(int(rows[place])), predicted.mean(axis=1),
+                "mean predicted rating",
+            )  # fmt: skip
     return drawn

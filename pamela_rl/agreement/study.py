@@ -1,4 +1,4 @@
-"""Encoded ratings in five splits: training and held-out data of preference models."""
+"""Encoded ratings: training and held-out data of preference models, and everything for the model that is kept."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from pamela_rl.agreement.measure import UserRatings, introduce_users
 from pamela_rl.data.choices import ChoiceTable
 from pamela_rl.data.ratings import RatingTable
+from pamela_rl.data.splits import IMAGE_COLUMNS, SplitAssignment
 from pamela_rl.errors import DataError
 from pamela_rl.rewards.personal import FittedOn
 from pamela_rl.rewards.preference import ImageFeatures, PreferenceModel, RatingData
@@ -45,21 +46,28 @@ class Study:
 
     Attributes:
         data: Training ratings and choices, with ``val_seen`` as validation ratings.
-        held_out: Ratings of each held-out split that is not empty.
-        choices: Choices of known users between test pictures, or None.
-        fitted_on: Users and pictures that models are fitted on.
+        held_out: Ratings of each held-out split that is not empty; none where tables are in no splits, to be
+            cross-validated.
+        choices: Choices of known users between test images, or None.
+        fitted_on: What models of ``data`` are fitted on.
+        everything: All ratings and choices of everybody, for the model that is kept after measuring.
+        fitted_on_everything: What models of ``everything`` are fitted on.
+        groups: Group of each image; near-duplicates share one, ``(m,)``.
     """
 
     data: RatingData
     held_out: Mapping[str, UserRatings]
     choices: HeldOutChoices | None
     fitted_on: FittedOn
+    everything: RatingData
+    fitted_on_everything: FittedOn
+    groups: NDArray[np.int64]
 
     @property
     def test_image_rows(self) -> Tensor:
-        """Rows of the pictures in ``test_seen``; of the training pictures if that split is empty."""
+        """Rows of the images in ``test_seen``; of all rated images if that split is empty."""
         held_out = self.held_out.get("test_seen")
-        rows = self.data.train.images if held_out is None else torch.from_numpy(held_out.image_ids)
+        rows = self.everything.train.images if held_out is None else torch.from_numpy(held_out.image_ids)
         unique: Tensor = rows.unique()
         return unique
 
@@ -71,16 +79,23 @@ def make_study(
     choice_table: ChoiceTable | None = None,
     metadata: Sequence[str] = (),
     seed: int = 0,
+    *,
+    sides: SplitAssignment | None = None,
+    groups: Mapping[str, str] | None = None,
+    prompts: bool = True,
 ) -> Study:
-    """Encode tables with a column ``split``.
+    """Encode tables; those with a column ``split``, or with ``sides``, have training and held-out data.
 
     Args:
-        ratings: Ratings with the paper's five splits.
-        features: One row per picture, ``(m, d)``.
+        ratings: All ratings.
+        features: One row per image, ``(m, d)``.
         image_ids: Id of each row in the tables.
-        choice_table: Choices of the same users, with the same splits.
-        metadata: Columns of ``ratings`` with metadata of the picture, e.g. group, style and type.
+        choice_table: All choices of the same users.
+        metadata: Columns of ``ratings`` with metadata of the image, e.g. group, style and type.
         seed: The seed that models will be fitted with.
+        sides: The side of every image, where the tables have no column ``split``; None holds nothing out.
+        groups: Group of each image, for cross-validation; other images are their own.
+        prompts: Whether the features contain the prompts of images.
 
     Raises:
         DataError: There is no training rating and no training choice.
@@ -88,35 +103,71 @@ def make_study(
     rows = {image: row for row, image in enumerate(image_ids)}
     codes = metadata_codes(ratings.rows, rows, metadata)
     images = ImageFeatures(features, codes, torch.arange(len(features)))
-    parts = {split: ratings.rows[ratings.rows["split"] == split] for split in ("train", *HELD_OUT_SPLITS)}
-    choice_parts = {s: t.rows for s in ("train", "test_seen") for t in [choice_table.split(s)]} if choice_table else {}
-    training_users = pd.concat(
-        [parts["train"]["user_id"], *(part["user_id"] for s, part in choice_parts.items() if s == "train")]
-    )
-    users = tuple(sorted(training_users.unique()))
-    if not users:
-        raise DataError(f"{ratings.source} has no row in the split 'train'; there is nothing to learn from.")
-    val_seen = parts["val_seen"][parts["val_seen"]["user_id"].isin(users)]
-    data = RatingData(
-        images,
-        rating_tensors(parts["train"], users, rows),
-        users,
-        rating_tensors(val_seen, users, rows) if len(val_seen) else None,
-        choice_tensors(choice_parts["train"], users, rows) if choice_parts and len(choice_parts["train"]) else None,
-        ratings.raters,
-        ratings.scale,
-    )
-    unknown = {
-        split: ~parts[split]["user_id"].isin(users) & (not split.endswith("unseen")) for split in HELD_OUT_SPLITS
-    }
-    parts |= {split: parts[split][~unknown[split]] for split in HELD_OUT_SPLITS}
-    used = pd.concat([parts["train"], val_seen])
-    fitted_on = FittedOn(frozenset(used["user_id"]), frozenset(used["image"]), seed)
+    group_names = [(groups or {}).get(image, image) for image in image_ids]
+    whole = _Tables(ratings, choice_table, images, rows, seed, prompts)
+    everything, fitted_on_everything = whole.training(ratings.rows, None if choice_table is None else choice_table.rows)
+    numbers = np.unique(np.array(group_names, dtype=object).astype(str), return_inverse=True)[1]
+    kept = (everything, fitted_on_everything, numbers.astype(np.int64))
+    if sides is not None:
+        ratings = sides.split(ratings)
+        choice_table = None if choice_table is None else sides.split(choice_table)
+    if "split" not in (ratings.rows if len(ratings.rows) or choice_table is None else choice_table.rows).columns:
+        return Study(everything, {}, None, fitted_on_everything, *kept)
+    by_split = ratings.rows.get("split", pd.Series(dtype=object))
+    parts = {split: ratings.rows[by_split == split] for split in ("train", *HELD_OUT_SPLITS)}
+    choice_parts = {s: choice_table.split(s).rows for s in ("train", "test_seen")} if choice_table else {}
+    data, fitted_on = whole.training(parts["train"], choice_parts.get("train"), parts["val_seen"])
+    for split in HELD_OUT_SPLITS:
+        if not split.endswith("unseen"):
+            parts[split] = parts[split][parts[split]["user_id"].isin(data.user_ids)]
     held_out = {split: _rated(parts[split], images, rows) for split in HELD_OUT_SPLITS if len(parts[split])}
     test_choices = choice_parts["test_seen"] if choice_parts else pd.DataFrame({"user_id": []})
-    test_choices = test_choices[test_choices["user_id"].isin(users)]
+    test_choices = test_choices[test_choices["user_id"].isin(data.user_ids)]
     held_out_choices = None if test_choices.empty else _held_out_choices(test_choices, images, rows)
-    return Study(data, held_out, held_out_choices, fitted_on)
+    return Study(data, held_out, held_out_choices, fitted_on, *kept)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Ratings and choices with the features of their images."""
+
+    ratings: RatingTable
+    choices: ChoiceTable | None
+    images: ImageFeatures
+    rows: Mapping[str, int]
+    seed: int
+    prompts: bool
+
+    def training(
+        self, ratings: pd.DataFrame, choices: pd.DataFrame | None, validation: pd.DataFrame | None = None
+    ) -> tuple[RatingData, FittedOn]:
+        """Encode some rows for fitting; validation ratings are those of users who are among the others.
+
+        Raises:
+            DataError: There is no rating and no choice.
+        """
+        given = [ratings, *([] if choices is None else [choices])]
+        users = tuple(sorted({user for part in given for user in part["user_id"]}))
+        if not users:
+            raise DataError(
+                f"{self.ratings.source} has no row in the split 'train'; there is nothing to learn from."
+                if "split" in self.ratings.rows.columns
+                else f"{self.ratings.source} has no rating and no choice; there is nothing to learn from."
+            )
+        if validation is not None:
+            validation = validation[validation["user_id"].isin(users)]
+            given.append(validation)
+        names = {image for part in given for column in IMAGE_COLUMNS if column in part for image in part[column]}
+        data = RatingData(
+            self.images,
+            rating_tensors(ratings, users, self.rows),
+            users,
+            None if validation is None or validation.empty else rating_tensors(validation, users, self.rows),
+            None if choices is None or choices.empty else choice_tensors(choices, users, self.rows),
+            self.ratings.raters,
+            self.ratings.scale,
+        )
+        return data, FittedOn(frozenset(users), frozenset(names), self.seed, self.ratings.scale, self.prompts)
 
 
 def with_newcomers(study: Study, model: PreferenceModel, split: str, count: int) -> PreferenceModel:

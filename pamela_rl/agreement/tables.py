@@ -35,6 +35,8 @@ def with_interval(score: Score) -> str:
     """Format a correlation or a share with its interval, such as ``0.451 [.41, .49]``."""
     if np.isnan(score[0]):
         return MISSING
+    if np.isnan(score[1]):
+        return f"{score[0]:.3f}"
     low, high = (f"{end:.2f}".replace("0.", ".", 1) for end in score[1:])
     return f"{score[0]:.3f} [{low}, {high}]"
 

@@ -48,6 +48,21 @@ class PrincipalTastes:
     explained_variance_ratio: Array
 
 
+def differ(predicted: Array) -> bool:
+    """Return whether users are predicted to like different images, in two dimensions at least.
+
+    Args:
+        predicted: Expected ratings, ``(users, images)``.
+    """
+    sizes = np.linalg.svd(_differences(predicted), compute_uv=False)
+    return bool(sizes[1] > 1e-9 * max(1.0, float(np.abs(predicted).max())))
+
+
+def _differences(predicted: Array) -> Array:
+    level_free = predicted - predicted.mean(axis=1, keepdims=True)
+    return np.asarray(level_free - level_free.mean(axis=0))
+
+
 def principal_tastes(predicted: Array) -> PrincipalTastes:
     """Compute the components from the predicted ratings of all pictures by all users.
 
@@ -62,10 +77,8 @@ def principal_tastes(predicted: Array) -> PrincipalTastes:
     """
     if min(predicted.shape) < 3:
         raise DataError(f"a map of tastes needs three people and three pictures; it was given {predicted.shape}.")
-    level_free = predicted - predicted.mean(axis=1, keepdims=True)
-    differences = level_free - level_free.mean(axis=0)
-    left, sizes, right = np.linalg.svd(differences, full_matrices=False)
-    if sizes[1] <= 1e-9 * max(1.0, float(np.abs(predicted).max())):
+    left, sizes, right = np.linalg.svd(_differences(predicted), full_matrices=False)
+    if not differ(predicted):
         raise DataError("all people are predicted to like the same pictures, so there is no map of their tastes.")
     root = predicted.shape[1] ** 0.5
     users, images = left[:, :2] * sizes[:2] / root, right[:2].T * root

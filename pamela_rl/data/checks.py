@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,11 +27,13 @@ class Problem:
         column: The column of the wrong value.
         mask: True for the wrong rows, ``(n,)``.
         remedy: What is allowed and how to fix it. In messages it follows the value.
+        hint: Gives the end of the message for a value, e.g. which one may have been meant.
     """
 
     column: str
     mask: NDArray[np.bool_]
     remedy: str
+    hint: Callable[[object], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,28 @@ def as_text(values: pd.Series[Any]) -> pd.Series[str]:
     if pd.api.types.is_float_dtype(values) and bool((values.dropna() % 1 == 0).all()):
         values = values.astype("Int64")
     return values.astype(str)
+
+
+def user_text(values: pd.Series[Any]) -> pd.Series[str]:
+    """Convert user ids to text, without the blanks around them and in the Unicode form NFC; missing values are kept."""
+    codes, ids = pd.factorize(as_text(values))
+    normal = pd.Series([unicodedata.normalize("NFC", str(user)).strip() for user in ids], dtype="str")
+    return normal.reindex(codes).set_axis(values.index)
+
+
+def warn_of_similar_users(users: Iterable[str], source: str) -> None:
+    """Warn of users whose ids differ only by case, blanks or the form of their letters: they are two, but may be one."""
+    known: dict[str, str] = {}
+    for user in users:
+        key = " ".join(unicodedata.normalize("NFKC", user).casefold().split())
+        if known.setdefault(key, user) != user:
+            logger.warning(
+                "%s: the users %r and %r differ only in how they are written and count as two people; "
+                "write them alike if they are one.",
+                source,
+                known[key],
+                user,
+            )
 
 
 def row_number(rows: pd.DataFrame, position: int) -> int:
@@ -111,7 +136,7 @@ def screen(
         return rows, []
     good, skipped = np.ones(len(rows), dtype=bool), []
     for problem in problems:
-        new = Problem(problem.column, problem.mask & good, problem.remedy)
+        new = replace(problem, mask=problem.mask & good)
         good &= ~new.mask
         if new.mask.any():
             first = row_number(rows, int(new.mask.argmax()))
@@ -138,4 +163,5 @@ def log_skipped(skipped: Iterable[SkippedRows]) -> None:
 def _sentence(rows: pd.DataFrame, problem: Problem, names: Mapping[str, str] | None) -> str:
     value = rows[problem.column].iloc[int(problem.mask.argmax())]
     text = repr(value) if isinstance(value, str) else value  # the repr of 7 is np.int64(7)
-    return f"{(names or {}).get(problem.column, problem.column)} is {text}; {problem.remedy}"
+    hint = problem.hint(value) if problem.hint else ""
+    return f"{(names or {}).get(problem.column, problem.column)} is {text}; {problem.remedy}{hint}"

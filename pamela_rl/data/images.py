@@ -1,4 +1,4 @@
-"""Stores that decode pictures by id from a folder or from a zip archive, which is read in place."""
+"""Stores that decode images by id from a folder or from a zip archive, which is read in place."""
 
 from __future__ import annotations
 
@@ -7,29 +7,22 @@ import io
 import os
 import posixpath
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from pamela_rl.data.decoding import decode, decode_errors, read_errors
 from pamela_rl.errors import DataError
 
-# image formats that are accepted; for a PostScript file Pillow would start Ghostscript
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-
-
-# zipfile raises RuntimeError for encrypted members and NotImplementedError for unknown compression
-READ_FAILURES = (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+MAX_MEMBER_BYTES = 2**29  # of one file in a zip, unpacked: 512 MB
 
 
 class ImageStore(Protocol):
-    """Where rated pictures are stored. Pictures are decoded by ``open`` and not cached."""
+    """Where rated images are stored. Images are decoded by ``open`` and not cached."""
 
     def open(self, image: str) -> Image.Image:
-        """Decode a picture to RGB, rotated by its EXIF tag and on white where it is transparent, as browsers show it.
+        """Decode an image to RGB, rotated by its EXIF tag and on white where it is transparent, as browsers show it.
 
         Raises:
             DataError: It is missing, broken, or not inside the store.
@@ -37,7 +30,7 @@ class ImageStore(Protocol):
         ...
 
     def missing_reason(self, image: str) -> str | None:
-        """Return why the picture is not available, as the end of a sentence, or None if it is. Decodes nothing."""
+        """Return why the image is not available, as the end of a sentence, or None if it is. Decodes nothing."""
         ...
 
     def digest(self, image: str) -> str:
@@ -50,7 +43,7 @@ class ImageStore(Protocol):
 
 
 class FolderImages:
-    """Pictures and other files in a folder; ids are paths relative to it.
+    """Images and other files in a folder; ids are paths relative to it.
 
     An id may also be an absolute path inside the folder. Symbolic links are followed: they were made by the owner of
     the folder, while ids come from the author of the table.
@@ -63,22 +56,26 @@ class FolderImages:
         return str(self.root)
 
     def open(self, image: str) -> Image.Image:
-        """Decode a picture to RGB, as ``ImageStore.open``."""
+        """Decode an image to RGB, as ``ImageStore.open``."""
         _raise_if_missing(image, self.missing_reason(image))
         with decode_errors(str(self._path(image))), open(self._path(image), "rb") as stream:
             return decode(stream)
 
     def digest(self, image: str) -> str:
-        """Hash the picture's file, as ``ImageStore.digest``."""
+        """Hash the image's file, as ``ImageStore.digest``."""
         _raise_if_missing(image, self.missing_reason(image))
         with decode_errors(str(self._path(image))), open(self._path(image), "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def missing_reason(self, image: str) -> str | None:
-        """Return why the picture is not available, or None, as ``ImageStore.missing_reason``."""
+        """Return why the image is not available, or None, as ``ImageStore.missing_reason``."""
         if not str(self._path(image)).startswith(os.path.join(self.root, "")):
-            return f"pictures lie inside {self.root} and this path leads out of it; give paths relative to that folder"
-        return None if self.has_file(image) else f"there is no such picture in {self.root}; add it or correct the path"
+            return f"images lie inside {self.root} and this path leads out of it; give paths relative to that folder"
+        return None if self.has_file(image) else f"there is no such image in {self.root}; add it or correct the path"
+
+    def file_names(self) -> list[str]:
+        """Return the paths of all files in the folder and its subfolders, sorted, with ``/`` on every system."""
+        return sorted(file.relative_to(self.root).as_posix() for file in self.root.rglob("*") if file.is_file())
 
     def has_file(self, name: str) -> bool:
         """Return whether the file exists."""
@@ -106,7 +103,7 @@ class FolderImages:
 
 
 class ZipImages:
-    """Pictures and other files in a zip, read in place; ids are paths relative to ``prefix`` inside it.
+    """Images and other files in a zip, read in place; ids are paths relative to ``prefix`` inside it.
 
     Every process opens the archive itself, so that workers do not share a file position.
     """
@@ -127,25 +124,28 @@ class ZipImages:
         return self._zip.namelist()
 
     def open(self, image: str) -> Image.Image:
-        """Decode a picture to RGB, as ``ImageStore.open``."""
+        """Decode an image to RGB, as ``ImageStore.open``."""
         _raise_if_missing(image, self.missing_reason(image))
         with decode_errors(f"{self}/{image}"):
-            return decode(io.BytesIO(self._zip.read(self._member(image))))
+            return decode(io.BytesIO(self._unpacked(image)))
 
     def digest(self, image: str) -> str:
-        """Hash the picture's file, as ``ImageStore.digest``."""
+        """Hash the image's file, as ``ImageStore.digest``."""
         _raise_if_missing(image, self.missing_reason(image))
         with decode_errors(f"{self}/{image}"):
-            return hashlib.sha256(self._zip.read(self._member(image))).hexdigest()
+            return hashlib.sha256(self._unpacked(image)).hexdigest()
 
     def missing_reason(self, image: str) -> str | None:
-        """Return why the picture is not available, or None, as ``ImageStore.missing_reason``."""
+        """Return why the image is not available, or None, as ``ImageStore.missing_reason``."""
         path = posixpath.normpath(image)
         if path.startswith(("../", "/")) or path == "..":
-            return f"pictures lie inside {self} and this path leads out of it; give paths relative to it"
-        return (
-            None if self.has_file(image) else f"there is no such picture in {self}; correct the path or remove the row"
-        )
+            return f"images lie inside {self} and this path leads out of it; give paths relative to it"
+        return None if self.has_file(image) else f"there is no such image in {self}; correct the path or remove the row"
+
+    def file_names(self) -> list[str]:
+        """Return the paths of all files in the folder and its subfolders, sorted."""
+        files = (name for name in self.names if name.startswith(self.prefix) and not name.endswith("/"))
+        return sorted(name.removeprefix(self.prefix) for name in files)
 
     def has_file(self, name: str) -> bool:
         """Return whether the file exists."""
@@ -163,11 +163,20 @@ class ZipImages:
             DataError: It cannot be read.
         """
         with read_errors(f"{self}/{name}"):
-            return self._zip.read(self._member(name))
+            return self._unpacked(name)
 
     def subfolder(self, folder: str) -> ZipImages:
         """Return the files of a folder in the archive."""
         return ZipImages(self.archive, self._member(folder) + "/", opened=self._opened)
+
+    def _unpacked(self, name: str) -> bytes:
+        """Return a member's bytes. zipfile reads no more than the declared size, which is checked first."""
+        member = self._zip.getinfo(self._member(name))
+        if member.file_size > MAX_MEMBER_BYTES:
+            raise zipfile.BadZipFile(
+                f"it is {member.file_size // 10**6:,} MB unpacked, more than {MAX_MEMBER_BYTES // 2**20} MB"
+            )
+        return self._zip.read(member)
 
     def _member(self, name: str) -> str:
         return posixpath.normpath(self.prefix + name)
@@ -186,7 +195,7 @@ Files = FolderImages | ZipImages
 
 
 def open_files(path: str | Path) -> Files:
-    """Return the files of a folder, of a zip, or of a folder in a zip (``pictures.zip/part1``).
+    """Return the files of a folder, of a zip, or of a folder in a zip (``images.zip/part1``).
 
     Raises:
         DataError: The path is none of these.
@@ -202,7 +211,7 @@ def open_files(path: str | Path) -> Files:
                 return files
             if files.has_folder(inside):
                 return files.subfolder(inside)
-    raise DataError(f"there is no folder or zip {path}; give the folder of pictures, or the archive as downloaded.")
+    raise DataError(f"there is no folder or zip {path}; give the folder of images, or the archive as downloaded.")
 
 
 def find_files(path: str | Path, marker: str) -> Files:
@@ -223,47 +232,6 @@ def find_files(path: str | Path, marker: str) -> Files:
         if folder.has_file(marker):
             return folder
     raise DataError(f"{path} holds no {marker}; give the folder that holds it, or the archive as downloaded.")
-
-
-def decode(stream: IO[bytes]) -> Image.Image:
-    """Decode to RGB, rotated by the EXIF tag and on white where it is transparent, as browsers show it."""
-    with Image.open(stream, formats=FORMATS) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert("RGB")
-
-
-@contextmanager
-def read_errors(where: str) -> Iterator[None]:
-    """Turn errors of the file system and of zipfile into a ``DataError``.
-
-    Raises:
-        DataError: Names the file.
-    """
-    try:
-        yield
-    except READ_FAILURES as error:
-        raise DataError(f"cannot read {where} ({error}); correct the path or replace the file.") from error
-
-
-@contextmanager
-def decode_errors(where: str) -> Iterator[None]:
-    """Turn errors of Pillow and zipfile into a ``DataError``.
-
-    Raises:
-        DataError: Names the picture.
-    """
-    try:
-        yield
-    except (
-        *READ_FAILURES,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-    ) as error:  # a broken PNG: SyntaxError
-        raise DataError(f"the image {where} cannot be opened ({error}); replace or remove it.") from error
 
 
 def _raise_if_missing(image: str, missing_reason: str | None) -> None:

@@ -16,13 +16,13 @@ SIDE_OF_SPLIT = {"train": "train", "val_seen": "val", "val_unseen": "val", "test
 def find_leaks(*tables: RatingTable | ChoiceTable, groups: Mapping[str, str] | None = None) -> list[str]:
     """List leaks, one sentence each; the list is empty for a clean split.
 
-    The sides are training, validation and test. These leaks are found: a picture on two sides (also as part of a
-    pair), a user's repeated rating of a picture on another side, a group of near-duplicates on two sides, a pair on two
+    The sides are training, validation and test. These leaks are found: an image on two sides (also as part of a
+    pair), a user's repeated rating of an image on another side, a group of near-duplicates on two sides, a pair on two
     sides, and users who are both seen and unseen.
 
     Args:
         tables: Ratings and choices that are used together, with a column ``split``.
-        groups: Group of each picture, as ``near_duplicates`` returns it.
+        groups: Group of each image, as ``near_duplicates`` returns it.
 
     Raises:
         DataError: A table has no column ``split``.
@@ -31,8 +31,8 @@ def find_leaks(*tables: RatingTable | ChoiceTable, groups: Mapping[str, str] | N
         require_columns(table.rows, ("split",), table.source)
     exposures = pd.concat([_exposures(table) for table in tables], ignore_index=True)
     exposures["group"] = exposures["image"].map(lambda image: (groups or {}).get(image, image))
-    found = [*_on_two_sides(exposures, "image", "picture", "every picture belongs on one side")]
-    # pictures on two sides are reported already
+    found = [*_on_two_sides(exposures, "image", "image", "every image belongs on one side")]
+    # images on two sides are reported already
     on_one_side = exposures[exposures.groupby("image")["side"].transform("nunique") == 1]
     found += _on_two_sides(on_one_side, "group", "group of near-duplicates", "keep a group on one side")
     exposures["repeat"] = "user " + exposures["user_id"] + " of " + exposures["image"]
@@ -44,7 +44,7 @@ def find_leaks(*tables: RatingTable | ChoiceTable, groups: Mapping[str, str] | N
 
 
 def _exposures(table: RatingTable | ChoiceTable) -> pd.DataFrame:
-    """Return user, picture and side of every rating; a choice gives two rows."""
+    """Return user, image and side of every rating; a choice gives two rows."""
     rows = table.rows.assign(side=table.rows["split"].map(SIDE_OF_SPLIT))
     columns = ["image"] if isinstance(table, RatingTable) else ["image_a", "image_b"]
     kept = ["user_id", "split", "side"]

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pamela_rl.data.checks import Problem, as_text, blank, raise_for_problems, row_number
+from pamela_rl.data.checks import Problem, as_text, blank, raise_for_problems, row_number, user_text
 from pamela_rl.data.files import SUFFIXES, read_file, write_file
 from pamela_rl.errors import DataError, UnknownUserError
 
@@ -20,6 +20,7 @@ __all__ = ["SPLITS", "SUFFIXES", "RatingScale", "RatingTable"]
 
 SPLITS = ("train", "val_seen", "val_unseen", "test_seen", "test_unseen")
 REQUIRED = ("user_id", "image", "rating")
+TEXT = ("user_id", "image", "prompt", "split")  # columns that never become numbers
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class RatingTable:
     def __post_init__(self) -> None:
         require_columns(self.rows, REQUIRED, self.source)
         raise_for_problems(self.rows, rating_problems(self.rows, self.scale), self.source)
-        text = {column: as_text(self.rows[column]) for column in ("user_id", "image")}
+        text = {"user_id": user_text(self.rows["user_id"]), "image": as_text(self.rows["image"])}
         object.__setattr__(self, "rows", self.rows.assign(rating=_numbers(self.rows["rating"]), **text))
         object.__setattr__(self, "raters", index_by_user(self.raters, self.source))
 
@@ -80,12 +81,12 @@ class RatingTable:
     def from_file(
         cls, path: str | Path, scale: RatingScale | None = None, raters: pd.DataFrame | None = None
     ) -> RatingTable:
-        """Read CSV, Parquet or JSON lines.
+        """Read a table whose columns have our names, in any of the forms of ``SUFFIXES``.
 
         Raises:
             DataError: The file cannot be read, or a row is wrong; names file, row, value and remedy.
         """
-        rows, _ = read_file(Path(path), ("user_id", "image"))
+        rows, _ = read_file(Path(path), TEXT)
         return cls(rows, scale or RatingScale(), raters, str(path))
 
     def to_file(self, path: str | Path) -> None:
@@ -93,7 +94,7 @@ class RatingTable:
         write_file(self.rows, Path(path))
 
     def check_images(self, folder: str | Path) -> None:
-        """Check that every picture can be opened.
+        """Check that every image can be opened.
 
         Raises:
             DataError: One is missing or broken; names its row.
@@ -103,8 +104,8 @@ class RatingTable:
             path = Path(folder) / str(self.rows["image"].iloc[position])
             row = row_number(self.rows, int(position))
             try:
-                with Image.open(path) as picture:
-                    picture.load()
+                with Image.open(path) as image:
+                    image.load()
             except FileNotFoundError:
                 raise DataError(
                     f"{self.source}, row {row}: the image {path} does not exist; "
@@ -158,7 +159,7 @@ def rating_problems(rows: pd.DataFrame, scale: RatingScale) -> Iterator[Problem]
     yield Problem(
         "rating",
         ~((numbers >= scale.low) & (numbers <= scale.high)),  # NaN fails both comparisons
-        f"ratings run from {scale.low:g} to {scale.high:g}; correct it or give the scale you used",
+        f"ratings run from {scale.low:g} to {scale.high:g}; correct it or give the scale you used (source.scale)",
     )
     yield from identity_problems(rows, ("user_id", "image"))
 
@@ -209,7 +210,7 @@ def index_by_user(raters: pd.DataFrame | None, source: str) -> pd.DataFrame | No
     """
     if raters is None:
         return None
-    raters = raters.set_axis(pd.Index(as_text(raters.index.to_series()), name=raters.index.name))
+    raters = raters.set_axis(pd.Index(user_text(raters.index.to_series()), name=raters.index.name))
     if raters.index.has_duplicates:
         duplicate = raters.index[raters.index.duplicated()][0]
         raise DataError(f"the raters of {source} name user {duplicate!r} more than once; keep one row a person.")

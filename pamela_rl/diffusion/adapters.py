@@ -168,9 +168,30 @@ def load_adapter(pipe: Any, run: str | Path, user_id: str, name: str | None = No
     Raises:
         AdapterError: The run has no adapter of that person, or it loads as nothing.
     """
-    folder = adapter_folder(run, user_id)
-    name = name or folder_name(user_id)
-    _load_weights(pipe, folder, name)
+    return load_adapter_folder(pipe, adapter_folder(run, user_id), name or folder_name(user_id))
+
+
+def load_adapter_folder(pipe: Any, folder: Path, name: str) -> Any:
+    """Load an adapter from its own folder into a diffusers pipeline and make it the active one.
+
+    Args:
+        pipe: The pipeline.
+        folder: With the adapter's weights.
+        name: What it is called on the pipeline.
+
+    Returns:
+        The pipeline itself.
+
+    Raises:
+        AdapterError: It does not fit the pipeline, or loads as nothing.
+    """
+    try:
+        _load_weights(pipe, folder, name)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise AdapterError(
+            f"the adapter in {folder} cannot be loaded ({str(error).splitlines()[0]}); give one that was trained on this "
+            "base model."
+        ) from error
     if not any(name in names for names in pipe.get_list_adapters().values()):
         raise AdapterError(f"the adapter in {folder} loaded as nothing; it is not for this kind of pipeline.")
     pipe.set_adapters(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -35,6 +36,36 @@ def adapter_folder(run: str | Path, user_id: str) -> Path:
         known = ", ".join(sorted(adapters)[:10])
         raise AdapterError(f"the run {run} has no adapter of user {user_id!r}; it has those of: {known}.")
     return adapters[user_id]
+
+
+def find_adapter(path: Path, user_id: str | None = None) -> Path:
+    """Return the folder of an adapter, given that folder, or a run and a user.
+
+    Raises:
+        AdapterError: There is none; names the path.
+    """
+    if (path / INFO).is_file():
+        return path
+    if user_id is None:
+        raise AdapterError(
+            f"{path} holds no {INFO}, so it is no adapter; give the folder of one, e.g. outputs/mine/adapters/ada, or a run "
+            "and the user."
+        )
+    return adapter_folder(path, user_id)
+
+
+def adapter_digest(folder: Path) -> str:
+    """Return the SHA-256 of an adapter's weights, in hex."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def adapter_base_model(folder: Path) -> str | None:
+    """Return the name of the base model that an adapter says it was trained on; None where it does not say."""
+    facts = json.loads((folder / INFO).read_text(encoding="utf-8"))
+    return str(facts["base_model"]).split(" ")[0] if facts.get("base_model") else None
 
 
 def images_spent(run: str | Path, user_id: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,19 @@ from tqdm.auto import tqdm
 
 from pamela_rl.diffusion.adapters import load_adapter
 from pamela_rl.diffusion.families import FAMILIES, policy_for
-from pamela_rl.diffusion.saved_adapters import INFO, images_spent, list_adapters
+from pamela_rl.diffusion.saved_adapters import adapter_digest, adapter_folder, images_spent
 from pamela_rl.evaluation.cached_generator import CachedGenerator
 from pamela_rl.evaluation.compare import BASE, OTHER, OWN, Arm
+from pamela_rl.evaluation.identity import (
+    Facts,
+    chat_identity,
+    digest_of,
+    folder_digest,
+    pipeline_identity,
+    reward_digest,
+    scorer_identity,
+    service_identity,
+)
 from pamela_rl.evaluation.settings import DrawingSettings
 from pamela_rl.evaluation.source import Source
 from pamela_rl.rewards.taste_description import TasteDescription, describe_taste
@@ -28,7 +38,7 @@ from pamela_rl.steering.proposers import EvolutionaryProposer, LanguageModelProp
 from pamela_rl.steering.rewriter import INFO as REWRITER_INFO
 from pamela_rl.steering.rewriter import PromptRewriter, RewritingGenerator
 from pamela_rl.steering.settings import NoiseSearchSettings, PromptSearchSettings
-from pamela_rl.storage import folder_name
+from pamela_rl.storage import ensure_writable, folder_name, write_text
 from pamela_rl.types import ImageGenerator
 
 ARMS = (
@@ -77,13 +87,23 @@ class ArmMaker:
         self._search, self._noise, self._others, self._chat = search, noise, others, chat
         self._rewriter = PromptRewriter.load(rewriter) if rewriter else None
         self._rewriter_spent = _images_of_rewriter(rewriter) if rewriter else 0
+        self._rewriter_digest = folder_digest(rewriter) if rewriter else None
         self._policy = (
             policy_for(source.pipeline, drawing.height, drawing.width)
             if type(source.pipeline).__name__ in FAMILIES
             else None
         )
         self._adapters = {user: folder_name(user) for user in source.users}
+        self._adapter_digests = {
+            self._adapters[user]: adapter_digest(adapter_folder(source.run, user))
+            for user in (source.users if source.adapted else ())
+        }
+        self._drawn_by = (
+            pipeline_identity(source.pipeline) if source.remote is None else service_identity(source.remote)
+        )
+        self._reward = reward_digest(source.reward)
         self._further = {name: self._load(name, path) for name, path in others.items()}
+        self._reference: Facts = {}  # what tastes are put into words from
         self.tastes: dict[str, TasteDescription] = {}
         self.exemplars: dict[str, tuple[Tensor, Tensor]] = {}
         self.searches: dict[str, dict[str, SearchResult]] = {}
@@ -105,7 +125,8 @@ class ArmMaker:
         """Put each user's taste into words, from images of the base model."""
         available = self._source.reference_prompts
         prompts = [available[row % len(available)] for row in range(num_images)]
-        draw = self._keep(self._draw(None, search=True), "reference", "everybody", "base")
+        self._reference = {"prompts": available, "num_images": num_images}
+        draw = self._keep(self._draw(None, True), "reference", "everybody", self._facts(None, search=True))
         images = draw(prompts, [REFERENCE_SEED + row for row in range(num_images)])
         for user in self._source.users:
             taste = describe_taste(self._source.reward, user, images, prompts, self._source.phrasebook)
@@ -126,55 +147,63 @@ class ArmMaker:
         trained = images_spent(self._source.run, user) if self._source.adapted else 0
         each = max(1, self._budget // num_images + 1)
         spent, images_per_output = 0, 1
-        draw: ImageGenerator = self._draw(None)
-        if name == OWN:
-            draw, spent = self._draw(self._adapters[user]), trained
-        elif name == OTHER:
-            draw, spent = self._draw(self._adapters[self._next(user)]), trained
+        draw, facts = self._draw(None), self._facts(None)
+        if name in (OWN, OTHER):
+            adapter = self._adapters[user if name == OWN else self._next(user)]
+            draw, facts, spent = self._draw(adapter), self._facts(adapter), trained
         elif name in self._further:
-            draw, spent = self._draw(self._further[name][user]), images_spent(self._others[name], user)
-        elif name == "prompt_search":
-            draw, spent = self._prompted(user, user, None, self._search)
-        elif name == "other_prompt_search":
-            draw, spent = self._prompted(user, self._next(user), None, self._search)
+            adapter = self._further[name][user]
+            draw, facts = self._draw(adapter), self._facts(adapter)
+            spent = images_spent(self._others[name], user)
+        elif name in ("prompt_search", "other_prompt_search"):
+            draw, facts, spent = self._prompted(user, user if name == "prompt_search" else self._next(user), None)
         elif name == "own_and_search":
-            draw, spent = self._prompted(user, user, self._adapters[user], self._search)
+            draw, facts, spent = self._prompted(user, user, self._adapters[user])
             spent += trained
         elif name == "best_of_n":
             draw, images_per_output = BestOfN(draw, self._source.reward, user, each, self._search.std_weight), each
+            facts |= {"reward": self._reward, "candidates": each, "std_weight": self._search.std_weight}
         elif name == "noise_search" and self._policy is not None:
             config = replace(self._noise, num_steps=min(self._noise.num_steps, each - 1))
-            draw, images_per_output = (
-                NoiseSearch(self._policy, None, self._source.reward, user, config),
-                config.num_steps + 1,
-            )
+            scale = self._source.reward.fitted_on.scale
+            draw = NoiseSearch(self._policy, None, self._source.reward, user, config, scale)
+            images_per_output = config.num_steps + 1
+            facts |= {"reward": self._reward, "noise_search": asdict(config)}
         elif self._rewriter:
             used = self._rewriter if name == "rewriter" else self._rewriter.untrained()
             draw = RewritingGenerator(used, user, draw)
             spent = self._rewriter_spent // len(self._rewriter.descriptions) if name == "rewriter" else 0
-        facts = f"{name} {each if images_per_output > 1 else ''} {self._search} {self._noise} {self._origin(name)}"
+            facts |= {"rewriter": self._rewriter_digest}
         return Arm(name, self._keep(draw, name, user, facts), spent, images_per_output)
 
     def _prompted(
-        self, user: str, searched_for: str, adapter: str | None, config: PromptSearchSettings
-    ) -> tuple[ImageGenerator, int]:
+        self, user: str, searched_for: str, adapter: str | None
+    ) -> tuple[ImageGenerator, dict[str, Any], int]:
         """Search a prompt for every request, by one user's reward, and draw with what was found."""
-        place = self._folder / "searches" / folder_name(searched_for) / ("adapter" if adapter else "base")
+        facts = {
+            **self._facts(adapter, search=True), "reward": self._reward, "content": scorer_identity(self._source.content),
+            "search": asdict(self._search), "phrases": self._source.phrasebook.phrases,
+            "reference": self._reference, "chat": chat_identity(self._chat),
+        }  # fmt: skip
+        kind = f"{'adapter' if adapter else 'base'}-{digest_of(facts)[:12]}"
+        place = ensure_writable(self._folder / "searches" / folder_name(searched_for) / kind)
+        write_text(place / "facts.json", json.dumps(facts, indent=1) + "\n")
         found: dict[str, SearchResult] = {}
         for request in tqdm(self._source.prompts, desc=f"searching for {searched_for}", unit="prompt", leave=False):
             found[request] = search_prompt(
                 request, searched_for, self._proposer(searched_for), self._draw(adapter, search=True),
-                self._source.reward, self._source.content, config, place / folder_name(request),
+                self._source.reward, self._source.content, self._search, place / folder_name(request),
             )  # fmt: skip
         if adapter is None and user == searched_for:
             self.searches[user] = found
         prompts = {request: result.prompt for request, result in found.items()}
-        return PromptedGenerator(self._draw(adapter), prompts), sum(r.images_spent for r in found.values())
+        drawn = self._facts(adapter) | {"prompts": prompts}
+        return PromptedGenerator(self._draw(adapter), prompts), drawn, sum(r.images_spent for r in found.values())
 
     def _proposer(self, user: str) -> MixedProposer:
         taste = self.tastes[user]
         phrase_effects = {row.phrase: row.effect for row in taste.effects}
-        phrases = PhraseProposer(self._source.phrasebook, phrase_effects)
+        phrases = PhraseProposer(self._source.phrasebook, phrase_effects, scale=self._source.reward.fitted_on.scale)
         proposers: list[Any] = [phrases, EvolutionaryProposer(phrases)]
         if self._chat is not None:
             proposers.append(LanguageModelProposer(self._chat, taste.sentence()))
@@ -184,25 +213,29 @@ class ArmMaker:
         if self._source.remote is not None:
             return self._source.remote
         drawing = self._drawing
-        steps = drawing.search_inference_steps if search else drawing.num_inference_steps
         return PipelineGenerator(
-            self._source.pipeline, adapter, steps, drawing.guidance_scale, drawing.batch_size, drawing.height,
-            drawing.width,
+            self._source.pipeline, adapter, self._steps(search), drawing.guidance_scale, drawing.batch_size,
+            drawing.height, drawing.width,
         )  # fmt: skip
 
-    def _keep(self, draw: ImageGenerator, name: str, user: str, facts: str) -> CachedGenerator:
-        return CachedGenerator(draw, self._folder / "drawings", (user, name), f"{facts} {self._drawing}")
+    def _facts(self, adapter: str | None, search: bool = False) -> dict[str, Any]:
+        """What decides the images that ``_draw`` draws."""
+        if self._source.remote is not None:
+            return {"drawn_by": self._drawn_by}
+        drawing = {**asdict(self._drawing), "num_inference_steps": self._steps(search)}
+        del drawing["search_inference_steps"], drawing["batch_size"]
+        digest = None if adapter is None else self._adapter_digests[adapter]
+        return {"drawn_by": self._drawn_by, "drawing": drawing, "adapter": digest}
+
+    def _steps(self, search: bool) -> int:
+        return self._drawing.search_inference_steps if search else self._drawing.num_inference_steps
+
+    def _keep(self, draw: ImageGenerator, name: str, user: str, facts: Facts) -> CachedGenerator:
+        return CachedGenerator(draw, self._folder / "drawings", (user, name), facts)
 
     def _next(self, user: str) -> str:
         users = self._source.users
         return users[(users.index(user) + 1) % len(users)]
-
-    def _origin(self, name: str) -> str:
-        """When the arm's adapters were written, so that drawings of an older run are not taken for those of a newer."""
-        if not self._source.adapted:
-            return ""
-        run = self._others.get(name, self._source.run)
-        return json.dumps({user: (path / INFO).stat().st_mtime_ns for user, path in list_adapters(run).items()})
 
     def _load(self, arm: str, run: Path) -> dict[str, str]:
         """Load a further run's adapters beside the source's, under names of their own."""
@@ -210,6 +243,7 @@ class ArmMaker:
         for user in self._source.users:
             loaded[user] = f"{folder_name(user)}-{folder_name(arm)}"
             load_adapter(self._source.pipeline, run, user, loaded[user])
+            self._adapter_digests[loaded[user]] = adapter_digest(adapter_folder(run, user))
         return loaded
 
 

@@ -1,7 +1,5 @@
-"use strict";
-const test = JSON.parse(document.getElementById("test").textContent);
+const test = JSON.parse(find("data").textContent);
 const shelf = `blind-test-${test.page}`;
-const find = (id) => document.getElementById(id);
 const images = [...document.querySelectorAll("#pair img")];
 const answers = {}; // token to "left", "right" or "tie"
 let begun = false;
@@ -10,22 +8,16 @@ let ready = false; // both images are loaded
 let turn = 0; // counts pairs shown, so that a slow picture of an earlier one is ignored
 
 function recall() {
-  try {
-    const kept = JSON.parse(localStorage.getItem(shelf) || "{}");
-    for (const [token] of test.pairs) if (["left", "right", "tie"].includes(kept[token])) answers[token] = kept[token];
-    localStorage.setItem(shelf, JSON.stringify(answers));
-  } catch {
-    find("unkept").hidden = false;
-  }
+  const kept = readShelf(shelf);
+  find("unkept").hidden = kept !== null;
+  for (const [token] of test.pairs)
+    if (["left", "right", "tie"].includes(kept?.[token])) answers[token] = kept[token];
 }
 
 function keep() {
-  find("saved").textContent = "";
-  try {
-    localStorage.setItem(shelf, JSON.stringify(answers));
-  } catch {
-    find("saved").textContent = "Not remembered by this browser: save before you close the page.";
-  }
+  find("saved").textContent = writeShelf(shelf, answers)
+    ? ""
+    : "Not remembered by this browser: save before you close the page.";
 }
 
 function firstOpen() {
@@ -95,13 +87,9 @@ function back() {
 }
 
 function save() {
-  const text = JSON.stringify({ page: test.page, choices: answers }, null, 1);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-  link.download = find("file").textContent;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  find("saved").textContent = `${Object.keys(answers).length} of ${test.pairs.length} saved as ${link.download}.`;
+  const file = find("file").textContent;
+  download(file, "application/json", JSON.stringify({ page: test.page, choices: answers }, null, 1));
+  find("saved").textContent = `${Object.keys(answers).length} of ${test.pairs.length} saved as ${file}.`;
 }
 
 document.addEventListener("keydown", (event) => {

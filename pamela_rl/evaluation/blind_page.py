@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import html
 import io
 import json
 import secrets
@@ -17,10 +15,10 @@ from PIL import Image
 
 from pamela_rl.errors import DataError
 from pamela_rl.evaluation.blind_pairs import Pair
+from pamela_rl.evaluation.standalone_page import standalone_page
 from pamela_rl.storage import folder_name, write_text
 
-_STYLE = Path(__file__).with_name("blind_page.css")
-_SCRIPT = Path(__file__).with_name("blind_page.js")
+_TITLE = "Which picture do you like better?"
 _LARGE = 256  # pixels; larger images are JPEG of quality 95, or a page of 60 pairs would take 60 MB
 
 _BODY = """<noscript><p>This page asks with JavaScript; open it in a browser that runs it.</p></noscript>
@@ -72,7 +70,8 @@ def write_page(folder: Path, user_id: str, pairs: Sequence[Pair]) -> Path:
         (folder / kind).mkdir(parents=True, exist_ok=True)
     key = {"page": page_id, "user_id": user_id, "pairs": {t: _key_entry(p, tokens) for t, p in zip(tokens, pairs)}}
     page = folder / "pages" / f"{name}.html"
-    text = _page({"page": page_id, "name": name, **_page_data(pairs, tokens)})
+    data = {"page": page_id, "name": name, **_page_data(pairs, tokens)}
+    text = standalone_page(_TITLE, _BODY, "blind_page", data, images="data:")
     write_text(folder / "keys" / f"{name}.json", json.dumps(key, indent=1) + "\n")
     write_text(page, text)
     return page
@@ -103,24 +102,3 @@ def _data_uri(file: Path) -> str:
     buffer, kind = io.BytesIO(), "png" if max(pixels.size) <= _LARGE else "jpeg"
     pixels.save(buffer, format=kind, **({"optimize": True} if kind == "png" else {"quality": 95, "subsampling": 0}))
     return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _page(test: dict[str, Any]) -> str:
-    style, script = (path.read_text(encoding="utf-8") for path in (_STYLE, _SCRIPT))
-    data = json.dumps(test).translate({ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&"})
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_csp_hash(style)}; script-src {_csp_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">
-<title>Which picture do you like better?</title><style>{style}</style></head><body>
-{_BODY}
-<script type="application/json" id="test">{data}</script><script>{script}</script></body></html>
-"""
-
-
-def _csp_hash(source: str) -> str:
-    """Return the hash source of a style or script for the content security policy."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode('ascii')}'"

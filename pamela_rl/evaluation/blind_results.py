@@ -10,15 +10,15 @@ import numpy as np
 from pamela_rl.errors import DataError
 from pamela_rl.evaluation.blind_choices import BlindTestChoices, Choice
 from pamela_rl.evaluation.bradley_terry import elo
-from pamela_rl.evaluation.statistics import hierarchical_bootstrap_mean
 from pamela_rl.evaluation.verdict import arm_title
+from pamela_rl.intervals import share_interval
 
 
 def summarize_choices(results: Sequence[BlindTestChoices]) -> dict[str, Any]:
     """Summarize choices as win rates and Elo.
 
     Of a repeated pair the first choice counts; the second only measures consistency. Win rates weigh users equally, Elo
-    weighs choices equally; intervals are 95 % bootstrap intervals over users and, within users, prompts.
+    weighs choices equally; 95 % intervals are over users and prompts, of one user over prompts, None where there is none.
 
     Returns:
         ``{"arms", "users": {user_id: row}, "overall": row}``, ready for JSON. A row holds ``num_choices``,
@@ -47,7 +47,7 @@ def _row(results: Sequence[BlindTestChoices], arms: Sequence[str]) -> dict[str, 
             rows = [n for n, c in enumerate(choices) if {c.left, c.right} == {arm, other}]
             if rows:
                 scores_of_arm = np.array([_score(choices[n], arm) for n in rows])
-                interval = hierarchical_bootstrap_mean(scores_of_arm, users[rows], prompts[rows])
+                interval = share_interval(scores_of_arm, users[rows], prompts[rows])
                 wins[arm][other] = {**interval.to_json(), "num_choices": len(rows)}
     repeated = [pair for result in results for pair in result.repeated]
     intervals = elo(scores, left, right, users, prompts, len(arms))
@@ -81,7 +81,8 @@ def choices_table(summary: Mapping[str, Any]) -> str:
         lines.append(f"{arm_title(arm):{width}}  {_points(overall['elo'][arm]):>17}  {row}")
     best = " ".join(f"{f'Elo of {arm_title(arm)}':>{max(20, len(arm_title(arm)) + 7)}}" for arm in arms)
     lines += ["", f"{'user':{width}}  choices  open  ties  left  consistent {best}"]
-    for user, row in [*summary["users"].items(), ("everyone", overall)]:
+    everyone = [("everyone", overall)] if len(summary["users"]) > 1 else []
+    for user, row in [*summary["users"].items(), *everyone]:
         consistent = f"{row['same']} of {row['repeated']}" if row["repeated"] else "-"
         points = " ".join(f"{_points(row['elo'][arm]):>{max(20, len(arm_title(arm)) + 7)}}" for arm in arms)
         lines.append(
@@ -91,9 +92,15 @@ def choices_table(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _points(interval: Mapping[str, float]) -> str:
+def _points(interval: Mapping[str, float | None]) -> str:
+    if interval["low"] is None or interval["high"] is None:
+        return f"{interval['estimate']:.0f}"
     return f"{interval['estimate']:.0f} [{interval['low']:.0f}, {interval['high']:.0f}]"
 
 
-def _percent(interval: Mapping[str, float] | None) -> str:
-    return "-" if interval is None else f"{interval['estimate']:.0%} [{interval['low']:.0%}, {interval['high']:.0%}]"
+def _percent(interval: Mapping[str, float | None] | None) -> str:
+    if interval is None:
+        return "-"
+    if interval["low"] is None or interval["high"] is None:
+        return f"{interval['estimate']:.0%}"
+    return f"{interval['estimate']:.0%} [{interval['low']:.0%}, {interval['high']:.0%}]"

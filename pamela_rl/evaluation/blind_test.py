@@ -13,6 +13,7 @@ from pamela_rl.evaluation.blind_page import write_page
 from pamela_rl.evaluation.blind_pairs import choose_pairs
 from pamela_rl.evaluation.blind_results import choices_table, summarize_choices
 from pamela_rl.evaluation.gallery import load_gallery
+from pamela_rl.evaluation.verdict import interval_meaning
 from pamela_rl.storage import ensure_writable, folder_name, write_text
 
 NEXT = """
@@ -25,7 +26,7 @@ Next:
 Keep {output}/keys to yourself: it says which arm is on which side.
 """.rstrip()
 
-LEGEND = """Elo: 400 points are odds of ten to one, the mean over arms is 1000; brackets: 95 % by bootstrap over people and prompts.
+LEGEND = """Elo: 400 points are odds of ten to one, the mean over arms is 1000; brackets: {intervals}
 wins: share of pairs in which the arm of the row was chosen over that of the column; "no difference" counts one half.
 left: share of choices for the left side, 50 % where nobody minds sides. same again: pairs shown twice, sides swapped."""
 
@@ -83,5 +84,6 @@ def read_back(folder: Path, choices: Path | Sequence[Path]) -> None:
     write_text(path, json.dumps(summary, indent=1) + "\n")
     total, num_users = summary["overall"]["num_choices"], len(summary["users"])
     people = "person" if num_users == 1 else "people"
-    print(f"{total} choices of {num_users} {people}.\n\n{choices_table(summary)}\n\n{LEGEND}")
+    print(f"{total} choices of {num_users} {people}.\n\n{choices_table(summary)}\n")
+    print(LEGEND.format(intervals=interval_meaning(num_users)))
     print(f"\nAll figures: {path}")

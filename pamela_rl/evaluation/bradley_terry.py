@@ -2,49 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from pamela_rl.evaluation.statistics import NUM_RESAMPLES, Array, Interval
+from pamela_rl.intervals import Interval, mean_interval
 
+Array = NDArray[np.float64]
 CENTRE = 1000.0  # mean Elo over arms
 ELO_PER_NAT = 400 / np.log(10)  # 400 points are odds of ten to one
-_MAX_ITERATIONS, _MAX_STEP = 200, 1.0
+_WIDEST = 1000.0  # std of a normal prior that only matters between arms that never met, natural log odds
+_QUANTILE = 1.96  # of a normal distribution, for 95 %
+_MAX_ITERATIONS, _MAX_STEP, _TOLERANCE = 200, 1.0, 1e-9
 
 
-def strengths(wins: Array, prior: float = 1.0) -> Array:
-    """Fit strengths by maximum likelihood: arm i beats arm j with odds ``exp(strength_i - strength_j)``.
+def fit(wins: Array) -> tuple[Array, Array]:
+    """Fit strengths: arm i beats arm j with odds ``exp(strength_i - strength_j)``.
 
-    As a weak prior ``prior`` ties are added to every pair of arms, so that an arm that always won stays finite, and
-    arms that never met are equal. For two arms this is the log of ``(wins + 1/2) / (losses + 1/2)``, the usual
-    correction of log odds.
+    The likelihood is penalized by Jeffreys' prior (Firth, Biometrika 80, 1993). This removes the first-order bias, keeps
+    an arm that always won finite, and adds ``k - 1`` ties in all, however many pairs of arms and choices there are. For
+    two arms it is the log of ``(wins + 1/2) / (losses + 1/2)``, the usual correction of log odds. Arms that never met,
+    not even through others, are equal.
 
     Args:
-        wins: How often the arm of the row won against the arm of the column, a tie one half each, ``(..., k, k)``.
-        prior: Ties added to each pair of arms, above 0.
+        wins: How often the arm of the row won against the arm of the column, a tie one half each, ``(k, k)``.
 
     Returns:
-        Strengths in natural log odds, mean 0, ``(..., k)``.
+        Strengths in natural log odds, mean 0, ``(k,)``, and their covariance if choices were independent, ``(k, k)``.
     """
-    count = wins.shape[-1]
-    won = (wins + prior / 2) * (1 - np.eye(count))
-    games = won + np.swapaxes(won, -1, -2)
-    strength = np.zeros(won.shape[:-1])
-    for _ in range(_MAX_ITERATIONS):  # Newton on a concave function, with bounded steps
-        probability = expit(strength[..., :, None] - strength[..., None, :])  # of the row's arm against the column's
-        gradient = (won - games * probability).sum(axis=-1)
-        weight = games * probability * (1 - probability)
-        curvature = weight.sum(axis=-1)[..., None] * np.eye(count) - weight + 1.0  # + 1 fixes the mean
-        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
-        largest = np.abs(step).max()
-        strength = strength + np.clip(step, -_MAX_STEP, _MAX_STEP)
-        strength -= strength.mean(axis=-1, keepdims=True)
-        if largest < 1e-9:
+    games, count = wins + wins.T, len(wins)
+    strength, step = np.zeros(count), np.full(count, np.inf)
+    for _ in range(_MAX_ITERATIONS):
+        covariance, probability, weight = _at(strength, games)
+        if np.abs(step).max() < _TOLERANCE:
             break
-    return strength
+        variance = np.diag(covariance)[:, None] + np.diag(covariance) - 2 * covariance  # of a difference, (k, k)
+        ties = weight * variance  # of each pair: its leverage
+        gradient = (wins - games * probability + ties * (0.5 - probability)).sum(axis=1) - strength / _WIDEST**2
+        step = np.clip(covariance @ gradient, -_MAX_STEP, _MAX_STEP)
+        strength = strength + step
+    centre = np.eye(count) - 1 / count
+    return strength - strength.mean(), centre @ covariance @ centre
+
+
+def _at(strength: Array, games: Array) -> tuple[Array, Array, Array]:
+    """Inverse curvature, probability of the row's arm against the column's, and weight of each pair, ``(k, k)``."""
+    probability: Array = expit(strength[:, None] - strength)
+    weight = games * probability * (1 - probability)
+    curvature = np.diag(weight.sum(axis=1) + 1 / _WIDEST**2) - weight + 1.0  # + 1 fixes the mean
+    return np.asarray(np.linalg.inv(curvature), dtype=np.float64), probability, weight
 
 
 def elo(
@@ -54,11 +60,12 @@ def elo(
     users: NDArray[np.int64],
     prompts: NDArray[np.int64],
     num_arms: int,
-    seed: int = 0,
 ) -> list[Interval]:
-    """Estimate each arm's Elo from choices, mean 1000, with 95 % intervals.
+    """Estimate each arm's Elo from choices, mean 1000, with 95 % intervals over users and prompts.
 
-    All choices have equal weight. The bootstrap resamples users and, within users, prompts; with one user only prompts.
+    All choices have equal weight. The interval is that of a mean of pseudo-values, one a choice: the estimate plus the
+    choice's influence on it (the infinitesimal jackknife). It is at least as wide as if choices were independent, which
+    matters where an arm nearly always won. There is none over one person and one prompt, nor for arms that never met.
 
     Args:
         scores: 1 where the first arm won, 0 where the second did, one half for a tie, ``(n,)``.
@@ -67,33 +74,21 @@ def elo(
         users: Of each choice, ``(n,)``.
         prompts: Of each choice, ``(n,)``.
         num_arms: Number of arms, ``k``.
-        seed: Of the bootstrap.
     """
-    cells: dict[tuple[int, int], Array] = {}
-    for score, one, two, user, prompt in zip(scores, first, second, users, prompts, strict=True):
-        wins = cells.setdefault((int(user), int(prompt)), np.zeros((num_arms, num_arms)))
-        wins[one, two] += score
-        wins[two, one] += 1 - score
-    wins_by_user = [
-        np.stack([w for (who, _), w in cells.items() if who == user]) for user in sorted({u for u, _ in cells})
-    ]
-    resampled = _bootstrap_wins(wins_by_user, np.random.default_rng(seed))
-    estimate = _to_elo(strengths(sum((p.sum(axis=0) for p in wins_by_user), np.zeros((num_arms, num_arms)))))
-    low, high = np.quantile(_to_elo(strengths(resampled)), [0.025, 0.975], axis=0)
-    return [Interval(float(e), float(a), float(b)) for e, a, b in zip(estimate, low, high)]
-
-
-def _to_elo(strength: Array) -> Array:
-    return np.asarray(CENTRE + ELO_PER_NAT * strength, dtype=np.float64)
-
-
-def _bootstrap_wins(wins_by_user: Sequence[Array], rng: np.random.Generator) -> Array:
-    """Resample tables of wins, ``(resamples, k, k)``, from each user's tables by prompt, ``(prompts, k, k)``."""
-    tables = np.zeros((NUM_RESAMPLES, *wins_by_user[0].shape[1:]))
-    for chosen in rng.integers(len(wins_by_user), size=(len(wins_by_user), NUM_RESAMPLES)):
-        for index in np.unique(chosen):
-            wins_by_prompt, draws = wins_by_user[index], chosen == index
-            count = len(wins_by_prompt)
-            counts = rng.multinomial(count, np.full(count, 1 / count), size=int(draws.sum()))
-            tables[draws] += np.tensordot(counts.astype(np.float64), wins_by_prompt, axes=1)
-    return tables
+    wins = np.zeros((num_arms, num_arms))
+    np.add.at(wins, (first, second), scores)
+    np.add.at(wins, (second, first), 1 - scores)
+    strengths, covariance = fit(wins)
+    surprise = scores - expit(strengths[first] - strengths[second])
+    influence = len(scores) * surprise[:, None] * (covariance[first] - covariance[second])  # (n, k)
+    weights = np.full(len(scores), 1 / len(scores))
+    intervals = []
+    for strength, influences, variance in zip(strengths, influence.T, np.diag(covariance), strict=True):
+        shift = mean_interval(influences - influences.mean(), users, prompts, weights)
+        centre = float(CENTRE + ELO_PER_NAT * strength)
+        if shift.high is None or variance > _WIDEST:
+            intervals.append(Interval(centre, None, None))
+        else:
+            margin = ELO_PER_NAT * max(shift.high, _QUANTILE * float(variance) ** 0.5)
+            intervals.append(Interval(centre, centre - margin, centre + margin))
+    return intervals

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pamela_rl.evaluation.identity import Facts, digest_of
 from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.types import ImageGenerator
 
@@ -25,19 +24,18 @@ class CachedGenerator:
     Attributes:
         generate: Draws what is not cached.
         folder: Of the files.
-        name: Of the arm and the user; with ``facts``, prompts and seeds it identifies the images.
-        facts: Everything else the images depend on, e.g. adapter, steps and guidance.
+        name: Of the user and the arm; with ``facts``, prompts and seeds it identifies the images.
+        facts: Everything else the images depend on: base model or service, adapter, settings, rewards that choose.
     """
 
     generate: ImageGenerator
     folder: Path
     name: tuple[str, str]
-    facts: str
+    facts: Facts
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         """Return images in [0, 1], ``(b, 3, height, width)``."""
-        request = json.dumps([self.facts, list(prompts), list(seeds)])
-        key = hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest()
+        key = digest_of({"facts": self.facts, "prompts": list(prompts), "seeds": list(seeds)})
         path = ensure_writable(self.folder) / f"{'.'.join(folder_name(part) for part in self.name)}.safetensors"
         images = _read(path, key)
         if images is None:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pamela_rl.evaluation.distances import distance, diversity
-from pamela_rl.evaluation.statistics import Interval, hierarchical_bootstrap_mean, wins
-from pamela_rl.types import ImageGenerator, Scorer
+from pamela_rl.intervals import mean_interval, share_interval
+from pamela_rl.rewards.judge import Judge
+from pamela_rl.types import ImageGenerator, Scorer, Unit, unit_of
 
 BASE, OWN, OTHER = "base", "own", "other"
 PRIMARY_SCORES = ("true_rating", "judge", "reward")  # the first available one decides which arm won
@@ -60,6 +61,8 @@ class UserComparison:
         scores: By arm and scorer, ``(n,)``.
         images_spent: By arm: images drawn to prepare it.
         images_per_output: By arm: images drawn for every image returned; 1 where absent.
+        units: By scorer: what its numbers are; ``Unit.SCORE`` where absent.
+        judge_basis: What the judge was fitted on, in words; empty where there is none.
     """
 
     user_id: str
@@ -69,6 +72,8 @@ class UserComparison:
     scores: dict[str, dict[str, NDArray[np.float64]]]
     images_spent: dict[str, int]
     images_per_output: dict[str, int] = field(default_factory=dict)
+    units: dict[str, Unit] = field(default_factory=dict)
+    judge_basis: str = ""
 
 
 def compare_user(
@@ -92,7 +97,12 @@ def compare_user(
     scores = {arm: score_images(drawn, repeated_prompts, user_id, scorers) for arm, drawn in images.items()}
     images_spent = {arm.name: arm.images_spent for arm in arms}
     images_per_output = {arm.name: arm.images_per_output for arm in arms}
-    return UserComparison(user_id, repeated_prompts, seeds, images, scores, images_spent, images_per_output)
+    units = {name: unit_of(scorer) for name, scorer in scorers.items()}
+    judge = scorers.get("judge")
+    return UserComparison(
+        user_id, repeated_prompts, seeds, images, scores, images_spent, images_per_output, units,
+        judge.basis if isinstance(judge, Judge) else "",
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -120,28 +130,41 @@ def summarize(comparisons: Sequence[UserComparison]) -> dict[str, Any]:
     """Summarize comparisons: one row per arm for each user, and one per arm over all users.
 
     Returns:
-        ``{"primary_score", "users": {user_id: {arm: row}}, "overall": {arm: row}, "pairs": [row]}``, ready for JSON. A row
-        of an arm holds, where available: every score's mean with interval, the paired gain over the base, the win rate
-        over the base, the own arm's win rate over the other's, faithfulness as a share of the base's, diversity,
-        distance from the base, images spent and images per output. A row of a pair, over all users, holds its ``first``
-        and ``second`` arm, the paired ``gain`` of the first over the second in every score, and its ``wins``.
+        ``{"primary_score", "judge_basis", "units", "users": {user_id: {arm: row}}, "overall": {arm: row}, "pairs": [row]}``, ready for
+        JSON. A row of an arm holds, where available: every score's mean with interval, the paired gain over the base, the
+        win rate over the base, the own arm's win rate over the other's, faithfulness as a share of the base's (None
+        where faithfulness is no share), diversity, distance from the base, images spent and images per output. A row of
+        a pair, over all users, holds its ``first`` and ``second`` arm, the paired ``gain`` of the first over the second
+        in every score, and its ``wins``. Intervals are over users and prompts; of one user over prompts; ``low`` and
+        ``high`` are None where there is none.
     """
     primary_score = choose_primary_score(comparisons[0])
     users = {c.user_id: {arm: _row([c], arm, primary_score) for arm in c.images} for c in comparisons}
     arms = comparisons[0].images
     overall = {arm: _row(comparisons, arm, primary_score) for arm in arms}
     pairs = [_pair(comparisons, *pair, primary_score) for pair in COMPARED_PAIRS if set(pair) <= set(arms)]
-    return {"primary_score": primary_score, "users": users, "overall": overall, "pairs": pairs}
+    units = {
+        name: str(comparisons[0].units.get(name, Unit.SCORE)) for name in next(iter(comparisons[0].scores.values()))
+    }
+    facts = {"primary_score": primary_score, "judge_basis": comparisons[0].judge_basis, "units": units}
+    return {**facts, "users": users, "overall": overall, "pairs": pairs}
 
 
 def _all_of(comparisons: Sequence[UserComparison], arm: str, name: str) -> NDArray[np.float64]:
     return np.concatenate([c.scores[arm][name] for c in comparisons])
 
 
-def _mean(comparisons: Sequence[UserComparison], values: NDArray[np.float64]) -> dict[str, float]:
+def _mean(
+    comparisons: Sequence[UserComparison], values: NDArray[np.float64], is_share: bool = False
+) -> dict[str, float | None]:
     users = np.concatenate([np.full(len(c.prompts), row) for row, c in enumerate(comparisons)])
-    prompts = np.concatenate([np.unique(c.prompts, return_inverse=True)[1] for c in comparisons])
-    return hierarchical_bootstrap_mean(values, users, prompts).to_json()
+    prompts = np.concatenate([np.array(c.prompts) for c in comparisons])
+    return (share_interval if is_share else mean_interval)(values, users, prompts).to_json()
+
+
+def wins(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1 where the first is higher, 0 where the second is, one half where they tie, ``(n,)``."""
+    return np.where(first == second, 0.5, (first > second).astype(np.float64))
 
 
 def _pair(comparisons: Sequence[UserComparison], first: str, second: str, primary_score: str) -> dict[str, Any]:
@@ -150,25 +173,28 @@ def _pair(comparisons: Sequence[UserComparison], first: str, second: str, primar
         for name in comparisons[0].scores[first]
     }
     gain = {name: _mean(comparisons, ours - theirs) for name, (ours, theirs) in paired.items()}
-    return {"first": first, "second": second, "gain": gain, "wins": _mean(comparisons, wins(*paired[primary_score]))}
+    won = _mean(comparisons, wins(*paired[primary_score]), is_share=True)
+    return {"first": first, "second": second, "gain": gain, "wins": won}
 
 
 def _row(comparisons: Sequence[UserComparison], arm: str, primary_score: str) -> dict[str, Any]:
     def all_of(which: str, name: str) -> NDArray[np.float64]:
         return _all_of(comparisons, which, name)
 
-    def mean(values: NDArray[np.float64]) -> dict[str, float]:
-        return _mean(comparisons, values)
+    def won(over: str) -> dict[str, float | None]:
+        return _mean(comparisons, wins(all_of(arm, primary_score), all_of(over, primary_score)), is_share=True)
 
     names = comparisons[0].scores[arm]
-    row: dict[str, Any] = {name: mean(all_of(arm, name)) for name in names}
-    row["gain"] = {name: mean(all_of(arm, name) - all_of(BASE, name)) for name in names}
-    row["win_over_base"] = mean(wins(all_of(arm, primary_score), all_of(BASE, primary_score)))
+    shares = {name for name in names if comparisons[0].units.get(name) == Unit.SHARE}
+    row: dict[str, Any] = {name: _mean(comparisons, all_of(arm, name), name in shares) for name in names}
+    row["gain"] = {name: _mean(comparisons, all_of(arm, name) - all_of(BASE, name)) for name in names}
+    row["win_over_base"] = won(BASE)
     if arm == OWN and OTHER in comparisons[0].scores:
-        row["win_over_other"] = mean(wins(all_of(OWN, primary_score), all_of(OTHER, primary_score)))
+        row["win_over_other"] = won(OTHER)
     if "faithfulness" in names:
         base = all_of(BASE, "faithfulness").mean()
-        row["faithfulness_share"] = float(all_of(arm, "faithfulness").mean() / base) if base > 0 else None
+        has_share = "faithfulness" in shares and base > 0
+        row["faithfulness_share"] = float(all_of(arm, "faithfulness").mean() / base) if has_share else None
     spread = np.mean([diversity(c.images[arm], np.unique(c.prompts, return_inverse=True)[1]) for c in comparisons])
     row["diversity"] = (
         float(spread) if np.isfinite(spread) else None
@@ -179,21 +205,16 @@ def _row(comparisons: Sequence[UserComparison], arm: str, primary_score: str) ->
     return row
 
 
-def interval_of(row: Mapping[str, float]) -> Interval:
-    """Read an interval back from a row."""
-    return Interval(row["estimate"], row["low"], row["high"])
-
-
 def adapter_matrix(
     comparisons: Sequence[UserComparison], scorer: Scorer, arm: str = OWN
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> dict[str, dict[str, dict[str, float | None]]]:
     """Score every user's own images for every user: rows are scoring users, columns the adapters' users.
 
     Returns:
         By user and adapter, the mean gain over the base's images in that user's score, with a 95 % interval over
         prompts. The diagonal holds the gains of own adapters.
     """
-    matrix: dict[str, dict[str, dict[str, float]]] = {}
+    matrix: dict[str, dict[str, dict[str, float | None]]] = {}
     for row_user in comparisons:
         base = score_images(row_user.images[BASE], row_user.prompts, row_user.user_id, {"": scorer})[""]
         matrix[row_user.user_id] = {

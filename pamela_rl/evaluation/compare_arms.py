@@ -27,6 +27,7 @@ from pamela_rl.evaluation.report import Report, write_report
 from pamela_rl.evaluation.settings import DrawingSettings
 from pamela_rl.evaluation.source import Source
 from pamela_rl.evaluation.text_tables import arms_table, summary_table
+from pamela_rl.evaluation.verdict import blind_test_command, interval_meaning, overall_verdict, self_judging_note
 from pamela_rl.steering.chat import ChatModel
 from pamela_rl.steering.settings import NoiseSearchSettings, PromptSearchSettings
 from pamela_rl.storage import folder_name, read_metrics
@@ -98,12 +99,23 @@ def compare_arms(
     save_gallery(folder, comparisons)
     seconds = {"seconds": f"{time.monotonic() - started:.0f}"}
     page = write_report(folder, _report(source, maker, summary, comparisons, {**(context or {}), **seconds}))
-    print(f"\n{summary_table(summary)}" if OWN in names else "")
+    _print(source, folder, summary)
+    print(f"\nThe report: {page}")
+    return page
+
+
+def _print(source: Source, folder: Path, summary: Mapping[str, Any]) -> None:
+    """Print the tables, what was bought, and the verdict."""
+    if OWN in summary["overall"]:
+        print(f"\n{summary_table(summary)}")
+    print(f"\n{arms_table(summary)}\n[low, high]: {interval_meaning(len(summary['users']))}")
     if source.remote is not None:
         spent = source.remote.spent
         print(f"\nBought so far: {spent.images:,} pictures, at a cost of {spent.cost:.2f}.")
-    print(f"\n{arms_table(summary)}\n\nThe report: {page}")
-    return page
+    print(f"\n{overall_verdict(summary)}")
+    note = self_judging_note(summary)
+    if note is not None:
+        print(f"{note}\n{blind_test_command(folder)}")
 
 
 def _checked(arms: Sequence[str], maker: ArmMaker) -> list[str]:

@@ -24,9 +24,12 @@ from pamela_rl.evaluation.report_tables import (
 from pamela_rl.evaluation.svg_charts import line_chart
 from pamela_rl.evaluation.verdict import (
     best_iteration_by_judge,
+    blind_test_command,
+    interval_meaning,
     overall_verdict,
     overtraining_verdict,
     score_name,
+    self_judging_note,
     steered_arm,
     verdict,
 )
@@ -40,19 +43,20 @@ _TRAINING_SCORES = {
 }
 _VALIDATION_SCORES = {"reward": "eval/reward_mean", "judge": "eval/judge_mean", "true rating": "eval/true_rating_mean"}
 _SIDE_EFFECTS = {"faithful": "eval/faithfulness_mean", "diversity": "eval/diversity"}
+_SCORE_TERMS = ("true rating", "judge", "reward", "faithful")  # in the glossary only where they were scored
 _GLOSSARY = {
     "true rating": "The rating this person would give, 1 to 5, without noise. Known only in the simulated world.",
-    "judge": "A second reward fitted on other people's ratings of other pictures; never trained against.",
+    "judge": "A second reward, never trained against.",
     "reward": "The reward that was optimized.",
-    "faithful": "Share of pictures that show everything the prompt names, according to a classifier that is not the reward.",
+    "faithful": "Whether images show what the prompt names, according to a model that is not the reward: a share of images "
+    "where it is in per cent, otherwise that model's own score, e.g. CLIP's, which is no share.",
     "gain": "Score of an arm minus that of the base, on the same prompts and seeds.",
     "wins": "Share of pairs of the same prompt and seed in which the arm scores higher; ties count one half.",
     "diversity": "Mean difference between images of one prompt from different seeds (RMS of pixels in [0, 1]).",
     "distance from base": "Mean difference from the base's image of the same prompt and seed (RMS of pixels in [0, 1]).",
-    "images spent": "Images drawn to prepare an arm, over all people in the row.",
+    "images spent": "Images drawn to prepare an arm.",
     "images per output": "Images drawn for every image returned, once the arm is prepared.",
     "KL": "KL divergence of one denoising step of the adapter from the base's, mean over latent dimensions.",
-    "[low, high]": "95 % bootstrap interval over people and prompts.",
 }
 
 
@@ -98,17 +102,31 @@ def write_report(folder: Path, report: Report) -> Path:
 <h1>Comparison of steering methods</h1>
 <p class="lead">Every arm draws the same prompts from the same noise as the base model.</p>
 <p class="lead verdict">{html.escape(overall_verdict(summary))}</p>
+{_self_judging(summary, folder)}
 {side_by_side(report.comparisons, report.tastes)}
-<h2>All users</h2>
-{arms_table_html(summary["overall"], summary["primary_score"])}
+{_all_users(summary)}
 {_pairs(summary)}
 {_matrix(summary)}
 {user_sections}
-{_footer(report.context)}
+{_footer(report.context, summary)}
 </main></body></html>
 """
     write_text(folder / "report.html", page)
     return folder / "report.html"
+
+
+def _self_judging(summary: Mapping[str, Any], folder: Path) -> str:
+    note = self_judging_note(summary)
+    if note is None:
+        return ""
+    return f'<p class="lead">{html.escape(note)} <code>{html.escape(blind_test_command(folder))}</code></p>'
+
+
+def _all_users(summary: Mapping[str, Any]) -> str:
+    if len(summary["users"]) == 1:
+        return ""  # the user's own table says it
+    table = arms_table_html(summary["overall"], summary["primary_score"], summary["units"])
+    return f"<h2>All users</h2>{table}"
 
 
 def _pairs(summary: Mapping[str, Any]) -> str:
@@ -133,14 +151,14 @@ def _user_section(comparison: UserComparison, report: Report) -> str:
     taste, validation = report.tastes.get(user, ""), report.validation.get(user, ())
     lines = [f"<p>This person {html.escape(taste)}.</p>"] if taste else []
     arm = steered_arm(rows)
-    if arm is not None:
+    if arm is not None and len(summary["users"]) > 1:
         lines.append(f'<p class="verdict">{html.escape(verdict(rows[arm], primary_score, user, arm))}</p>')
     drift = overtraining_verdict(validation) if OWN in rows else None
     lines += [f"<p>{html.escape(drift)}</p>"] if drift else []
     prompts = report.prompts.get(user, {})
     return (
         f"<section><h2>{html.escape(user)}</h2>{''.join(lines)}{arms_grid(comparison)}"
-        f"{_charts(validation, report.curves.get(user, ()))}{arms_table_html(rows, primary_score)}"
+        f"{_charts(validation, report.curves.get(user, ()))}{arms_table_html(rows, primary_score, summary['units'])}"
         f"{_taste_details(report, user)}{prompts_html(prompts) if prompts else ''}</section>"
     )
 
@@ -193,7 +211,12 @@ def _columns(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dic
     return {name: [row.get(key) for row in rows] for name, key in names.items() if any(key in row for row in rows)}
 
 
-def _footer(context: Mapping[str, str]) -> str:
+def _footer(context: Mapping[str, str], summary: Mapping[str, Any]) -> str:
     facts = "".join(f"<dt>{html.escape(k)}</dt><dd><code>{html.escape(v)}</code></dd>" for k, v in context.items())
-    glossary = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in _GLOSSARY.items())
+    shown = {score_name(name) for name in summary["units"]}
+    terms = {name: text for name, text in _GLOSSARY.items() if name not in _SCORE_TERMS or name in shown}
+    if summary["judge_basis"]:
+        terms["judge"] = f"A second reward, never trained against, fitted on {summary['judge_basis']}."
+    terms["[low, high]"] = interval_meaning(len(summary["users"]))
+    glossary = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in terms.items())
     return f"<footer><details open><summary>Glossary</summary><dl>{glossary}</dl></details><dl>{facts}</dl></footer>"

@@ -47,11 +47,13 @@ def _arms(summary: Mapping[str, Any]) -> Figure:
     axes = figure.subplots()
     positions = np.arange(len(gains))[::-1]
     for position, gain in zip(positions, gains.values()):
-        axes.plot([gain["low"], gain["high"]], [position, position], color="#b3541e", linewidth=2)
+        if gain["low"] is not None:
+            axes.plot([gain["low"], gain["high"]], [position, position], color="#b3541e", linewidth=2)
         axes.plot(gain["estimate"], position, "o", color="#b3541e")
     axes.axvline(0, color="#8a8880", linewidth=1)
     axes.set_yticks(positions, [arm_title(arm) for arm in gains])
-    axes.set_xlabel(f"gain in {score_name(primary_score)} over the base, 95 % interval")
+    over = "prompts" if len(summary["users"]) == 1 else "people and prompts"
+    axes.set_xlabel(f"gain in {score_name(primary_score)} over the base, 95 % interval over {over}")
     return figure
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pamela_rl.evaluation.compare import BASE
-from pamela_rl.evaluation.verdict import arm_title, score_name
+from pamela_rl.evaluation.verdict import arm_title, gains_shown, score_name
+from pamela_rl.types import Unit
 
 
 def table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
@@ -21,33 +22,34 @@ def table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> st
     )
 
 
-def arms_table_html(rows: Mapping[str, Any], primary_score: str) -> str:
-    """Build the table of arms: scores, gain, win rates and cost."""
+def arms_table_html(rows: Mapping[str, Any], primary_score: str, units: Mapping[str, str]) -> str:
+    """Build the table of arms: scores, gains, win rates and cost."""
     scores = list(rows[BASE]["gain"])
     scores.sort(key=lambda name: (name != primary_score, name == "faithfulness"))
-    heads = [
-        "",
-        *map(score_name, scores),
-        f"gain in {score_name(primary_score)}",
-        "wins over base",
-        "wins over another's",
-    ]
+    gains = gains_shown(rows[BASE])
+    heads = ["", *map(score_name, scores), *(f"gain in {score_name(name)}" for name in gains), "wins over base"]
+    has_others = any("win_over_other" in row for row in rows.values())
+    heads += ["wins over another's"] if has_others else []
     heads += ["diversity", "distance from base", "images spent", "images per output"]
-    return table(heads, [(arm, _arm_cells(arm, row, scores, primary_score)) for arm, row in rows.items()])
+    return table(heads, [(arm, _arm_cells(arm, row, scores, gains, units, has_others)) for arm, row in rows.items()])
 
 
-def _arm_cells(arm: str, row: Mapping[str, Any], scores: Sequence[str], primary_score: str) -> list[str]:
+def _arm_cells(
+    arm: str,
+    row: Mapping[str, Any],
+    scores: Sequence[str],
+    gains: Sequence[str],
+    units: Mapping[str, str],
+    others: bool,
+) -> list[str]:
     cells = [html.escape(arm_title(arm))]
-    shares = {"faithfulness"} if row.get("faithfulness", {}).get("high", 0) <= 1 else set()  # a CLIP score is no share
-    cells += [interval(row[name], "{:.0%}" if name in shares else "{:.2f}") for name in scores]
+    cells += [interval(row[name], "{:.0%}" if units.get(name) == Unit.SHARE else "{:.2f}") for name in scores]
     if arm == BASE:
-        cells += ["", "", ""]
+        cells += [""] * (len(gains) + 1 + others)
     else:
-        cells += [
-            interval(row["gain"][primary_score], "{:+.2f}", signed=True),
-            interval(row["win_over_base"], "{:.0%}"),
-        ]
-        cells.append(interval(row["win_over_other"], "{:.0%}") if "win_over_other" in row else "")
+        cells += [interval(row["gain"][name], "{:+.2f}", signed=True) for name in gains]
+        cells.append(interval(row["win_over_base"], "{:.0%}"))
+        cells += [interval(row["win_over_other"], "{:.0%}") if "win_over_other" in row else ""] if others else []
     cells.append("" if row["diversity"] is None else f"{row['diversity']:.3f}")
     return [*cells, f"{row['distance_from_base']:.3f}", f"{row['images_spent']:,}", f"{row['images_per_output']:,}"]
 
@@ -65,7 +67,7 @@ def pairs_table_html(pairs: Sequence[Mapping[str, Any]], primary_score: str) -> 
     return table(heads, rows)
 
 
-def matrix_html(matrix: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+def matrix_html(matrix: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """Build the heat map of gains over the base: scoring users in rows, adapters in columns, own adapters framed."""
     largest = max((abs(cell["estimate"]) for row in matrix.values() for cell in row.values()), default=1.0) or 1.0
     rows = []
@@ -74,7 +76,7 @@ def matrix_html(matrix: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
         for adapter, cell in row.items():
             value = cell["estimate"]
             kind = f"heat {'warm' if value > 0 else 'cold'}{' mine' if adapter == user else ''}"
-            title = html.escape(f"{user} with the adapter of {adapter}: [{cell['low']:+.2f}, {cell['high']:+.2f}]")
+            title = html.escape(f"{user} with the adapter of {adapter}: {ends(cell, '{:+.2f}')}")
             share = f"--share: {100 * abs(value) / largest:.0f}%"
             cells.append(f'<span class="{kind}" style="{share}" title="{title}">{value:+.2f}</span>')
         rows.append(("", cells))
@@ -106,10 +108,17 @@ def phrase_effects_html(effects: Sequence[Mapping[str, Any]]) -> str:
     return table(["phrase shown in the image", "effect on this user's rating", "effect on the average user's"], rows)
 
 
-def interval(value: Mapping[str, float], form: str, signed: bool = False) -> str:
+def interval(value: Mapping[str, float | None], form: str, signed: bool = False) -> str:
     """Format an estimate above its interval, coloured if signed and the interval excludes 0."""
+    low, high = value["low"], value["high"]
     colour = ""
-    if signed:
-        colour = "up" if value["low"] > 0 else "down" if value["high"] < 0 else ""
-    low, high = form.format(value["low"]), form.format(value["high"])
-    return f'<span class="{colour}">{form.format(value["estimate"])}</span><small>[{low}, {high}]</small>'
+    if signed and low is not None and high is not None:
+        colour = "up" if low > 0 else "down" if high < 0 else ""
+    return f'<span class="{colour}">{form.format(value["estimate"])}</span><small>{ends(value, form)}</small>'
+
+
+def ends(value: Mapping[str, float | None], form: str) -> str:
+    """Format the ends of an interval; words where there is none."""
+    if value["low"] is None or value["high"] is None:
+        return "no interval"
+    return f"[{form.format(value['low'])}, {form.format(value['high'])}]"

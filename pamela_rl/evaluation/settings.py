@@ -10,7 +10,7 @@ from pamela_rl.data.prompts import check_prompt_file
 from pamela_rl.diffusion.saved_adapters import adapter_folder, list_adapters
 from pamela_rl.diffusion.settings import Dtype
 from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.saved import check_rewards
+from pamela_rl.rewards.saved import check_rewards, judge_folder
 from pamela_rl.steering.settings import ServiceSettings
 from pamela_rl.storage import SHIPPED_PIPELINES
 
@@ -42,12 +42,14 @@ class RunSettings:
 
     Attributes:
         run: A finished run, with ``adapters/``.
-        reward: Folder of the personal reward it was trained with; None is ``rewards/personal`` in the run.
-        judge: Folder of another one, only watched; None is ``rewards/judge`` in the run where that is.
+        reward: What recipes/fit_reward.py wrote, or the folder of the reward in it that the run was trained with; None is
+            ``rewards/personal`` in the run.
+        judge: Folder of another one, only watched; None is ``rewards/judge`` in the run, or the one fitted beside the
+            reward, where there is one.
         base_model: "world", "flow", a hub id or a folder of a pipeline.
         dtype: Of the base model's weights.
-        encoder: Of the run's reward: "world", "pixels", an open_clip name or a folder.
-        judge_encoder: Of the judge; none means the reward's.
+        encoder: Of the run's reward; None is the one it was fitted with, from where that was.
+        judge_encoder: Of the judge, likewise.
         users: Whom to compare; none means everybody with an adapter.
         prompts: Held-out prompts, one a line; the world has its own.
         num_prompts: How many of them.
@@ -61,7 +63,7 @@ class RunSettings:
     judge: Path | None = None
     base_model: str = "world"
     dtype: Dtype = "float32"
-    encoder: str = "world"
+    encoder: str | None = None
     judge_encoder: str | None = None
     users: list[str] = field(default_factory=list)
     prompts: Path | None = None
@@ -90,7 +92,7 @@ class RunSettings:
     def judge_folder(self) -> Path | None:
         """Where the judge is, if there is one."""
         own = self.run / "rewards" / "judge"
-        return self.judge or (own if own.is_dir() else None)
+        return self.judge or (own if own.is_dir() else judge_folder(self.reward_folder))
 
     def compared_users(self) -> list[str]:
         """Return the users with an adapter who are compared; with a service, those named.

@@ -6,45 +6,50 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pamela_rl.evaluation.compare import BASE, OTHER, OWN
-from pamela_rl.evaluation.verdict import arm_title, score_name
+from pamela_rl.evaluation.verdict import arm_title, gains_shown, score_name
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """Format primary score, gain, win rates and faithfulness, one line per user and everyone last."""
-    name = summary["primary_score"]
-    rows_by_user = [*summary["users"].items(), ("everyone", summary["overall"])]
-    width = max(len(score_name(name)), *(len(user) for user, _ in rows_by_user))
-    lines = [
-        f"{score_name(name):{width}}   base    own  other's   gain of own (95 %)    beats base  beats other's  faithful"
-    ]
-    for user, rows in rows_by_user:
-        gain, own = rows[OWN]["gain"][name], rows[OWN]
-        other = f"{rows[OTHER][name]['estimate']:7.2f}" if OTHER in rows else "      -"
-        beats = f"{own['win_over_other']['estimate']:.0%}" if "win_over_other" in own else "-"
-        share = own.get("faithfulness_share")
-        lines.append(
-            f"{user:{width}}  {rows[BASE][name]['estimate']:5.2f}  {own[name]['estimate']:5.2f}  {other}"
-            f"   {gain['estimate']:+.2f} [{gain['low']:+.2f}, {gain['high']:+.2f}]"
-            f"  {own['win_over_base']['estimate']:10.0%}  {beats:>13}  {'-' if share is None else f'{share:.0%}':>8}"
+    """Format the own arm against base and another's, one line per user and, where there are several, everyone last."""
+    name, users = summary["primary_score"], [*summary["users"].items()]
+    gains = gains_shown(summary["overall"][BASE])
+    rows = [
+        (score_name(name), "base", "own", "other's", *(f"gain in {score_name(gain)} (95 %)" for gain in gains),
+         "beats base", "beats other's", "faithful")
+    ]  # fmt: skip
+    for user, row in [*users, ("everyone", summary["overall"])] if len(users) > 1 else users:
+        own, other = row[OWN], row.get(OTHER)
+        rows.append(
+            (
+                user,
+                f"{row[BASE][name]['estimate']:.2f}",
+                f"{own[name]['estimate']:.2f}",
+                "-" if other is None else f"{other[name]['estimate']:.2f}",
+                *(_interval(own["gain"][gain], "+.2f") for gain in gains),
+                f"{own['win_over_base']['estimate']:.0%}",
+                f"{own['win_over_other']['estimate']:.0%}" if "win_over_other" in own else "-",
+                _faithful(own),
+            )
         )
-    return "\n".join(lines)
+    return _aligned(rows)
 
 
 def arms_table(summary: Mapping[str, Any]) -> str:
     """Format every arm over all users, then every paired comparison."""
-    name = summary["primary_score"]
+    name, gains = summary["primary_score"], gains_shown(summary["overall"][BASE])
     rows = [
-        ("arm", score_name(name), "gain (95 %)", "beats base", "faithful", "diversity", "images spent", "per output")
-    ]
+        ("arm", score_name(name), *(f"gain in {score_name(gain)} (95 %)" for gain in gains), "beats base", "faithful",
+         "diversity", "images spent", "per output")
+    ]  # fmt: skip
     for arm, row in summary["overall"].items():
-        share, spread = row.get("faithfulness_share"), row["diversity"]
+        spread, is_base = row["diversity"], arm == BASE
         rows.append(
             (
                 arm_title(arm),
                 f"{row[name]['estimate']:.2f}",
-                "" if arm == BASE else _interval(row["gain"][name], "+.2f"),
-                "" if arm == BASE else f"{row['win_over_base']['estimate']:.0%}",
-                "-" if share is None else f"{share:.0%}",
+                *("" if is_base else _interval(row["gain"][gain], "+.2f") for gain in gains),
+                "" if is_base else f"{row['win_over_base']['estimate']:.0%}",
+                _faithful(row),
                 "-" if spread is None else f"{spread:.2f}",
                 f"{row['images_spent']:,}",
                 f"{row['images_per_output']:,}",
@@ -57,7 +62,16 @@ def arms_table(summary: Mapping[str, Any]) -> str:
     return _aligned(rows) + (f"\n\n{_aligned(pairs)}" if summary["pairs"] else "")
 
 
-def _interval(value: Mapping[str, float], form: str) -> str:
+def _faithful(row: Mapping[str, Any]) -> str:
+    """Faithfulness as a share of the base's; where it is no share, its own score."""
+    if row.get("faithfulness_share") is not None:
+        return f"{row['faithfulness_share']:.0%}"
+    return f"{row['faithfulness']['estimate']:.2f}" if "faithfulness" in row else "-"
+
+
+def _interval(value: Mapping[str, float | None], form: str) -> str:
+    if value["low"] is None:
+        return f"{value['estimate']:{form}} (no interval)"
     return f"{value['estimate']:{form}} [{value['low']:{form}}, {value['high']:{form}}]"
 
 

@@ -20,7 +20,8 @@ _SCORES = {
     "true_rating_mean": ("true rating", "#3a7d44"),
 }
 _FAITHFUL = "faithfulness_mean"
-_SHARES = {_FAITHFUL: ("faithful", "#6b4e9b"), "diversity": ("diversity", "#8a8880")}
+_FAITHFULNESS = {_FAITHFUL: ("faithful", "#6b4e9b")}
+_DIVERSITY = {"diversity": ("diversity", "#8a8880")}
 _DPI = 130
 _STRIP_IMAGES = 8
 _STRIP_SIDE = 128  # pixels; images are enlarged to at least this size
@@ -41,13 +42,17 @@ def draw_curves(folder: Path, columns: int) -> list[Path]:
     if len(rows) > 1:
         figure = Figure(figsize=(8.4, 5.6), layout="constrained")
         scores, shares, distance, gradient = figure.subplots(2, 2).flat
-        rows, validation = (as_shares(part, validation) for part in (rows, validation))
         _lines(scores, rows, validation, _SCORES, "score")
-        _lines(shares, rows, validation, _SHARES, "share, or RMS difference")
+        if in_unit_interval([*rows, *validation], _FAITHFUL):
+            _lines(shares, rows, validation, _FAITHFULNESS | _DIVERSITY, "share, or RMS difference")
+        else:  # a score such as CLIP's, which has an axis of its own
+            _lines(shares, rows, validation, _DIVERSITY, "RMS difference")
+            _lines(shares.twinx(), rows, validation, _FAITHFULNESS, "faithfulness, in its scorer's unit")
         _curve(distance, validation, "eval/kl_to_reference", "KL of a step to the base model", "#2f6690", "o-")
         _curve(gradient, rows, "train/grad_norm", "gradient norm", "#8a8880", "-")
         for axes in (scores, shares, distance, gradient):
             axes.set_xlabel("iteration")
+        for axes in figure.axes:
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(fontsize=8, frameon=False)
         figure.savefig(folder / CURVES, dpi=_DPI)
@@ -60,15 +65,11 @@ def draw_curves(folder: Path, columns: int) -> list[Path]:
     return files
 
 
-def as_shares(rows: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Divide faithfulness by the base model's where its score is no share, such as CLIP's."""
-    base = validation[0].get(f"eval/{_FAITHFUL}") if validation else None
-    if base is None or base <= 1:
-        return [dict(row) for row in rows]
-    return [
-        {name: value / base if value is not None and name.endswith(_FAITHFUL) else value for name, value in row.items()}
-        for row in rows
-    ]
+def in_unit_interval(rows: Sequence[Mapping[str, Any]], score: str) -> bool:
+    """Tell whether all means of a score, while training and at validations, are between 0 and 1, as shares are."""
+    names = (f"rollout/{score}", f"eval/{score}")
+    values = [row[name] for row in rows for name in names if row.get(name) is not None]
+    return all(0 <= value <= 1 for value in values)
 
 
 def _lines(

@@ -1,4 +1,4 @@
-"""A held-out reward to detect reward hacking: fitted on other users' ratings of other pictures, with another seed."""
+"""A second reward to detect reward hacking: never trained against, and blind to other things than the first."""
 
 from __future__ import annotations
 
@@ -16,48 +16,64 @@ from pamela_rl.types import Verdict
 
 @dataclass(frozen=True)
 class Judge:
-    """Scores pictures like a reward, but returns a ``Verdict``, which training steps do not accept.
+    """Scores images like a reward, but returns a ``Verdict``, which training steps do not accept.
 
-    Create it with ``independent_of``, which refuses a reward that shares data with the judged one.
+    Create it with ``of``, which refuses a reward that is blind to the same things as the judged one.
+
+    Attributes:
+        basis: In what it is independent of the reward, in words.
     """
 
     _model: PersonalReward
+    basis: str
 
     @classmethod
-    def independent_of(cls, reward: PersonalReward, other: PersonalReward) -> Judge:
+    def of(cls, reward: PersonalReward, other: PersonalReward) -> Judge:
         """Make ``other`` a judge of ``reward``.
 
-        Both may know the users whose adapters are judged, but from ratings of different pictures; all other raters must
-        be different. Another encoder is recommended, because both rewards are blind to what a shared encoder does not
-        represent.
+        What a reward gets wrong, it gets from its encoder or from its ratings; so a judge must differ in one of them.
+        With the same encoder it must not share people or images; people to be judged are introduced to it by other
+        ratings. With another encoder it may: it then tells what only one pair of eyes sees, but not a mistake in the
+        ratings.
 
         Raises:
-            ConfigError: They share pictures, raters or the seed, or the data of one of them is not known.
+            ConfigError: Both have the same encoder and share images, raters or the seed, or the data of one of them is
+                not known.
         """
         own, others = reward.fitted_on, other.fitted_on
         for name, fitted_on in (("reward", own), ("judge", others)):
             if not fitted_on.users or not fitted_on.images:
                 raise ConfigError(
-                    f"the {name} does not say which people and pictures it was fitted on, so that it may share some "
+                    f"the {name} does not say which people and images it was fitted on, so that it may share some "
                     "with the other; fit it with fitted_on=."
                 )
-        for what, shared in (("people", own.users & others.users), ("pictures", own.images & others.images)):
+        people, images = own.users & others.users, own.images & others.images
+        if reward.encoder.fingerprint != other.encoder.fingerprint:
+            seen = "the same ratings" if images else "ratings of other images"
+            return cls(other, f"{seen} through another encoder ({other.encoder.name})")
+        for what, shared in (("people", people), ("images", images)):
             if shared:
                 raise ConfigError(
                     f"the judge learned from {len(shared)} {what} that the reward learned from too, e.g. "
-                    f"{min(shared)!r}; split the ratings with split_for_judge before fitting either."
+                    f"{min(shared)!r}, through the same encoder; split the ratings with split_for_judge before fitting "
+                    "either, or give the judge another encoder."
                 )
         if own.seed == others.seed:
             raise ConfigError(f"reward and judge were both fitted with seed {own.seed}; give the judge another.")
-        return cls(other)
+        return cls(other, "other people's ratings of other images")
 
     @property
     def user_ids(self) -> tuple[str, ...]:
         """Users that the judge knows."""
         return self._model.model.user_ids
 
+    @property
+    def encoder_name(self) -> str:
+        """Name of the encoder that it sees by."""
+        return self._model.encoder.name
+
     def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> Verdict:
-        """Predict the rating of each picture by its user, as ``PersonalReward`` does."""
+        """Predict the rating of each image by its user, as ``PersonalReward`` does."""
         output = self._model(images, prompts, user_ids)
         return Verdict(output.mean.detach(), None if output.std is None else output.std.detach())
 

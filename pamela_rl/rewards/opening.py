@@ -9,28 +9,30 @@ from pamela_rl.rewards.encoders.opening import open_encoder
 from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.population import load_population_reward
+from pamela_rl.rewards.saved import SavedReward, judge_folder
 from pamela_rl.rewards.settings import WORLD
 from pamela_rl.types import Scorer
 
 
-def open_reward(folder: str | Path, encoder: str, device: str = "cpu") -> PersonalReward:
+def open_reward(folder: str | Path, encoder: str | None = None, device: str = "cpu") -> PersonalReward:
     """Load a personal reward together with its encoder.
 
     Args:
-        folder: Where it was saved.
-        encoder: By name: "world", "pixels", an open_clip model name or a folder.
+        folder: Where it was saved, or what recipes/fit_reward.py wrote.
+        encoder: As ``open_encoder`` takes it; None is the one that the reward was fitted with.
         device: Where the encoder lives.
 
     Raises:
         ConfigError: There is no reward there, the encoder cannot be loaded, or the reward was fitted on another's features.
     """
-    return PersonalReward.load(folder, open_encoder(encoder, device))
+    saved = SavedReward.read(folder)
+    return PersonalReward.load(saved.folder, open_encoder(encoder or saved.encoder_name, device))
 
 
 def open_scorers(
     reward: str | Path,
     judge: str | Path | None = None,
-    encoder: str = WORLD,
+    encoder: str | None = None,
     judge_encoder: str | None = None,
     content: str = "none",
     watch: Sequence[str] = (),
@@ -39,10 +41,10 @@ def open_scorers(
     """Load a personal reward, its judge, and population rewards that are only watched.
 
     Args:
-        reward: Folder of the reward.
-        judge: Folder of another one, fitted on other users' ratings of other images; None where there is none.
-        encoder: Of the reward, by name.
-        judge_encoder: Of the judge; None is the reward's, and then what it cannot see fools both.
+        reward: Folder of the reward, or what recipes/fit_reward.py wrote.
+        judge: Folder of another one, of other eyes or other ratings; None is the one fitted beside the reward, if any.
+        encoder: Of the reward, by name; None is the one it was fitted with.
+        judge_encoder: Of the judge; None is the one it was fitted with.
         content: Population reward that tells whether images show what their prompts ask for, e.g. "clip_score". "none" is
             none; nor is there one for "world", whose content judge is no population reward.
         watch: Further population rewards, by name.
@@ -54,12 +56,11 @@ def open_scorers(
     Raises:
         ConfigError: A part is missing or does not fit.
     """
-    features = open_encoder(encoder, device)
-    personal = PersonalReward.load(reward, features)
+    personal = open_reward(reward, encoder, device)
     scorers: dict[str, Scorer] = {"reward": personal}
+    judge = judge if judge is not None else judge_folder(reward)
     if judge is not None:
-        judging = features if judge_encoder in (None, encoder) else open_encoder(judge_encoder, device)
-        scorers["judge"] = Judge.independent_of(personal, PersonalReward.load(judge, judging))
+        scorers["judge"] = Judge.of(personal, open_reward(judge, judge_encoder, device))
     if content not in (WORLD, "none"):
         scorers["faithfulness"] = load_population_reward(content, device=device)
     return personal, scorers | {name: load_population_reward(name, device=device) for name in watch}

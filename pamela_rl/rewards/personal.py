@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pamela_rl.data.ratings import RatingScale
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.models import RESTORE
 from pamela_rl.rewards.preference import Encoder, ImageFeatures, PreferenceModel
@@ -29,20 +30,32 @@ class FittedOn:
         users: Users with ratings in it.
         images: Pictures with ratings in it.
         seed: Of the fit.
+        scale: Of the ratings.
+        prompts: Whether images had the prompts they were made for. If not, prompts are ignored in scoring too: a model
+            fitted without them does not know what they mean for a rating.
     """
 
     users: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
     seed: int = 0
+    scale: RatingScale = field(default_factory=RatingScale)
+    prompts: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers."""
-        return {"users": sorted(self.users), "images": sorted(self.images), "seed": self.seed}
+        return {
+            "users": sorted(self.users),
+            "images": sorted(self.images),
+            "seed": self.seed,
+            "scale": asdict(self.scale),
+            "prompts": self.prompts,
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FittedOn:
         """Read what ``to_json`` returned."""
-        return cls(frozenset(data["users"]), frozenset(data["images"]), int(data["seed"]))
+        users, images, scale = frozenset(data["users"]), frozenset(data["images"]), RatingScale(**data["scale"])
+        return cls(users, images, int(data["seed"]), scale, bool(data["prompts"]))
 
 
 class PersonalReward:
@@ -67,10 +80,17 @@ class PersonalReward:
         Raises:
             UnknownUserError: The reward does not know a user.
         """
-        # the model is small and stays on the CPU, so the features are moved to it
-        output = self.model.predict(ImageFeatures(self.encoder.encode(images, prompts).cpu()), list(user_ids))
+        output = self.model.predict(self.features(images, prompts), list(user_ids))
         std = None if output.std is None else output.std.to(images.device)
         return RewardOutput(output.mean.to(images.device), std)
+
+    def features(self, images: Tensor, prompts: Sequence[str]) -> ImageFeatures:
+        """Encode images as those were that the model was fitted on, without prompts if it was.
+
+        The features are on the CPU, where the model is, since it is small.
+        """
+        known = prompts if self.fitted_on.prompts else [""] * len(prompts)
+        return ImageFeatures(self.encoder.encode(images, known).cpu())
 
     def introduce(
         self,
@@ -98,20 +118,21 @@ class PersonalReward:
                 "prompt and one rating for each image."
             )
         with torch.no_grad():
-            features = ImageFeatures(self.encoder.encode(images, prompts).cpu())
+            features = self.features(images, prompts)
         given = torch.tensor(list(ratings), dtype=torch.float64)
         return PersonalReward(
             self.encoder, self.model.introduce(user_id, features, given, demographics), self.fitted_on
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write ``reward.safetensors`` and ``reward.json``; the encoder is not saved, only its fingerprint."""
+        """Write ``reward.safetensors`` and ``reward.json``; the encoder is not saved, only its name and fingerprint."""
         with publish(Path(folder)) as target:
             tensors = {name: value.contiguous() for name, value in self.model.tensors().items()}
             save_file(tensors, str(target / TENSORS))
             config = {
                 "kind": type(self.model).__name__,
                 "encoder": self.encoder.fingerprint,
+                "encoder_name": self.encoder.name,
                 "fitted_on": self.fitted_on.to_json(),
                 "model": self.model.config(),
             }

@@ -110,19 +110,29 @@ class RatingData:
 
 
 class Encoder(Protocol):
-    """Turns pictures and prompts into features."""
+    """Turns images and prompts into features."""
+
+    @property
+    def name(self) -> str:
+        """What ``open_encoder`` takes to open it again."""
+        ...
 
     @property
     def fingerprint(self) -> str:
         """Identifies the encoder; other features have another fingerprint."""
         ...
 
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether it has a text tower. Without one, prompts are ignored and features contain none of them."""
+        ...
+
     def encode(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Return features with gradient to the pixels.
+        """Return features with gradient to the pixels, ``(b, d)``.
 
         Args:
             images: RGB in [0, 1], ``(b, 3, height, width)``.
-            prompts: Prompt of each picture.
+            prompts: Prompt of each image.
         """
         ...
 

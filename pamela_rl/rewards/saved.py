@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pamela_rl.errors import ConfigError, UnknownUserError
+from pamela_rl.rewards.settings import MAIN_MODEL
 from pamela_rl.storage import recover
 
 CONFIG, TENSORS = "reward.json", "reward.safetensors"
+REWARDS, JUDGE = "rewards", "judge"  # folders of what recipes/fit_reward.py fits
 CHOSEN_USERS = "rewards.json"
 
 
@@ -23,6 +25,7 @@ class SavedReward:
         folder: Where it is.
         kind: Class of its model.
         encoder: Fingerprint of the encoder whose features it was fitted to.
+        encoder_name: What ``open_encoder`` takes to open it.
         user_ids: Users it knows.
         config: All of ``reward.json``.
     """
@@ -30,6 +33,7 @@ class SavedReward:
     folder: Path
     kind: str
     encoder: str
+    encoder_name: str
     user_ids: tuple[str, ...]
     config: Mapping[str, Any]
 
@@ -37,13 +41,17 @@ class SavedReward:
     def read(cls, folder: str | Path) -> SavedReward:
         """Read ``reward.json``.
 
+        Args:
+            folder: Of the reward, or what recipes/fit_reward.py wrote, whose main reward is then taken.
+
         Raises:
             ConfigError: There is no saved reward in ``folder``.
         """
-        path = recover(Path(folder))
+        path = reward_folder(folder)
         try:
             config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-            return cls(path, config["kind"], config["encoder"], tuple(config["model"]["user_ids"]), config)
+            users = tuple(config["model"]["user_ids"])
+            return cls(path, config["kind"], config["encoder"], config["encoder_name"], users, config)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise unreadable(path, error) from error
 
@@ -56,6 +64,25 @@ class SavedReward:
         for user in user_ids:
             if user not in self.user_ids:
                 raise unknown_user(user, self.user_ids)
+
+
+def reward_folder(folder: str | Path) -> Path:
+    """Return the folder of a reward: the one given, or the main reward in what recipes/fit_reward.py wrote."""
+    path = recover(Path(folder))
+    inside = path / REWARDS
+    if (path / CONFIG).exists() or not inside.is_dir():
+        return path
+    if (inside / MAIN_MODEL).is_dir():
+        return recover(inside / MAIN_MODEL)
+    only = [child for child in sorted(inside.iterdir()) if (child / CONFIG).exists()]
+    return only[0] if len(only) == 1 else path
+
+
+def judge_folder(reward: str | Path) -> Path | None:
+    """Return the judge that recipes/fit_reward.py fitted beside a reward, or None where there is none."""
+    path = reward_folder(reward)
+    beside = path.parent.parent / JUDGE
+    return beside if path.parent.name == REWARDS and (beside / CONFIG).exists() else None
 
 
 def check_rewards(reward: Path, judge: Path | None, users: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from pamela_rl.data.phrases import Phrasebook
 from pamela_rl.errors import DataError
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.phrase_detection import PhraseProbabilities, detect_phrases
-from pamela_rl.rewards.preference import Encoder, ImageFeatures
+from pamela_rl.rewards.preference import ImageFeatures
 
 MIN_IMAGES_PER_PHRASE = 5.0  # expected number of pictures with a phrase, and without it, that is needed to report it
 _RIDGE = 1.0  # keeps the regression stable for phrases that often occur together
@@ -70,6 +70,7 @@ class TasteDescription:
         least_liked: Rows of those with the lowest, lowest first.
         includes_uncertainty: Whether intervals include the posterior uncertainty of the taste, or only the sampling of
             pictures.
+        undetected: Why no phrase could be detected, as the end of a sentence about the user; empty where some were.
     """
 
     user_id: str
@@ -77,6 +78,7 @@ class TasteDescription:
     most_liked: tuple[int, ...]
     least_liked: tuple[int, ...]
     includes_uncertainty: bool
+    undetected: str = ""
 
     def likes(self) -> list[PhraseEffect]:
         """List the effects whose interval is above 0, largest first."""
@@ -96,7 +98,7 @@ class TasteDescription:
         for verb, effects in (("likes", self.likes()), ("dislikes", self.dislikes())):
             if effects[:count]:
                 parts.append(f"{verb} {', '.join(effect.words for effect in effects[:count])}")
-        return "; ".join(parts) or "likes nothing in particular"
+        return "; ".join(parts) or self.undetected or "likes nothing in particular"
 
     def table(self) -> str:
         """Return the effects as a text table, in rating points."""
@@ -155,7 +157,7 @@ def describe_taste(
             f"{len(images)} reference pictures and {len(prompts)} prompts were given to describe a taste; "
             f"give one prompt a picture and at least {2 * MIN_IMAGES_PER_PHRASE:.0f}, better some hundred."
         )
-    image_features = ImageFeatures(_features(reward.encoder, images, prompts))
+    image_features = _features(reward, images, prompts)
     expected = reward.model.predict(image_features, [user_id] * len(images)).mean.cpu().double()
     average = reward.model.predict_population(image_features).cpu().double()
     includes_uncertainty = isinstance(reward.model, PosteriorSampler)
@@ -164,16 +166,24 @@ def describe_taste(
         sampled = reward.model.sample(image_features, user_id, num_draws, seed)
     detected = detect_phrases(reward.encoder, image_features.features, prompts, phrasebook)
     effects = _phrase_effects(detected, expected, average, sampled, seed) if detected else []
+    undetected = ""
+    if not detected and not reward.encoder.reads_prompts:
+        undetected = (
+            "has no taste in words, because the prompts of the reference images name no phrase and the encoder "
+            f"{reward.encoder.name!r} has no text tower to find phrases in images"
+        )
     order = (expected - average).argsort(stable=True).tolist()
     ranked = tuple(sorted(effects, key=lambda row: -row.effect))
     return TasteDescription(
-        user_id, ranked, tuple(order[::-1][:exemplars]), tuple(order[:exemplars]), includes_uncertainty
+        user_id, ranked, tuple(order[::-1][:exemplars]), tuple(order[:exemplars]), includes_uncertainty, undetected
     )
 
 
-def _features(encoder: Encoder, images: Tensor, prompts: Sequence[str], batch_size: int = 64) -> Tensor:
+def _features(
+    reward: PersonalReward, images: Tensor, prompts: Sequence[str], batch_size: int = 64
+) -> ImageFeatures:
     parts = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
-    return torch.cat([encoder.encode(images[part], prompts[part]).cpu() for part in parts])
+    return ImageFeatures(torch.cat([reward.features(images[part], prompts[part]).features for part in parts]))
 
 
 def _phrase_effects(

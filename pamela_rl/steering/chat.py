@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pamela_rl.errors import ConfigError, ServiceError
 from pamela_rl.steering.http import EndpointSettings, JsonClient
-from pamela_rl.steering.responses import InvalidResponse
+from pamela_rl.steering.responses import InvalidResponse, RequestRefused
 
 _ROLES = ("system", "user", "assistant")
 _GENERATION_LOCK = threading.Lock()  # one answer at a time seeds torch's global generator
@@ -35,14 +36,14 @@ class ChatModel(Protocol):
 class EndpointChat:
     """A model behind ``/v1/chat/completions``: OpenAI's, or any compatible server (vLLM, llama.cpp, Ollama).
 
-    Seeds are best effort on most servers.
+    Seeds are best effort on most servers. Where the server refuses a request for one of its options, the option is named
+    as newer servers want it (``max_completion_tokens``) or left out (temperature, seed), then and from then on.
 
     Args:
         config: Its address; ``key_variable=None`` for a local server without a key.
         model: As the server names it.
         temperature: 0 decodes greedily; None sends none, for models that do not accept it.
-        max_tokens: Longest answer.
-        max_tokens_name: Its name in the request; OpenAI's newer models use "max_completion_tokens".
+        max_tokens: Longest answer, reasoning included.
         path: Appended to the base URL.
 
     Raises:
@@ -56,12 +57,15 @@ class EndpointChat:
         *,
         temperature: float | None = 0.7,
         max_tokens: int = 512,
-        max_tokens_name: str = "max_tokens",
         path: str = "/v1/chat/completions",
     ):
         _check_sampling(temperature, max_tokens)
         self.model, self.temperature, self.max_tokens = model, temperature, max_tokens
-        self._max_tokens_name, self._path, self._client = max_tokens_name, path, JsonClient(config)
+        self.config, self._path, self._client = config, path, JsonClient(config)
+        self._max_tokens_name, self._refused = (
+            "max_tokens",
+            frozenset[str](),
+        )  # refused: options the server does not take
 
     def __call__(self, messages: Sequence[Mapping[str, str]], *, seed: int) -> str:
         """Return the next turn.
@@ -70,15 +74,26 @@ class EndpointChat:
             ServiceError: The service refused, was not reached, or gave no valid response in all attempts.
             ConfigError: The messages are no conversation, or there is no key.
         """
-        body: dict[str, object] = {
-            "model": self.model,
-            "messages": _validated(messages),
-            self._max_tokens_name: self.max_tokens,
-            "seed": seed,
-        }
-        if self.temperature is not None:
-            body["temperature"] = self.temperature
-        return self._client.post(self._path, body, description=f"an answer of {self.model}", read=self._read)
+        required = {"model": self.model, "messages": _validated(messages)}
+        while True:
+            options = {self._max_tokens_name: self.max_tokens, "seed": seed, "temperature": self.temperature}
+            body = required | {n: v for n, v in options.items() if v is not None and n not in self._refused}
+            try:
+                return self._client.post(self._path, body, description=f"an answer of {self.model}", read=self._read)
+            except RequestRefused as refusal:
+                if not self._can_adapt(refusal, body):
+                    raise
+
+    def _can_adapt(self, refusal: RequestRefused, body: Mapping[str, object]) -> bool:
+        """Rename or leave out the option that a refusal names; False where it names none that could be."""
+        if refusal.status not in (400, 422):
+            return False
+        if "max_tokens" in body and "max_completion_tokens" in refusal.message:
+            self._max_tokens_name = "max_completion_tokens"
+            return True
+        named = {n for n in ("temperature", "seed") if n in body and re.search(rf"\b{n}\b", refusal.message)}
+        self._refused |= named
+        return bool(named)
 
     def _read(self, answer: Any) -> str:
         try:
@@ -105,14 +120,14 @@ class TransformersChat:
     Args:
         model: In evaluation mode, on its device.
         tokenizer: With a chat template.
-        temperature: 0 decodes greedily.
+        temperature: 0 decodes greedily; None samples as the model's own generation settings say.
         max_new_tokens: Longest answer.
 
     Raises:
         ConfigError: The tokenizer has no chat template, or a number is out of range.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, temperature: float = 0.7, max_new_tokens: int = 512):
+    def __init__(self, model: Any, tokenizer: Any, *, temperature: float | None = 0.7, max_new_tokens: int = 512):
         _check_sampling(temperature, max_new_tokens)
         if not tokenizer.chat_template:
             raise ConfigError(
@@ -123,7 +138,7 @@ class TransformersChat:
 
     @classmethod
     def load(
-        cls, name: str | Path, *, device: str = "cpu", temperature: float = 0.7, max_new_tokens: int = 512
+        cls, name: str | Path, *, device: str = "cpu", temperature: float | None = 0.7, max_new_tokens: int = 512
     ) -> TransformersChat:
         """Load a model by folder or by name on the Hugging Face hub, in the precision it was saved in.
 
@@ -157,8 +172,10 @@ class TransformersChat:
             return_dict=True,
             enable_thinking=False,
         ).to(self.model.device)
-        options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if self.temperature > 0:
+        options: dict[str, Any] = {}
+        if self.temperature == 0:
+            options = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        elif self.temperature is not None:
             options = {"do_sample": True, "temperature": self.temperature}
         padding = self.tokenizer.pad_token_id
         with _seeded(self.model.device, seed):
@@ -199,7 +216,7 @@ def _validated(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
 
 def _check_sampling(temperature: float | None, max_tokens: int) -> None:
     if temperature is not None and not 0 <= temperature <= 2:
-        raise ConfigError(f"temperature is {temperature}; use 0 (greedy) to 2.")
+        raise ConfigError(f"temperature is {temperature}; use 0 (greedy) to 2, or null for the model's own.")
     if max_tokens < 1:
         raise ConfigError(f"the most tokens of an answer are {max_tokens}; use at least 1, e.g. 512.")
 

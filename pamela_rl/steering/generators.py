@@ -20,8 +20,8 @@ class PipelineGenerator:
     Attributes:
         pipeline: Any text-to-image pipeline.
         adapter: Name of the adapter to switch on; None draws with the base model.
-        num_inference_steps: Denoising steps, without added noise.
-        guidance_scale: 1 draws without guidance, for every family.
+        num_inference_steps: Denoising steps, without added noise; None takes the pipeline's own number.
+        guidance_scale: 1 draws without guidance, for every family; None takes the pipeline's own.
         batch_size: Images per call.
         height: Pixels; None takes the model's own size.
         width: Pixels; None takes the model's own size.
@@ -31,8 +31,8 @@ class PipelineGenerator:
 
     pipeline: Any
     adapter: str | None = None
-    num_inference_steps: int = 20
-    guidance_scale: float = 1.0
+    num_inference_steps: int | None = 20
+    guidance_scale: float | None = 1.0
     batch_size: int = 32
     height: int | None = None
     width: int | None = None
@@ -66,19 +66,20 @@ class PipelineGenerator:
 
     def _draw(self, prompts: list[str], seeds: list[int]) -> Tensor:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        size = {name: side for name, side in (("height", self.height), ("width", self.width)) if side is not None}
+        numbers = {"height": self.height, "width": self.width, "num_inference_steps": self.num_inference_steps}
         output: Tensor = self.pipeline(
             prompt=prompts,
-            num_inference_steps=self.num_inference_steps,
             generator=generators,
             output_type="pt",
-            **size,
+            **{name: number for name, number in numbers.items() if number is not None},
             **self._guidance(len(prompts)),
             **self.options,
         ).images
         return output.float().cpu()
 
     def _guidance(self, count: int) -> dict[str, Any]:
+        if self.guidance_scale is None:
+            return {"negative_prompt": [self.negative_prompt] * count} if self.negative_prompt else {}
         family = FAMILIES.get(type(self.pipeline).__name__)
         if family is None:
             return {"guidance_scale": self.guidance_scale}

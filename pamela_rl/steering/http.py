@@ -16,17 +16,18 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 
 from pamela_rl.errors import ConfigError, ServiceError
+from pamela_rl.steering.addresses import is_local
 from pamela_rl.steering.responses import (
     InvalidResponse,
     RateLimiter,
     RequestFailure,
+    RequestRefused,
     connection_failure,
     error_response,
     parse_json,
     redact,
 )
 
-_LOCAL = {"localhost", "127.0.0.1", "::1"}
 _CHUNK = 2**16
 Result = TypeVar("Result")
 Refund = Callable[[], None]
@@ -37,10 +38,11 @@ class EndpointSettings:
     """Address of a service, with time-outs, retries and limits. Holds the name of the key's variable, never the key.
 
     Attributes:
-        base_url: E.g. ``https://api.openai.com``; http:// only for localhost, since the key would be sent in clear text.
+        base_url: E.g. ``https://api.openai.com``; http:// only in the local network, since the key is sent in clear text.
         key_variable: Environment variable that holds the key; None for a service without one.
         timeout: Seconds one request may take.
-        num_retries: Further attempts after a time-out, a lost connection, 429, 500, 502, 503, 504 or an invalid response.
+        num_retries: Further attempts after a time-out, a lost connection, 429, 500, 502, 503, 504 or an invalid response;
+            none where a quota or a credit is used up.
         backoff: Seconds before the first retry, doubled for each further one, with up to half subtracted at random.
         max_backoff: Longest wait in seconds, also where ``Retry-After`` asks for more.
         requests_per_minute: Most requests this client starts per minute, evenly spaced.
@@ -65,10 +67,10 @@ class EndpointSettings:
         if not port_is_a_number or not url.hostname or url.username or url.password or url.query or url.fragment:
             # not shown: it may contain a key
             raise ConfigError("base_url is no plain address; give one such as https://api.openai.com, without a key.")
-        if url.scheme != "https" and not (url.scheme == "http" and url.hostname in _LOCAL):
+        if url.scheme != "https" and not (url.scheme == "http" and is_local(url.hostname)):
             raise ConfigError(
                 f"base_url is {self.base_url}; keys are sent in clear text over anything but https: give an https:// address, "
-                "or http://localhost for a service on this machine."
+                "or http:// with a host of your own network, e.g. http://localhost:8000, http://192.168.1.20 or http://nas.local."
             )
         # a key pasted in the place of the variable's name must not be shown either
         if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):
@@ -131,7 +133,8 @@ class JsonClient:
                 answered with an error. An attempt without any response is not refunded.
 
         Raises:
-            ServiceError: The service refused, was not reached, or gave no valid response in all attempts.
+            RequestRefused: The service refused; another attempt would not help.
+            ServiceError: It was not reached, or gave no valid response in all attempts.
             ConfigError: The key is not in the environment.
         """
         self._key()
@@ -147,7 +150,9 @@ class JsonClient:
             if refund and not failure.may_be_charged:
                 refund()
             if not failure.retryable:
-                raise ServiceError(f"{self.config.host} refused {description}: {failure.reason}.")
+                raise RequestRefused(
+                    f"{self.config.host} refused {description}: {failure.reason}.", failure.status, failure.message
+                )
             if attempt + 1 < attempts:
                 self._back_off(attempt, failure.retry_after)
         raise ServiceError(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pamela_rl.data.images import decode, decode_errors
+from pamela_rl.data.decoding import decode, decode_errors
 from pamela_rl.errors import DataError
 
 

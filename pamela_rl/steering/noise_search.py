@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from pamela_rl.data.ratings import RatingScale
 from pamela_rl.diffusion.policy import Policy, adapter_off
 from pamela_rl.errors import ConfigError
 from pamela_rl.steering.settings import NoiseSearchSettings
@@ -28,6 +29,7 @@ class NoiseSearch:
         reward: The user's, differentiable in the pixels; a judge is refused.
         user_id: The user.
         config: Steps and learning rate.
+        scale: Of the reward's ratings.
 
     Attributes:
         images_spent: Images drawn so far: ``num_steps + 1`` for each one returned.
@@ -40,9 +42,10 @@ class NoiseSearch:
         reward: Reward,
         user_id: str,
         config: NoiseSearchSettings | None = None,
+        scale: RatingScale | None = None,
     ):
         self.policy, self.adapter, self.reward, self.user_id = policy, adapter, reward, user_id
-        self.config = config or NoiseSearchSettings()
+        self.config, self.scale = config or NoiseSearchSettings(), scale or RatingScale()
         self.images_spent = 0
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
@@ -103,7 +106,8 @@ class NoiseSearch:
                 "the reward has no gradient to the pixels, so the noise cannot be searched by it; give one that is "
                 "differentiable, e.g. a PersonalReward, or use best-of-N."
             )
-        objective = rewards + self.config.norm_weight * norm_log_density(noise).to(rewards)
+        shares = rewards / (self.scale.high - self.scale.low)
+        objective = shares + self.config.norm_weight * norm_log_density(noise).to(rewards)
         # autograd.grad with respect to the noise alone: no weight of the denoiser gets a gradient
         gradient = torch.autograd.grad(objective.sum(), noise)[0]
         length = gradient.flatten(1).norm(dim=1).view(-1, *[1] * (gradient.dim() - 1))

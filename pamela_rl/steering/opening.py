@@ -27,10 +27,9 @@ def open_service(settings: ServiceSettings, folder: Path) -> RemoteGenerator | N
         return None
     service: ImageService = GeminiImages(settings.model) if settings.kind == "gemini" else OpenAIImages(settings.model)
     url, variable = _VENDORS[settings.kind]
-    endpoint = EndpointSettings(
-        settings.url or url, settings.key_variable or variable, requests_per_minute=settings.requests_per_minute
-    )
-    budget = Budget(settings.max_images, settings.price_per_image, settings.max_cost)
+    key = settings.key_variable or (None if settings.is_local else variable)
+    endpoint = EndpointSettings(settings.url or url, key, requests_per_minute=settings.requests_per_minute)
+    budget = Budget(settings.max_images, settings.price, settings.max_cost)
     return RemoteGenerator(service, endpoint, budget, folder, height=settings.size, width=settings.size)
 
 
@@ -43,5 +42,8 @@ def open_chat(settings: ChatSettings) -> ChatModel | None:
     if settings.model is None:
         return None
     if settings.url is None:
-        return TransformersChat.load(settings.model)
-    return EndpointChat(EndpointSettings(settings.url, settings.key_variable), settings.model)
+        return TransformersChat.load(
+            settings.model, temperature=settings.temperature, max_new_tokens=settings.max_tokens
+        )
+    endpoint = EndpointSettings(settings.url, settings.key_variable)
+    return EndpointChat(endpoint, settings.model, temperature=settings.temperature, max_tokens=settings.max_tokens)

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from pamela_rl.data.phrases import Phrasebook
+from pamela_rl.data.ratings import RatingScale
 
 MAX_VARIANT_LENGTH = 400  # characters
 
@@ -53,15 +54,17 @@ class PhraseProposer:
     Attributes:
         book: The phrases.
         phrase_effects: Effect of a phrase on the user's rating, relative to others of its attribute, in rating points, from their taste in
-            words; a point makes it ``e ** (1 / temperature)`` times as likely. Phrases that are not there count as 0.
-        temperature: In rating points.
+            words; ``temperature`` makes it e times as likely. Phrases that are not there count as 0.
+        temperature: As a share of the rating scale's range.
         share: Probability of adding a phrase of an unnamed attribute.
+        scale: Of the ratings.
     """
 
     book: Phrasebook
     phrase_effects: Mapping[str, float] = field(default_factory=dict)
-    temperature: float = 0.5
+    temperature: float = 0.125
     share: float = 0.6
+    scale: RatingScale = field(default_factory=RatingScale)
 
     def __call__(self, request: str, ranked: Sequence[ScoredPrompt], count: int, rng: np.random.Generator) -> list[str]:
         """Return ``count`` variants."""
@@ -75,7 +78,8 @@ class PhraseProposer:
     def pick(self, attribute: str, rng: np.random.Generator) -> str:
         """Draw one phrase of an attribute."""
         phrases = self.book.phrases[attribute]
-        logits = np.array([self.phrase_effects.get(phrase, 0.0) for phrase in phrases]) / self.temperature
+        points = self.temperature * (self.scale.high - self.scale.low)
+        logits = np.array([self.phrase_effects.get(phrase, 0.0) for phrase in phrases]) / points
         weights = np.exp(logits - logits.max())
         return phrases[int(rng.choice(len(phrases), p=weights / weights.sum()))]
 

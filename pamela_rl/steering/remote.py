@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from pamela_rl.data.images import READ_FAILURES, decode
+from pamela_rl.data.decoding import READ_FAILURES, decode
 from pamela_rl.errors import ConfigError, ServiceError
 from pamela_rl.steering.http import EndpointSettings, JsonClient
 from pamela_rl.steering.image_cache import ImageCache

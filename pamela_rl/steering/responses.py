@@ -6,6 +6,7 @@ import base64
 import email.utils
 import html
 import json
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -16,15 +17,21 @@ from urllib.parse import quote
 
 import urllib3
 
+from pamela_rl.errors import ServiceError
+
 RETRYABLE = {429, 500, 502, 503, 504}
 _MAX_MESSAGE_LENGTH = 300  # characters of a service's own message
 _MIN_KEY_LENGTH = 8  # shorter ones are placeholders of local servers ("none", "EMPTY") and common words
+_TOP_UP = "the quota or credit behind {variable} is used up: add some, or wait until it is renewed"
 _REMEDIES = {
     400: "change the request",
     401: "check the key in {variable}",
+    402: _TOP_UP,
     403: "check the key in {variable} and what it may do",
     404: "check the model's name and base_url",
 }
+# in an error's code or type; the message is no sign: Gemini speaks of quota and billing at every rate limit
+_USED_UP = re.compile(r"quota|billing|credit|balance", re.IGNORECASE)
 _NOT_REACHED = (
     urllib3.exceptions.ConnectTimeoutError,  # and its child NewConnectionError
     urllib3.exceptions.ProxyError,
@@ -36,6 +43,20 @@ class InvalidResponse(Exception):
     """A response without the requested content that may succeed on a retry; never leaves this package."""
 
 
+class RequestRefused(ServiceError):
+    """A request that the service refused.
+
+    Args:
+        text: The sentence.
+        status: Of the response; None where the refusal is not the service's own.
+        message: The service's own words.
+    """
+
+    def __init__(self, text: str, status: int | None, message: str):
+        super().__init__(text)
+        self.status, self.message = status, message
+
+
 @dataclass(frozen=True)
 class RequestFailure:
     """Why a request failed.
@@ -45,12 +66,16 @@ class RequestFailure:
         retryable: Whether another attempt may help.
         may_be_charged: Whether the service may have processed, and charged for, the request.
         retry_after: Seconds the service asks to wait, or None.
+        status: Of an error response; None for other failures.
+        message: The service's own words, without the key.
     """
 
     reason: str
     retryable: bool
     may_be_charged: bool
     retry_after: float | None = None
+    status: int | None = None
+    message: str = ""
 
 
 class RateLimiter:
@@ -114,24 +139,51 @@ def error_response(
     if 300 <= status < 400:
         reason = f"it answered {status}, a redirect, which is not followed; give the final address as base_url"
         return RequestFailure(reason, retryable=False, may_be_charged=False)
-    message = " ".join(_error_message(content, key).split())
-    remedy = _REMEDIES.get(status, "").format(variable=variable or "its environment variable (none is named)")
+    error = _error(content, key)
+    message = " ".join(_error_message(error).split())
+    used_up = _is_used_up(error)
+    remedy = (_TOP_UP if used_up else _REMEDIES.get(status, "")).format(
+        variable=variable or "its environment variable (none is named)"
+    )
     excerpt = message[:_MAX_MESSAGE_LENGTH]
     parts = [f"it answered {status}", excerpt and f": {excerpt.rstrip('.')}", remedy and f"; {remedy}"]
-    retryable = status in RETRYABLE
+    retryable = status in RETRYABLE and not used_up
     retry_after = _retry_after(headers) if retryable else None
-    return RequestFailure("".join(parts), retryable=retryable, may_be_charged=False, retry_after=retry_after)
+    return RequestFailure("".join(parts), retryable, False, retry_after, status, excerpt)
 
 
-def _error_message(content: bytes, key: str | None) -> str:
+def _error(content: bytes, key: str | None) -> Any:
+    """Return the ``error`` of a response's JSON, the whole JSON where it has none, or the text where it is none."""
     text = content.decode("utf-8", "replace")
     try:
         body = redact(json.loads(text), key)
     except (ValueError, RecursionError):
-        return str(redact(text, key))
-    error = body.get("error") if isinstance(body, dict) else None
+        return redact(text, key)
+    return body.get("error", body) if isinstance(body, dict) else body
+
+
+def _error_message(error: Any) -> str:
     message = error.get("message") if isinstance(error, dict) else error
-    return message if isinstance(message, str) else json.dumps(body, ensure_ascii=False)
+    return message if isinstance(message, str) else json.dumps(error, ensure_ascii=False)
+
+
+def _is_used_up(error: Any) -> bool:
+    """Tell whether a quota or a credit is used up, which no retry mends, rather than requests being too frequent."""
+    if not isinstance(error, dict):
+        return False
+    if _USED_UP.search(f"{error.get('code')} {error.get('type')}"):
+        return True
+    # Gemini names the quota: "...PerDay..." is not renewed within a run, and a limit of 0 never
+    details = error.get("details")
+    named = (
+        [detail.get("violations") for detail in details if isinstance(detail, dict)]
+        if isinstance(details, list)
+        else []
+    )
+    violations = [
+        entry for entries in named if isinstance(entries, list) for entry in entries if isinstance(entry, dict)
+    ]
+    return any("PerDay" in str(v.get("quotaId")) or str(v.get("quotaValue")) == "0" for v in violations)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pamela_rl.data.ratings import RatingScale
 from pamela_rl.data.rewriting import parse_rewrite
 from pamela_rl.steering.settings import RewriteRewardSettings
 from pamela_rl.types import ImageGenerator, Reward, Scorer, trainable
@@ -28,10 +29,13 @@ class RewriteReward:
         reward: Reward,
         faithfulness: Scorer | None,
         settings: RewriteRewardSettings | None = None,
+        scale: RatingScale | None = None,
     ):
-        """Score with ``reward`` and, if given, ``faithfulness`` (1 where the image shows the request, else 0)."""
+        """Score with ``reward``, on ``scale``, and, if given, ``faithfulness`` (1 where the image shows the request, else 0)."""
         self.draw, self.reward, self.faithfulness = draw, reward, faithfulness
-        self.settings = settings or RewriteRewardSettings()
+        self.settings, scale = settings or RewriteRewardSettings(), scale or RatingScale()
+        self._range = scale.high - scale.low
+        self._unreadable = scale.low - self.settings.unreadable * self._range
         self.images_spent = 0
         self._calls = 0
 
@@ -51,7 +55,7 @@ class RewriteReward:
         """
         rewrites = [parse_rewrite(_text(completion)) for completion in completions]
         rows = [row for row, rewrite in enumerate(rewrites) if rewrite is not None]
-        rewards = torch.full((len(rewrites),), self.settings.unreadable)
+        rewards = torch.full((len(rewrites),), self._unreadable)
         parts = {"unreadable": 1 - len(rows) / len(rewrites)}
         if rows:
             group_index = {pair: index for index, pair in enumerate(dict.fromkeys(zip(request, user_id)))}
@@ -76,9 +80,9 @@ class RewriteReward:
         parts["reward_mean"] = output.mean.mean().item()
         if self.faithfulness is not None:
             faithful = self.faithfulness(images, requests, users).mean.to(rewards.device)
-            rewards = rewards - settings.faithfulness_weight * (1 - faithful)
+            rewards = rewards - settings.faithfulness_weight * self._range * (1 - faithful)
             parts["faithfulness"] = faithful.mean().item()
-        return rewards.float().cpu().nan_to_num(settings.unreadable, settings.unreadable, settings.unreadable)
+        return rewards.float().cpu().nan_to_num(self._unreadable, self._unreadable, self._unreadable)
 
 
 def _text(completion: Any) -> str:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pamela_rl.errors import ConfigError
+from pamela_rl.steering.addresses import is_local_url
+
+_KNOWN_PRICES = {"gemini-2.5-flash-image": 0.039}  # USD, at the vendor's own address: 1,290 tokens at 30 USD a million
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,11 @@ class NoiseSearchSettings:
 
     Attributes:
         num_steps: Gradient steps; 0 draws from the initial noise unchanged.
-        learning_rate: Of gradient ascent with Nesterov momentum.
+        learning_rate: Of gradient ascent with Nesterov momentum, for rewards as shares of the rating scale's range.
         momentum: Of the ascent.
-        norm_weight: Of the log-density of the noise's norm, in reward units; keeps it where a normal's would be.
-        max_grad_norm: Gradients are clipped to this norm, per image.
+        norm_weight: Of the log-density of the noise's norm, as a share of the rating scale's range; keeps the norm where a
+            normal's would be.
+        max_grad_norm: Gradients of the reward, as a share of the rating scale's range, are clipped to this norm, per image.
         num_inference_steps: DDIM steps, without added noise.
         guidance_scale: 1 draws without guidance.
         batch_size: Images at a time; memory grows with it, but hardly with the number of steps.
@@ -68,10 +72,10 @@ class NoiseSearchSettings:
     """
 
     num_steps: int = 10
-    learning_rate: float = 5.0
+    learning_rate: float = 20.0
     momentum: float = 0.9
-    norm_weight: float = 0.01
-    max_grad_norm: float = 0.3
+    norm_weight: float = 0.0025
+    max_grad_norm: float = 0.075
     num_inference_steps: int = 10
     guidance_scale: float = 1.0
     batch_size: int = 8
@@ -134,15 +138,15 @@ class RewriteRewardSettings:
     """The reward of a rewrite.
 
     Attributes:
-        faithfulness_weight: Penalty of an image that shows nothing of the request, in the reward's units.
+        faithfulness_weight: Penalty of an image that shows nothing of the request, as a share of the rating scale's range.
         std_weight: Of the reward's own uncertainty, subtracted from its mean.
-        unreadable: Reward of an answer without a prompt; below the worst rating.
+        unreadable: How far below the lowest rating an answer without a prompt is, as a share of the rating scale's range.
         seed: Of the images' initial noise.
     """
 
-    faithfulness_weight: float = 2.0
+    faithfulness_weight: float = 0.5
     std_weight: float = 0.5
-    unreadable: float = 0.0
+    unreadable: float = 0.25
     seed: int = 0
 
 
@@ -154,9 +158,10 @@ class ServiceSettings:
         model: As the service names it; None draws with ``base_model``.
         kind: Whose requests and answers look like it.
         url: Base address; None is the vendor's own.
-        key_variable: Environment variable that holds the key; None is the vendor's usual one.
+        key_variable: Environment variable that holds the key; None is the vendor's usual one, and none for an address in
+            the local network.
         max_images: Pictures that may be bought, over all runs with this output folder.
-        price_per_image: In money.
+        price_per_image: In money; None is the vendor's price where it is known, and 0 for an address in the local network.
         max_cost: In money, over all runs with this output folder.
         size: Height and width of the pictures compared, pixels.
         requests_per_minute: Most requests started in a minute.
@@ -167,10 +172,37 @@ class ServiceSettings:
     url: str | None = None
     key_variable: str | None = None
     max_images: int = 500
-    price_per_image: float = 0.04
+    price_per_image: float | None = None
     max_cost: float = 20.0
     size: int = 512
     requests_per_minute: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.model is not None:
+            _ = self.price
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the service is in the local network."""
+        return self.url is not None and is_local_url(self.url)
+
+    @property
+    def price(self) -> float:
+        """Price of one image.
+
+        Raises:
+            ConfigError: It is neither given nor known, so that ``max_cost`` could not be kept.
+        """
+        if self.price_per_image is not None:
+            return self.price_per_image
+        if self.is_local:
+            return 0.0
+        if self.url is None and self.model in _KNOWN_PRICES:
+            return _KNOWN_PRICES[self.model]
+        raise ConfigError(
+            f"service.price_per_image is not set, and what an image of {self.model!r} costs is not known here, so "
+            "service.max_cost could not be kept; give the service's price of one image, e.g. 0.04."
+        )
 
 
 @dataclass(frozen=True)
@@ -181,8 +213,12 @@ class ChatSettings:
         model: A hub name or folder; with ``url``, as the server names it. None uses no language model.
         url: Base address of an OpenAI-compatible server; None runs the model here.
         key_variable: Environment variable that holds the server's key; None for a server that wants none.
+        temperature: 0 always takes the likeliest word; None leaves it to the model, as some accept no other.
+        max_tokens: Longest answer, reasoning included; models that reason need thousands.
     """
 
     model: str | None = None
     url: str | None = None
     key_variable: str | None = None
+    temperature: float | None = 0.7
+    max_tokens: int = 512

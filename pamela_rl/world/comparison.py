@@ -34,10 +34,11 @@ def open_run(settings: RunSettings, folder: Path) -> Source:
         settings.reward_folder, settings.judge_folder, settings.encoder, settings.judge_encoder, content,
         settings.watch, device,
     )  # fmt: skip
+    users = (settings.compared_users() or list(reward.model.user_ids)) if in_world else []
     train_prompts, held_out = train_and_held_out_prompts()
     prompts = held_out if settings.prompts is None else read_prompts(settings.prompts)
     return open_source(
-        settings.run, settings.base_model, reward, scorers | world_scorers(in_world, content == WORLD),
+        settings.run, settings.base_model, reward, scorers | world_scorers(users, content == WORLD),
         prompts[: settings.num_prompts], train_prompts if in_world else prompts,
         PHRASEBOOK if in_world else PHOTOGRAPHIC, settings.users, open_service(settings.service, folder),
         settings.dtype, device,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pamela_rl.storage import WORLD_ASSETS
-from pamela_rl.types import RewardOutput
+from pamela_rl.types import RewardOutput, Unit
 from pamela_rl.world.captions import parse_prompt
 from pamela_rl.world.corruptions import corrupt, soften, vary_tone
 from pamela_rl.world.fitting import fit
@@ -86,6 +86,8 @@ class ContentJudge(nn.Module):
 
 class Faithfulness:
     """The content judge as a ``Reward``: 1 where a picture shows everything its prompt names, else 0."""
+
+    unit = Unit.SHARE
 
     def __init__(self, judge: ContentJudge):
         self.judge = judge

@@ -69,7 +69,7 @@ def train_personal_rewriter(
     started = time.monotonic()
     ensure_writable(folder)
     logging.set_verbosity_error()  # a rewrite may run on past what the text encoder reads; that is no news
-    reward, scorers = open_reward(reward_folder, WORLD), world_scorers()
+    reward, scorers = open_reward(reward_folder, WORLD), world_scorers(users)
     draw = PipelineGenerator(load_pipeline(WORLD), None, num_inference_steps)
     descriptions = describe_users(reward, users, draw, reference_images)
     for user, description in descriptions.items():
@@ -77,7 +77,7 @@ def train_personal_rewriter(
     untrained = _untrained(language_model, folder, descriptions, max_new_tokens)
     print(f"{time.monotonic() - started:.0f} s: GRPO, {grpo.num_steps} steps.")
     prompts, held_out = train_and_held_out_prompts()
-    score_rewrites = RewriteReward(draw, reward, scorers["faithfulness"], rewrite_reward)
+    score_rewrites = RewriteReward(draw, reward, scorers["faithfulness"], rewrite_reward, reward.fitted_on.scale)
     rewriter = train_rewriter(untrained, prompts, users, score_rewrites, grpo, folder / "training")
     base = None if language_model == WORLD else language_model
     facts = {"images_spent": score_rewrites.images_spent, "seed": grpo.seed}

@@ -58,4 +58,4 @@ def open_rewards(folder: Path, device: str = "cpu") -> tuple[PersonalReward, dic
         ConfigError: The folder holds no rewards.
     """
     reward, scorers = open_scorers(folder / "personal", folder / "judge", device=device)
-    return reward, scorers | world_scorers()
+    return reward, scorers | world_scorers(reward.model.user_ids)

@@ -91,7 +91,7 @@ def test_a_split_that_leaks_is_refused_before_anything_is_fitted(rated_folder: P
     rows = pd.read_csv(rated_folder / "ratings.csv")
     rows["split"] = np.where(rows["user_id"].str.len() == 2, "train", "test_seen")  # every picture on both sides
     rows.to_csv(rated_folder / "leaking.csv", index=False)
-    with pytest.raises(DataError, match=r"the splits of .*leaking\.csv leak\. 40 pictures stand in train and in test"):
+    with pytest.raises(DataError, match=r"the splits of .*leaking\.csv leak\. 40 images stand in train and in test"):
         prepare(rated_folder / "leaking.csv")
 
 

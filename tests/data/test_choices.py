@@ -43,7 +43,7 @@ def test_choices_come_back_exactly_as_they_were_written(suffix: str, tmp_path: P
         ("choice", [1, 2, 1], r"row 1: choice is 1; choices are"),
         ("user_id", ["a", " ", "b"], r"row 2: user_id is ' '; fill it in or remove the row"),
         ("image_a", ["a", "b", None], r"row 3: image_a is .*; fill it in or remove the row"),
-        ("image_b", ["y", "x", "x"], r"row 2: image_b is 'x'; that is image_a too; a choice is between two pictures"),
+        ("image_b", ["y", "x", "x"], r"row 2: image_b is 'x'; that is image_a too; a choice is between two images"),
         ("split", ["train", "test", "train"], r"row 2: split is 'test'; splits are train, val_seen"),
     ],
 )
@@ -57,8 +57,8 @@ def test_a_wrong_value_is_named_with_its_row_and_what_is_allowed(
 def test_a_missing_column_and_an_unreadable_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no column 'choice'; it has 'user_id', 'image_a', 'image_b'\. Name"):
         ChoiceTable(rows().drop(columns="choice"))
-    with pytest.raises(DataError, match=r"choices are kept in \.csv, \.parquet, \.jsonl"):
-        ChoiceTable.from_file(tmp_path / "choices.xlsx")
+    with pytest.raises(DataError, match=r"choices are kept in \.csv, \.tsv, .*: save the table as one of them"):
+        ChoiceTable.from_file(tmp_path / "choices.xls")
     with pytest.raises(DataError, match=r"cannot read the choices in .*absent\.csv"):
         ChoiceTable.from_file(tmp_path / "absent.csv")
 
@@ -67,7 +67,9 @@ def test_bad_rows_stop_or_are_skipped_and_counted(tmp_path: Path, caplog: pytest
     file = tmp_path / "choices.csv"
     lines = ["user_id,image_a,image_b,choice", "ada,x,y,a", "ada,x,y,a,b", "ben,x,x,b", "ben,x,y,tie", "eve,x,y,?"]
     file.write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(DataError, match=r"choices\.csv \(row 2: it has 5 cells and the header has 4\)"):
+    with pytest.raises(
+        DataError, match=r"choices\.csv \(row 2: it has 5 cells and the header has 4; a cell with a comma"
+    ):
         ChoiceTable.from_file(file)
     with caplog.at_level(logging.WARNING):
         table, skipped = ChoiceTable.screened(file)

@@ -46,8 +46,7 @@ def test_a_repeat_on_the_other_side_is_found_and_matters() -> None:
     second = honest.rows.duplicated(["user_id", "image"]).to_numpy()
     leaking = replace(honest, rows=honest.rows.assign(split=np.where(second, "test_seen", "train")))
     assert find_leaks(leaking) == [
-        "60 pictures stand in train and in test ('0a.png', '10a.png', '11a.png', …); "
-        "every picture belongs on one side.",
+        "60 images stand in train and in test ('0a.png', '10a.png', '11a.png', …); every image belongs on one side.",
         "1200 repeated opinions stand in train and in test ('user p0 of 0a.png', 'user p0 of 10a.png', "
         "'user p0 of 11a.png', …); keep a person's repeats on one side.",
     ]
@@ -95,7 +94,7 @@ def test_a_pair_and_a_picture_shared_by_two_sides_are_found_and_matter() -> None
     split = np.where(np.random.default_rng(1).random(2000) < 0.2, "test_seen", "train")
     leaking = replace(table, rows=table.rows.assign(split=split))
     images, opinions, pairs = find_leaks(leaking)
-    assert images.startswith("60 pictures stand in train and in test")
+    assert images.startswith("60 images stand in train and in test")
     assert "repeated opinions stand in train and in test" in opinions
     assert "pairs stand in train and in test ('" in pairs
     assert pairs.endswith("keep a pair on one side.")
@@ -118,7 +117,7 @@ def test_a_choice_on_one_side_and_a_rating_on_the_other_share_a_picture() -> Non
     choice = pd.DataFrame({"user_id": ["w"], "image_a": ["z"], "image_b": ["y"], "choice": ["a"], "split": ["train"]})
     assert find_leaks(ratings) == find_leaks(ChoiceTable(choice)) == []
     assert find_leaks(ratings, ChoiceTable(choice)) == [
-        "1 picture stands in train and in test ('y'); every picture belongs on one side."
+        "1 image stands in train and in test ('y'); every image belongs on one side."
     ]
 
 
@@ -126,8 +125,8 @@ def test_a_choice_on_one_side_and_a_rating_on_the_other_share_a_picture() -> Non
     ("changes", "sentence"),
     [
         ({"user_id": ("u", "u")}, "1 user stands among the seen and among the unseen ('u'); keep each person's"),
-        ({"image": ("x", "x")}, "1 picture stands in train and in test ('x')"),
-        ({"image": ("x", "x"), "split": ("val_seen", "test_unseen")}, "1 picture stands in val and in test ('x')"),
+        ({"image": ("x", "x")}, "1 image stands in train and in test ('x')"),
+        ({"image": ("x", "x"), "split": ("val_seen", "test_unseen")}, "1 image stands in val and in test ('x')"),
     ],
 )
 def test_each_thing_on_two_sides_has_a_sentence(changes: dict[str, tuple[str, str]], sentence: str) -> None:

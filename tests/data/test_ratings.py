@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pamela_rl.data.ratings import SPLITS, SUFFIXES, RatingScale, RatingTable
+from pamela_rl.data.files import WRITTEN_SUFFIXES
+from pamela_rl.data.ratings import SPLITS, RatingScale, RatingTable
 from pamela_rl.errors import DataError, UnknownUserError
 
 SHARES = RatingScale(0, 1)
@@ -18,9 +19,9 @@ def rows(**columns: list[object]) -> pd.DataFrame:
     return pd.DataFrame({**usual, **columns})
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN_SUFFIXES)
 def test_ids_ratings_and_prompts_come_back_exactly_as_they_were_written(suffix: str, tmp_path: Path) -> None:
-    ids = ["007", "NA", "null", "1e5", "nan", "None", "True", "2024-01-01", " padded ", 'ä,"b"\u2028c']
+    ids = ["007", "NA", "null", "1e5", "nan", "None", "True", "2024-01-01", "1_0", 'ä,"b"\u2028c']
     ratings = np.concatenate([[1 / 3, 0.1, 1e-9, 0.0, 1.0], np.random.default_rng(0).random(195)])
     table = RatingTable(
         pd.DataFrame(
@@ -42,7 +43,7 @@ def test_ids_ratings_and_prompts_come_back_exactly_as_they_were_written(suffix: 
     assert again.user_ids == ids
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN_SUFFIXES)
 def test_ids_that_all_look_like_numbers_stay_text(suffix: str, tmp_path: Path) -> None:
     table = RatingTable(rows(user_id=["007", "042", "007"], image=["1.0", "1.0", "01"]))
     table.to_file(tmp_path / f"ratings{suffix}")
@@ -57,7 +58,7 @@ def test_an_id_written_as_a_number_in_json_lines_becomes_text(tmp_path: Path) ->
     assert table.for_user("7").rows["rating"].tolist() == [4.0]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN_SUFFIXES)
 def test_a_missing_column_is_named_with_the_columns_that_are_there(suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"r{suffix}"
     RatingTable(rows()).to_file(file)
@@ -75,7 +76,11 @@ def test_a_missing_column_is_named_with_the_columns_that_are_there(suffix: str, 
 @pytest.mark.parametrize(
     ("column", "values", "sentence"),
     [
-        ("rating", [1, 7, 3], r"row 2: rating is 7; ratings run from 1 to 5; correct it or give the scale you used\.$"),
+        (
+            "rating",
+            [1, 7, 3],
+            r"row 2: rating is 7; ratings run from 1 to 5; correct it or give the scale you used \(source\.scale\)\.$",
+        ),
         ("rating", [1, 5, "good"], r"row 3: rating is 'good'; ratings run from 1 to 5"),
         ("rating", [None, 0, 9], r"row 1: rating is nan; .*\(3 rows are wrong in this way\.\)"),
         ("rating", [1, 2, float("inf")], "row 3: rating is inf"),
@@ -98,9 +103,11 @@ def test_a_rating_out_of_range_in_a_file_is_named_with_the_file(tmp_path: Path) 
     assert len(RatingTable.from_file(tmp_path / "r.csv", RatingScale(0, 1)).rows) == 2
 
 
-@pytest.mark.parametrize("name", ["ratings.xlsx", "ratings", "ratings.CSV.gz"])
-def test_another_file_format_is_refused_with_those_that_can_be_read(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"ratings are kept in \.csv, \.parquet, \.jsonl"):
+@pytest.mark.parametrize("name", ["ratings.xls", "ratings", "ratings.CSV.gz"])
+def test_another_file_format_is_refused_with_those_that_can_be_read_or_written(name: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"ratings are kept in \.csv, \.tsv, .*\.parquet: save the table as one of them"
+    ):
         RatingTable.from_file(tmp_path / name)
     with pytest.raises(DataError, match=r"ratings are kept in \.csv, \.parquet, \.jsonl"):
         RatingTable(rows()).to_file(tmp_path / name)
@@ -111,7 +118,7 @@ def test_another_file_format_is_refused_with_those_that_can_be_read(name: str, t
     [
         ("absent.csv", None),
         ("empty.csv", b""),
-        ("latin.csv", b"user_id,image,rating\n\xe4da,x,1\n"),
+        ("neither.csv", b"user_id,image,rating\n\xe4\x81,x,1\n"),
         ("broken.parquet", b"PAR1 and then nothing"),
         ("broken.jsonl", b'{"user_id": "a", "image"\n'),
     ],

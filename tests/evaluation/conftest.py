@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,9 @@ from playwright.sync_api import Browser, sync_playwright
 from torch import Tensor
 
 from pamela_rl.evaluation.compare import UserComparison
+from pamela_rl.types import Unit
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "steering"))  # its local_server
 
 
 def flat(*values: float) -> Tensor:
@@ -31,6 +36,7 @@ def by_hand() -> UserComparison:
             "other": {"true_rating": np.array([1.0, 1, 3, 6]), "faithfulness": np.array([0.0, 0, 0, 0])},
         },
         images_spent={"base": 0, "own": 1200, "other": 1200},
+        units={"faithfulness": Unit.SHARE},
     )
 
 

@@ -22,7 +22,7 @@ class Counting:
 
 def test_pictures_are_drawn_once_and_look_as_people_see_them(tmp_path: Path) -> None:
     draw = Counting()
-    kept = CachedGenerator(draw, tmp_path, ("ada", "own"), "20 steps")
+    kept = CachedGenerator(draw, tmp_path, ("ada", "own"), {"steps": 20})
     first, again = kept(["a", "b"], [1, 2]), kept(["a", "b"], [1, 2])
     assert draw.calls == 1
     assert torch.equal(first, again)
@@ -31,10 +31,10 @@ def test_pictures_are_drawn_once_and_look_as_people_see_them(tmp_path: Path) -> 
 
 def test_other_prompts_seeds_facts_people_and_arms_are_drawn_anew(tmp_path: Path) -> None:
     draw = Counting()
-    kept = CachedGenerator(draw, tmp_path, ("ada", "own"), "20 steps")
+    kept = CachedGenerator(draw, tmp_path, ("ada", "own"), {"steps": 20})
     kept(["a"], [1])
     for other in (
-        replace(kept, facts="10 steps"),
+        replace(kept, facts={"steps": 10}),
         replace(kept, name=("ben", "own")),
         replace(kept, name=("ada", "x")),
     ):
@@ -49,7 +49,7 @@ def test_other_prompts_seeds_facts_people_and_arms_are_drawn_anew(tmp_path: Path
 
 def test_what_cannot_be_read_is_drawn_again(tmp_path: Path) -> None:
     draw = Counting()
-    kept = CachedGenerator(draw, tmp_path, ("../../ada", "own"), "")
+    kept = CachedGenerator(draw, tmp_path, ("../../ada", "own"), {})
     whole = kept(["a"], [1])
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:50])

@@ -14,26 +14,39 @@ from pamela_rl.evaluation.compare import (
     UserComparison,
     choose_primary_score,
     compare_user,
-    interval_of,
     summarize,
+    wins,
 )
-from pamela_rl.types import RewardOutput
+from pamela_rl.types import RewardOutput, Unit
 
 
-def interval(estimate: float, low: float, high: float) -> dict[str, float]:
-    return pytest.approx({"estimate": estimate, "low": low, "high": high}, abs=1e-9)
+def over_prompts(boat: float, tree: float, is_share: bool = False) -> dict[str, float]:
+    """One person's mean over two prompts: Student's t with one degree of freedom, cut at 0 and 1 for a share."""
+    mean, margin = (boat + tree) / 2, 12.706204736 * abs(boat - tree) / 2
+    low, high = mean - margin, mean + margin
+    ends = {"low": max(0.0, low), "high": min(1.0, high)} if is_share else {"low": low, "high": high}
+    return pytest.approx({"estimate": mean, **ends}, abs=1e-6)
+
+
+def test_wins_count_a_tie_as_one_half() -> None:
+    assert wins(np.array([3.0, 1, 2]), np.array([1.0, 3, 2])).tolist() == [1.0, 0.0, 0.5]
+
+
+def test_wins_of_two_sides_add_up_to_one() -> None:
+    numbers = np.random.default_rng(0)
+    first, second = numbers.integers(0, 4, 50).astype(float), numbers.integers(0, 4, 50).astype(float)
+    np.testing.assert_allclose(wins(first, second) + wins(second, first), 1.0)
 
 
 def test_a_summary_is_what_paper_and_pencil_give(by_hand: UserComparison) -> None:
     summary = summarize([by_hand])
     own = summary["users"]["ada"]["own"]
     assert summary["primary_score"] == "true_rating"
-    # with one person, prompts are drawn again: a mean is that of one prompt, of the other, or of both
-    assert own["true_rating"] == interval(3.25, 2.5, 4.0)
-    assert own["gain"]["true_rating"] == interval(0.75, 0.5, 1.0)
-    assert own["win_over_base"] == interval(0.875, 0.75, 1.0)
-    assert own["win_over_other"] == interval(0.625, 0.25, 1.0)
-    assert own["faithfulness"] == interval(0.5, 0.0, 1.0)
+    assert own["true_rating"] == over_prompts(2.5, 4.0)
+    assert own["gain"]["true_rating"] == over_prompts(1.0, 0.5)
+    assert own["win_over_base"] == over_prompts(1.0, 0.75, is_share=True)
+    assert own["win_over_other"] == over_prompts(1.0, 0.25, is_share=True)
+    assert own["faithfulness"] == over_prompts(1.0, 0.0, is_share=True)
     assert own["faithfulness_share"] == pytest.approx(0.5 / 0.75)
     assert own["diversity"] == pytest.approx((0.2 + 0.0) / 2, abs=1e-6)
     assert own["distance_from_base"] == pytest.approx(0.2, abs=1e-6)
@@ -45,8 +58,8 @@ def test_the_base_gains_nothing_over_itself_and_only_the_own_arm_is_held_against
     by_hand: UserComparison,
 ) -> None:
     rows = summarize([by_hand])["users"]["ada"]
-    assert rows["base"]["gain"]["true_rating"] == interval(0, 0, 0)
-    assert rows["base"]["win_over_base"] == interval(0.5, 0.5, 0.5)
+    assert rows["base"]["gain"]["true_rating"] == {"estimate": 0, "low": 0, "high": 0}
+    assert rows["base"]["win_over_base"] == {"estimate": 0.5, "low": None, "high": None}
     assert rows["base"]["distance_from_base"] == 0
     assert [arm for arm, row in rows.items() if "win_over_other" in row] == ["own"]
     assert rows["other"]["faithfulness_share"] == 0
@@ -91,11 +104,6 @@ def test_the_score_nearest_to_the_person_decides(by_hand: UserComparison, scorer
     assert choose_primary_score(replace(by_hand, scores={"base": row, "own": row})) == decides
 
 
-def test_an_interval_is_read_back_from_its_row(by_hand: UserComparison) -> None:
-    row = summarize([by_hand])["overall"]["own"]["gain"]["true_rating"]
-    assert interval_of(row).to_json() == row
-
-
 def test_all_arms_are_drawn_on_the_same_grid_of_noise_that_never_repeats_and_scored_as_the_users() -> None:
     requests: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
 
@@ -116,4 +124,40 @@ def test_all_arms_are_drawn_on_the_same_grid_of_noise_that_never_repeats_and_sco
     assert result.scores["own"]["reward"].tolist() == pytest.approx([2.5, 2.5001, 3.5002, 3.5003], abs=1e-5)
     assert result.images_spent == {"base": 0, "own": 96}
     gain = summarize([result])["overall"]["own"]["gain"]["reward"]
-    assert list(gain.values()) == pytest.approx([0.5] * 3, abs=1e-5)
+    assert gain["estimate"] == pytest.approx(0.5, abs=1e-5)
+
+
+def test_only_a_scorer_that_declares_shares_is_told_as_a_share(by_hand: UserComparison) -> None:
+    class Share:
+        unit = Unit.SHARE
+
+        def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+            return RewardOutput(images.mean(dim=(1, 2, 3)))
+
+    def cosine(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
+        return RewardOutput(25 - 6 * images.mean(dim=(1, 2, 3)))
+
+    for scorer, share in ((Share(), 0.5), (cosine, None)):
+        arms = [
+            Arm(name, lambda p, s, grey=grey: torch.full((len(p), 3, 4, 4), grey))
+            for name, grey in (("base", 0.5), ("own", 0.25))
+        ]
+        drawn = compare_user("ada", arms, ["a", "b"], 1, {"reward": cosine, "faithfulness": scorer})
+        summary = summarize([drawn])
+        assert summary["overall"]["own"]["faithfulness_share"] == share
+        assert summary["units"] == {"reward": "score", "faithfulness": "score" if share is None else "share"}
+
+
+def test_people_who_share_prompts_have_an_interval_over_both() -> None:
+    numbers = np.random.default_rng(0)
+    prompts = tuple(str(row) for row in range(16))
+    effect = numbers.normal(size=16)  # of the prompts, the same for everybody
+    people = [
+        UserComparison(
+            user, prompts, tuple(range(16)), {"base": torch.rand(16, 3, 2, 2), "own": torch.rand(16, 3, 2, 2)},
+            {"base": {"reward": np.zeros(16)}, "own": {"reward": effect + numbers.normal(0, 0.1, 16)}}, {"base": 0, "own": 0},
+        )
+        for user in "abcdefgh"
+    ]  # fmt: skip
+    gain = summarize(people)["overall"]["own"]["gain"]["reward"]
+    assert gain["high"] - gain["low"] == pytest.approx(2 * 2.131 * effect.std(ddof=1) / 4, rel=0.1)

@@ -17,6 +17,7 @@ from PIL import Image
 from pamela_rl.evaluation.compare import UserComparison, summarize
 from pamela_rl.evaluation.report import Report, write_report
 from pamela_rl.evaluation.report_tables import arms_table_html
+from pamela_rl.types import Unit
 
 USER = "<script>alert(1)</script>"
 PROMPT = "a \"boat\" & 'tree' <img src=x onerror=alert(2)>"
@@ -99,8 +100,8 @@ def test_the_page_holds_every_picture_of_every_arm_and_no_other(page: Page, stra
 
 def test_the_page_holds_the_verdict_the_figures_and_the_curves(page: Page) -> None:
     text = "".join(page.words)
-    assert text.count("The own adapter raised the true rating for") == 2
-    assert "+0.75[+0.50, +1.00]" in text
+    assert text.count(f"No clear gain for {USER}: the true rating changed by +0.75 [-2.43, +3.93]") == 1
+    assert "+0.75[-2.43, +3.93]" in text
     assert "1,200" in text
     assert [a["aria-label"] for tag, a in page.tags if tag == "svg"] == [
         "Scores while training",
@@ -138,9 +139,37 @@ def test_one_seed_a_prompt_and_no_curves_still_give_a_page(by_hand: UserComparis
     json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
 
 
-@pytest.mark.parametrize(("shown", "as_text"), [(0.95, "95%"), (24.5, "24.50")], ids=["a share", "a CLIP score"])
-def test_only_a_share_is_shown_as_one(by_hand: UserComparison, shown: float, as_text: str) -> None:
-    scores = {arm: {**values, "faithfulness": np.full(4, shown)} for arm, values in by_hand.scores.items()}
-    rows = summarize([replace(by_hand, scores=scores)])["overall"]
-    page = Page(arms_table_html(rows, "true_rating"))
+@pytest.mark.parametrize(("unit", "as_text"), [(Unit.SHARE, "95%"), (Unit.SCORE, "0.95")])
+def test_only_a_declared_share_is_shown_as_one(by_hand: UserComparison, unit: Unit, as_text: str) -> None:
+    scores = {arm: {**values, "faithfulness": np.full(4, 0.95)} for arm, values in by_hand.scores.items()}
+    summary = summarize([replace(by_hand, scores=scores, units={"faithfulness": unit})])
+    page = Page(arms_table_html(summary["overall"], "true_rating", summary["units"]))
     assert any(word.strip().startswith(as_text) for word in page.words)
+
+
+def test_one_persons_report_speaks_of_no_other_people(page: Page) -> None:
+    text = "".join(page.words)
+    assert "All users" not in text
+    assert "95 % interval over prompts, for this person alone" in text
+    assert "over people" not in text
+
+
+def test_a_report_without_a_judge_says_that_the_reward_judges_itself(by_hand: UserComparison, tmp_path: Path) -> None:
+    scores = {arm: {"reward": values["true_rating"]} for arm, values in by_hand.scores.items()}
+    alone = replace(by_hand, scores=scores)
+    (tmp_path / "my run").mkdir()
+    text = write_report(tmp_path / "my run", Report(summarize([alone]), [alone])).read_text(encoding="utf-8")
+    said = "".join(Page(text).words)
+    assert "The reward judges itself" in said
+    assert "never trained against" not in said  # of a judge, which is not there
+    assert f"python recipes/blind_test.py --run '{tmp_path}/my run' --output_dir '{tmp_path}/my run/blind_test'" in said
+    judged = replace(
+        by_hand,
+        judge_basis="the same ratings through <i>other</i> eyes",
+        scores={a: {**v, "judge": v["reward"]} for a, v in scores.items()},
+    )
+    text = write_report(tmp_path, Report(summarize([judged]), [judged])).read_text(encoding="utf-8")
+    assert "judges itself" not in text
+    assert "fitted on the same ratings through <i>other</i> eyes." in "".join(Page(text).words)
+    heads = [word for word in Page(text).words if word.startswith("gain in ")]
+    assert heads == ["gain in judge", "gain in judge", "gain in reward"]  # the pairs' table, then the arms'

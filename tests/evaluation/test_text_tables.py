@@ -5,18 +5,18 @@ from dataclasses import replace
 import pytest
 
 from pamela_rl.evaluation.compare import UserComparison, summarize
-from pamela_rl.evaluation.text_tables import summary_table
+from pamela_rl.evaluation.text_tables import arms_table, summary_table
 
 
 @pytest.mark.parametrize("user", ["a", "ada", "somebody-with-a-long-name"])
-def test_every_figure_stands_under_its_heading(by_hand: UserComparison, user: str) -> None:
+def test_one_person_has_one_line_and_every_figure_stands_under_its_heading(by_hand: UserComparison, user: str) -> None:
     head, *lines = summary_table(summarize([replace(by_hand, user_id=user)])).splitlines()
-    assert [line.split("  ")[0].strip() for line in lines] == [user, "everyone"]
-    for line in lines:
-        assert len(line) == len(head)
-        assert line[head.index("base") - 1 :].split() == [
-            *("2.50", "3.25", "2.75", "+0.75", "[+0.50,", "+1.00]", "88%", "62%", "67%")
-        ]
+    (line,) = lines
+    assert line.split("  ")[0].strip() == user
+    assert len(line) == len(head)
+    assert line[head.index("base") - 1 :].split() == [
+        *("2.50", "3.25", "2.75", "+0.75", "[-2.43,", "+3.93]", "88%", "62%", "67%")
+    ]
 
 
 def test_what_was_not_measured_is_a_dash(by_hand: UserComparison) -> None:
@@ -25,8 +25,22 @@ def test_what_was_not_measured_is_a_dash(by_hand: UserComparison) -> None:
     for row in by_hand.scores.values():
         del row["faithfulness"]
     assert summary_table(summarize([by_hand])).splitlines()[1].split() == [
-        *("ada", "2.50", "3.25", "-", "+0.75", "[+0.50,", "+1.00]", "88%", "-", "-")
+        *("ada", "2.50", "3.25", "-", "+0.75", "[-2.43,", "+3.93]", "88%", "-", "-")
     ]
+
+
+def test_the_judges_gain_stands_beside_the_true_one(by_hand: UserComparison) -> None:
+    for row in by_hand.scores.values():
+        row["judge"] = row["true_rating"] / 2
+    head, line = summary_table(summarize([by_hand])).splitlines()
+    assert "gain in true rating (95 %)  gain in judge (95 %)" in head
+    assert "+0.38 [-1.21, +1.96]" in line
+
+
+def test_one_prompt_has_no_interval(by_hand: UserComparison) -> None:
+    single = summarize([replace(by_hand, prompts=("a boat",) * 4)])
+    assert "+0.75 (no interval)" in summary_table(single)
+    assert "+0.75 (no interval)" in arms_table(single)
 
 
 def test_a_user_called_everyone_keeps_their_line(by_hand: UserComparison) -> None:

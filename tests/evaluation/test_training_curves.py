@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from pamela_rl.evaluation.contact_sheets import save_contact_sheet
-from pamela_rl.evaluation.training_curves import as_shares, draw_curves
+from pamela_rl.evaluation.training_curves import draw_curves, in_unit_interval
 
 
 def write(path: Path, rows: list[dict[str, object]]) -> None:
@@ -54,17 +54,11 @@ def test_the_strip_shows_eight_whole_pictures_at_most_of_any_shape(tmp_path: Pat
         assert strip.getpixel((8 * 96 - 5, 5)) == (round(255 * 7 / 22),) * 3
 
 
-def test_a_score_of_faithfulness_that_is_no_share_is_drawn_as_one_of_the_bases() -> None:
-    validation = [{"iteration": 0, "eval/faithfulness_mean": 25.0}, {"iteration": 5, "eval/faithfulness_mean": 20.0}]
-    rows = [
-        {"iteration": 0, "rollout/faithfulness_mean": 30.0, "rollout/reward_mean": 3.0},
-        {"iteration": 1, "rollout/faithfulness_mean": None},
-    ]
-    assert [row["eval/faithfulness_mean"] for row in as_shares(validation, validation)] == [1.0, 0.8]
-    assert as_shares(rows, validation)[0] == {
-        "iteration": 0,
-        "rollout/faithfulness_mean": 1.2,
-        "rollout/reward_mean": 3.0,
-    }
-    shares = [{"iteration": 0, "eval/faithfulness_mean": 0.5}]
-    assert as_shares(rows, shares) == rows
+def test_a_score_of_faithfulness_that_is_no_share_keeps_its_unit_and_has_an_axis_of_its_own(tmp_path: Path) -> None:
+    rows = [{"iteration": i, "rollout/faithfulness_mean": 25.0 - i, "rollout/reward_mean": 1.0} for i in range(3)]
+    assert not in_unit_interval(rows, "faithfulness_mean")
+    assert in_unit_interval(
+        [{"eval/faithfulness_mean": 0.5}, {"eval/faithfulness_mean": None}, {}], "faithfulness_mean"
+    )
+    write(tmp_path / "metrics.jsonl", rows)
+    assert [path.name for path in draw_curves(tmp_path, 4)] == ["curves.png"]

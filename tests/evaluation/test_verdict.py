@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pamela_rl.evaluation.verdict import (
     arm_title,
     best_iteration_by_judge,
+    blind_test_command,
+    interval_meaning,
     is_reward_hacked,
     overall_verdict,
     overtraining_verdict,
+    self_judging_note,
     steered_arm,
     verdict,
 )
@@ -26,8 +30,8 @@ def row(
 
 def test_a_gain_is_stated_with_its_interval_and_win_rates() -> None:
     assert verdict(row((0.62, 0.41, 0.8), faithfulness_share=0.97), "true_rating", "ada") == (
-        "The own adapter raised the true rating for ada by +0.62 [+0.41, +0.80] and won 88% of pairs against the base, "
-        "94% against another person's adapter."
+        "The own adapter raised the true rating for ada by +0.62 [+0.41, +0.80] (reward +0.90) and won 88% of pairs against "
+        "the base, 94% against another person's adapter."
     )
 
 
@@ -66,7 +70,49 @@ def test_a_loss_is_called_a_loss_where_the_reward_did_not_rise_either() -> None:
 
 def test_a_gain_at_the_cost_of_faithfulness_comes_with_a_warning() -> None:
     sentence = verdict(row((0.62, 0.41, 0.8), faithfulness_share=0.62), "true_rating", "ada")
-    assert sentence.endswith("; but its faithfulness to the prompts is only 62% of the base's.")
+    assert sentence.endswith("; but it shows what was asked only 62% as often as the base.")
+
+
+def test_a_cosine_is_never_told_as_a_share() -> None:
+    clip = row((0.62, 0.41, 0.8), faithfulness_share=None, faithfulness=interval(22.0, 21.0, 23.0))
+    clip["gain"]["faithfulness"] = interval(-3.0, -4.0, -2.0)
+    assert verdict(clip, "true_rating", "ada").endswith(
+        "; but its score of faithfulness to the prompts changed by -3.00 [-4.00, -2.00], from 25.00."
+    )
+    clip["gain"]["faithfulness"] = interval(-0.1, -0.4, 0.2)
+    assert verdict(clip, "true_rating", "ada").endswith("against another person's adapter.")
+
+
+def test_gains_are_told_by_the_judge_first_with_the_rewards_beside_them() -> None:
+    judged = {"gain": {"reward": interval(0.9, 0.7, 1.1), "judge": interval(0.5, 0.3, 0.7)}}
+    judged["win_over_base"] = interval(0.8, 0.7, 0.9)  # type: ignore[assignment]
+    assert "raised the judge for ada by +0.50 [+0.30, +0.70] (reward +0.90) and won" in verdict(judged, "judge", "ada")
+    judged["gain"]["judge"] = interval(-0.5, -0.7, -0.3)
+    assert is_reward_hacked(judged, "judge")
+    assert "while the judge fell by 0.50" in verdict(judged, "judge", "ada")
+
+
+def test_a_reward_that_judges_itself_sends_people_to_the_blind_test() -> None:
+    assert str(self_judging_note({"primary_score": "reward"})).startswith("The reward judges itself: ")
+    assert self_judging_note({"primary_score": "judge"}) is None
+    assert blind_test_command(Path("my run")) == (
+        "python recipes/blind_test.py --run 'my run' --output_dir 'my run/blind_test'"
+    )
+
+
+def test_one_prompt_tells_no_gain() -> None:
+    single = row((0.62, 0.41, 0.8))
+    single["gain"] = {name: {"estimate": 0.62, "low": None, "high": None} for name in single["gain"]}
+    assert verdict(single, "true_rating", "ada") == (
+        "The own adapter changed the true rating for ada by +0.62; one prompt cannot tell a gain from chance, so compare "
+        "on more."
+    )
+    assert not is_reward_hacked(single, "true_rating")
+
+
+def test_intervals_of_one_person_are_not_said_to_be_over_people() -> None:
+    assert "over prompts, for this person alone" in interval_meaning(1)
+    assert "over people and prompts" in interval_meaning(2)
 
 
 def test_a_judge_without_a_reward_beside_it_can_decide() -> None:
@@ -79,7 +125,7 @@ def test_everyone_together_is_called_by_their_number() -> None:
     own = {"own": row((0.1, -0.05, 0.2))}
     summary = {"primary_score": "true_rating", "overall": own, "users": {"ada": own, "ben": own}}
     assert overall_verdict(summary).startswith("No clear gain for the average of 2 people: ")
-    assert "for one person: " in overall_verdict({**summary, "users": {"ada": own}})
+    assert "for ada: " in overall_verdict({**summary, "users": {"ada": own}})
 
 
 def test_arms_have_titles_and_others_keep_their_name() -> None:

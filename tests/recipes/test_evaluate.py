@@ -117,7 +117,12 @@ def test_a_remote_service_takes_the_place_of_the_pipeline(
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a boat\na tree\n", encoding="utf-8")
     arguments = [f"--prompts={prompts}", "--users=[rater-009, rater-076]", "--search.num_seeds=1", "--service.model=m"]
-    arguments += ["--service.requests_per_minute=100000", f"--service.key_variable={KEY_VARIABLE}", "--service.size=64"]
+    arguments += [
+        "--service.requests_per_minute=100000",
+        f"--service.key_variable={KEY_VARIABLE}",
+        "--service.size=64",
+        "--service.price_per_image=0.04",
+    ]
     with LocalServer(answer=paint) as server:
         asked = config(finished, tmp_path / "out", *arguments, f"--service.url={server.url}")
         evaluate(asked)
@@ -164,7 +169,10 @@ def test_a_person_without_an_adapter_is_told_in_a_sentence(finished: Path, tmp_p
         (["--prompts=absent.txt"], "cannot read the prompt file absent.txt"),
         (["--adapters={again: nowhere}"], "no adapters under nowhere/adapters"),
         (["--rewriter=nowhere"], "rewriter is nowhere, but there is no such folder"),
-        (["--service.model=m"], "pictures are drawn by gemini, for which no prompts are known"),
+        (
+            ["--service.model=m", "--service.price_per_image=1"],
+            "pictures are drawn by gemini, for which no prompts are known",
+        ),
     ],
 )
 def test_what_is_not_there_is_refused_with_the_config(

@@ -15,6 +15,7 @@ HEAVY = (
 )  # fmt: skip
 REFUSED = {
     "blind_test": ["--run=nowhere"],
+    "draw": ["--images=nowhere"],
     "evaluate": ["--run=nowhere"],
     "fit_reward": ["--source.kind=folder", "--source.path=nowhere.csv"],
     "quickstart": ["--num_users=1"],

@@ -185,7 +185,13 @@ def test_exemplars_are_what_sets_a_person_apart(pixel_reward: PersonalReward) ->
     assert list(taste.most_liked) == (ada - bo).argsort(descending=True)[:3].tolist()
     assert list(taste.least_liked) == (ada - bo).argsort()[:3].tolist()
     assert taste.effects == ()
-    assert taste.sentence() == "likes nothing in particular"
+
+
+def test_an_encoder_without_a_text_tower_says_that_it_finds_no_phrases_in_images(pixel_reward: PersonalReward) -> None:
+    images, named = torch.rand(40, 3, 16, 16), ["a boat", "a boat, at night"] * 20
+    taste = describe_taste(pixel_reward, "ada", images, ["a boat"] * 40, PHRASEBOOK, num_draws=10)
+    assert "the encoder 'pixels' has no text tower" in taste.sentence()
+    assert describe_taste(pixel_reward, "ada", images, named, PHRASEBOOK, num_draws=10).undetected == ""
 
 
 def effect_of(phrase: str, effect: float, width: float = 0.2) -> PhraseEffect:

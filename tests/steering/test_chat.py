@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from local_server import KEY, KEY_VARIABLE, LocalServer, Reply, says
+from local_server import KEY, KEY_VARIABLE, LocalServer, Reply, Request, says
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -39,20 +39,44 @@ def test_an_endpoint_is_asked_and_its_answer_returned() -> None:
     assert request.body == {"model": "tiny", "messages": MESSAGES, "max_tokens": 20, "seed": 7, "temperature": 0.3}
 
 
-def test_a_local_endpoint_needs_no_key_and_a_new_one_other_words() -> None:
+def test_a_local_endpoint_needs_no_key_and_a_temperature_may_be_left_out() -> None:
     with LocalServer(says("yes")) as server:
-        chat = EndpointChat(
-            server.config(key_variable=None),
-            "m",
-            temperature=None,
-            max_tokens_name="max_completion_tokens",
-            path="/chat",
-        )
+        chat = EndpointChat(server.config(key_variable=None), "m", temperature=None, path="/chat")
         assert chat(MESSAGES, seed=0) == "yes"
     request = server.requests[0]
     assert request.path == "/chat"
     assert "authorization" not in request.headers
-    assert request.body == {"model": "m", "messages": MESSAGES, "max_completion_tokens": 512, "seed": 0}
+    assert request.body == {"model": "m", "messages": MESSAGES, "max_tokens": 512, "seed": 0}
+
+
+def strict(request: Request) -> Reply:
+    """Answer as OpenAI's reasoning models do: the new name of max_tokens, the default temperature, no seed."""
+    for option, message in (
+        ("max_tokens", "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."),
+        ("temperature", "Unsupported value: 'temperature' does not support 0.7 with this model."),
+        ("seed", "Unrecognized request argument supplied: seed"),
+    ):
+        if option in request.body:
+            return Reply({"error": {"message": message, "param": option}}, 400)
+    return says("yes")
+
+
+def test_options_that_a_server_refuses_are_renamed_or_left_out_from_then_on() -> None:
+    with LocalServer(answer=strict) as server:
+        chat = EndpointChat(server.config(), "m", max_tokens=20)
+        assert [chat(MESSAGES, seed=seed) for seed in (0, 1)] == ["yes", "yes"]
+    assert [len(request.body) for request in server.requests] == [5, 5, 4, 3, 3]
+    assert server.requests[-1].body == {"model": "m", "messages": MESSAGES, "max_completion_tokens": 20}
+
+
+@pytest.mark.parametrize(
+    ("message", "num_requests"),
+    [("the messages are too long", 1), ("max_completion_tokens is above 8", 2), ("a bad temperature", 2)],
+)
+def test_a_refusal_for_anything_else_ends_with_its_own_words(message: str, num_requests: int) -> None:
+    with LocalServer(Reply({"error": {"message": message}}, 400)) as server, pytest.raises(ServiceError, match=message):
+        ask(server)
+    assert len(server.requests) == num_requests
 
 
 def test_what_was_thought_aloud_is_left_out() -> None:

@@ -217,7 +217,60 @@ def test_a_key_that_is_missing_or_none_is_refused_before_any_request(key: str, m
     assert server.requests == []
 
 
-@pytest.mark.parametrize("url", ["http://example.org", "ftp://example.org", "http://127.0.0.1.example.org"])
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (429, {"code": "insufficient_quota", "type": "insufficient_quota", "message": "You exceeded your quota."}),
+        (
+            429,
+            {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{"violations": [{"quotaId": "GeneratePerDay"}]}]},
+        ),
+        (
+            429,
+            {
+                "code": 429,
+                "details": [{"@type": "Help"}, {"violations": [{"quotaId": "PerMinute", "quotaValue": "0"}]}],
+            },
+        ),
+        (503, {"type": "billing_error"}),
+        (402, "Insufficient balance"),
+    ],
+)
+def test_a_quota_that_is_used_up_is_not_asked_again(status: int, error: Any) -> None:
+    with LocalServer(Reply({"error": error}, status)) as server:
+        sentence = str(error_of(server))
+    assert len(server.requests) == 1
+    assert f"refused an answer: it answered {status}: " in sentence
+    assert f"the quota or credit behind {KEY_VARIABLE} is used up: add some, or wait until it is renewed" in sentence
+
+
+def test_a_rate_limit_is_asked_again_though_its_message_speaks_of_quota_and_billing() -> None:
+    words = "You exceeded your current quota, please check your plan and billing details."
+    minute = {"quotaId": "GenerateContentRequestsPerMinutePerProject", "quotaValue": "10"}
+    limits: list[Any] = [
+        {"code": 429, "message": words, "status": "RESOURCE_EXHAUSTED", "details": [{"violations": [minute]}]},
+        {"message": words, "code": "rate_limit_exceeded", "type": "requests", "details": "none"},
+    ]
+    with LocalServer(*(Reply({"error": error}, 429) for error in limits), OK) as server:
+        assert ask(server) == "yes"
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost:8000", "127.0.0.2", "[::1]:80", "192.168.1.20:11434", "10.0.0.5", "172.16.3.4", "[fd00::7]", "nas.local",
+     "NAS.LOCAL.", "gpu-box:8000", "gpu.lan", "box.home.arpa"],
+)  # fmt: skip
+def test_plain_http_is_allowed_in_the_local_network(host: str) -> None:
+    assert EndpointSettings(f"http://{host}", None).url("/v1/x").endswith("/v1/x")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://example.org", "ftp://localhost", "ftp://example.org", "http://127.0.0.1.example.org", "http://8.8.8.8",
+     "http://172.32.0.1", "http://134744072", "http://0x08080808", "http://nas.local.example.org",
+     "http://[2001:4860:4860::8888]"],
+)  # fmt: skip
 def test_keys_do_not_travel_in_the_clear(url: str) -> None:
     with pytest.raises(ConfigError, match="keys are sent in clear text"):
         EndpointSettings(url, KEY_VARIABLE)

@@ -11,6 +11,7 @@ from tiny_pipelines import reloaded, saved
 from torch import Tensor
 
 from pamela_rl.config import LoraSettings
+from pamela_rl.data.ratings import RatingScale
 from pamela_rl.diffusion.adapters import add_adapter
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
@@ -33,7 +34,7 @@ def darkness(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) ->
 
 
 def search(policy: StableDiffusionPolicy, reward: Any = darkness, adapter: str | None = None, **changes: Any) -> Any:
-    return NoiseSearch(policy, adapter, reward, "ada", NoiseSearchSettings(**{**SHORT, **changes}))
+    return NoiseSearch(policy, adapter, reward, "ada", NoiseSearchSettings(**{**SHORT, **changes}), RatingScale(0, 1))
 
 
 def stock(policy: StableDiffusionPolicy, guidance_scale: float = 1.0) -> Tensor:
@@ -94,6 +95,16 @@ def test_the_direction_is_the_slope_of_the_reward_through_the_whole_chain(policy
     start = noise.clone().requires_grad_()
     clipped = searching._ascent_gradient(start, objective(start))
     assert float(clipped.norm()) == pytest.approx(0.01, rel=1e-4)
+
+
+def test_the_ascent_is_the_same_on_every_scale(policy: StableDiffusionPolicy) -> None:
+    noise = policy.initial_latents([torch.Generator().manual_seed(4)])
+    directions = []
+    for scale in (RatingScale(0, 1), RatingScale(0, 100)):
+        start = noise.clone().requires_grad_()
+        searching = NoiseSearch(policy, None, darkness, "ada", NoiseSearchSettings(max_grad_norm=1e9), scale)
+        directions.append(searching._ascent_gradient(start, scale.high * start.flatten(1).mean(dim=1)))
+    torch.testing.assert_close(*directions)
 
 
 def test_packed_latents_of_flow_models_are_searched_too(tmp_path: Path) -> None:

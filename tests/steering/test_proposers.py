@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pamela_rl.data.phrases import Phrasebook
+from pamela_rl.data.ratings import RatingScale
 from pamela_rl.steering.proposers import (
     EvolutionaryProposer,
     LanguageModelProposer,
@@ -34,9 +35,11 @@ def test_phrases_are_added_to_what_is_open_and_the_request_is_kept() -> None:
 
 
 def test_a_liked_phrase_is_as_much_likelier_as_its_points_say() -> None:
-    propose = PhraseProposer(BOOK, {"at night": 1.0}, temperature=0.5, share=1.0)
-    counts = Counter("at night" in variant for variant in propose("a boat", [], 4000, rng()))
-    assert abs(counts[True] / 4000 - np.exp(2) / (1 + np.exp(2))) < 0.02
+    for scale in (RatingScale(1, 5), RatingScale(0, 1), RatingScale(0, 100)):
+        effect = (scale.high - scale.low) / 4
+        propose = PhraseProposer(BOOK, {"at night": effect}, temperature=0.125, share=1.0, scale=scale)
+        counts = Counter("at night" in variant for variant in propose("a boat", [], 4000, rng()))
+        assert abs(counts[True] / 4000 - np.exp(2) / (1 + np.exp(2))) < 0.02
 
 
 def test_children_take_every_phrase_from_their_parents() -> None:

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from pamela_rl.data.ratings import RatingScale
 from pamela_rl.errors import ConfigError
 from pamela_rl.steering.rewriter_reward import RewriteReward
 from pamela_rl.steering.settings import RewriteRewardSettings
 from pamela_rl.types import RewardOutput, Verdict
 
-SETTINGS = RewriteRewardSettings(faithfulness_weight=2.0, std_weight=0.5, unreadable=-1.0, seed=3)
+SETTINGS = RewriteRewardSettings(faithfulness_weight=0.5, std_weight=0.5, unreadable=0.5, seed=3)
 
 
 class Easel:
@@ -40,6 +41,16 @@ def test_worth_is_cautious_reward_minus_what_is_lost_of_the_original_request() -
     reward_function = RewriteReward(Easel(), likes_long, shows_boats, SETTINGS)
     values = reward_function(["a boat at night", "a tree at noon"], request=["a boat", "a tree"], user_id=["ada", "bo"])
     assert values == pytest.approx([15 - 0.5 * 6, 2 * 14 - 0.5 * 6 - 2 * 0.75], rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [RatingScale(0, 1), RatingScale(0, 100)])
+def test_penalties_follow_the_scale_of_the_ratings(scale: RatingScale) -> None:
+    reward_function = RewriteReward(Easel(), likes_long, shows_boats, SETTINGS, scale)
+    values = reward_function(
+        ["a boat at night", "a tree at noon", ""], ["a boat", "a tree", "a tree"], ["ada", "bo", "bo"]
+    )
+    penalty = 0.75 * 0.5 * scale.high
+    assert values == pytest.approx([15 - 0.5 * 6, 2 * 14 - 0.5 * 6 - penalty, -0.5 * scale.high], rel=1e-5)
 
 
 def test_chats_are_judged_as_texts_are() -> None:

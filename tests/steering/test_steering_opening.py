@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from local_server import KEY, KEY_VARIABLE, LocalServer, gemini, openai, png, says
 
+from pamela_rl.errors import ConfigError
 from pamela_rl.steering.opening import open_chat, open_service
 from pamela_rl.steering.settings import ChatSettings, ServiceSettings
 
@@ -25,6 +26,42 @@ def test_a_service_draws_and_keeps_what_it_drew(kind: str, tmp_path: Path, monke
         assert draw(["a boat"], [1]).shape == (1, 3, 32, 32)
         assert draw.service.name == kind
     assert any(tmp_path.iterdir())
+
+
+def test_a_price_that_is_not_known_must_be_given_before_anything_is_bought(tmp_path: Path) -> None:
+    for changes in ({}, {"kind": "openai"}, {"url": "https://gateway.example.org"}):
+        with pytest.raises(
+            ConfigError, match=r"price_per_image is not set, and what an image of 'm' costs is not known"
+        ):
+            ServiceSettings("m", **changes)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"an image of 'gemini-2\.5-flash-image' costs"):
+        ServiceSettings("gemini-2.5-flash-image", url="https://gateway.example.org")
+    for settings, price in (
+        (ServiceSettings("gemini-2.5-flash-image"), 0.039),
+        (ServiceSettings("m", price_per_image=0.2), 0.2),
+        (ServiceSettings("m", url="http://192.168.1.20:8000/v1"), 0.0),
+        (ServiceSettings("m", url="http://localhost", price_per_image=0.01), 0.01),
+    ):
+        draw = open_service(settings, tmp_path)
+        assert draw is not None
+        assert draw._ledger.budget.price_per_image == price
+
+
+def test_a_service_in_the_local_network_needs_no_key(tmp_path: Path) -> None:
+    with LocalServer(answer=lambda request: openai(png((10, 200, 10), (32, 32)))) as server:
+        draw = open_service(ServiceSettings("m", "openai", server.url, size=32), tmp_path)
+        assert draw is not None
+        draw(["a boat"], [1])
+    assert "authorization" not in server.requests[0].headers
+
+
+def test_temperature_and_length_of_a_chats_answer_are_settings() -> None:
+    with LocalServer(answer=lambda request: says("yes")) as server:
+        chat = open_chat(ChatSettings("m", server.url, temperature=None, max_tokens=4000))
+        assert chat is not None
+        chat([{"role": "user", "content": "a boat"}], seed=0)
+    assert server.requests[0].body["max_tokens"] == 4000
+    assert "temperature" not in server.requests[0].body
 
 
 def test_a_chat_model_behind_an_address_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A folder of pictures with a table of ratings."""
+"""Images of one's own, with a table of ratings or in folders that are named by their ratings."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from pamela_rl.data.checks import OnBadRow
-from pamela_rl.data.files import read_file
+from pamela_rl.data.columns import rating_columns, select_columns, user_column
+from pamela_rl.data.files import read_file, with_numbers
 from pamela_rl.data.images import open_files
-from pamela_rl.data.ratings import RatingScale
+from pamela_rl.data.ratings import TEXT, RatingScale
+from pamela_rl.data.sources.own_tables import OwnTable, open_table
 from pamela_rl.data.sources.rated_images import RatedImages, SourceTable, build_rated_images
-from pamela_rl.errors import DataError
 
 
 def read_folder(
@@ -20,18 +21,22 @@ def read_folder(
     images: str | Path | None = None,
     *,
     columns: Mapping[str, str] | None = None,
+    user: str | None = None,
     scale: RatingScale | None = None,
     raters: str | Path | pd.DataFrame | None = None,
     on_bad_row: OnBadRow = "stop",
 ) -> RatedImages:
-    """Read a CSV, Parquet or JSON-lines table of ratings, and open the store of its pictures.
+    """Read ratings of one's own, and open the store of the rated images.
 
     Args:
-        ratings: The table, with columns ``user_id``, ``image`` and ``rating`` and optionally ``prompt`` and ``split``.
-            Other columns are kept.
+        ratings: A table with columns of images and ratings, and optionally of users, prompts and splits, in any of the
+            forms of ``files.SUFFIXES``; a folder or zip with such a table in it; or one with folders of images that are
+            named by their ratings (``own_tables.open_table``). Other columns are kept. Rows without a rating are left
+            out.
         images: The folder or zip that the paths are relative to; None is the folder of the table.
-        columns: Our column names to those of the table, where they differ, e.g. ``{"user_id": "worker"}``.
-        scale: The range of ratings; None is 1 to 5.
+        columns: Our column names to those of the table, where it has unusual names, e.g. ``{"user_id": "worker"}``.
+        user: Who rated, if there is no column of users; None is "me".
+        scale: The range of ratings; None is 1 to 5, or what ``scales.guess_scale`` finds.
         raters: Demographics: a table with the same column of user ids and one row per user, or a data frame indexed by
             user.
         on_bad_row: "stop" at the first bad row, or "skip" bad rows and report them.
@@ -39,22 +44,36 @@ def read_folder(
     Raises:
         DataError: A file cannot be read, or a row is wrong; names file, row, value and remedy.
     """
-    file, columns = Path(ratings), columns or {}
-    ids = [columns.get(column, column) for column in ("user_id", "image")]
-    rows, broken = read_file(file, ids, on_bad_row)
-    table = raters if raters is None or isinstance(raters, pd.DataFrame) else _read_raters(Path(raters), ids[0])
-    store = open_files(images if images is not None else file.parent)
-    return build_rated_images(
-        [SourceTable(str(file), rows, columns, broken)], str(file), store, scale, table, on_bad_row
-    )
+    table = open_table(ratings, columns or {}, on_bad_row)
+    return rate(table, images, columns=columns, user=user, scale=scale, raters=raters, on_bad_row=on_bad_row)
+
+
+def rate(
+    table: OwnTable,
+    images: str | Path | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    user: str | None = None,
+    scale: RatingScale | None = None,
+    raters: str | Path | pd.DataFrame | None = None,
+    on_bad_row: OnBadRow = "stop",
+) -> RatedImages:
+    """Read ratings from a table that is open, as ``read_folder``.
+
+    Raises:
+        DataError: A file cannot be read, or a row is wrong; names file, row, value and remedy.
+    """
+    told = columns or {}
+    found = rating_columns(table.rows, told, table.source)
+    rows = with_numbers(select_columns(table.rows, found, told, user, table.source), (*TEXT, "rating"))
+    if not (raters is None or isinstance(raters, pd.DataFrame)):
+        raters = _read_raters(Path(raters), found.theirs.get("user_id", "user_id"))
+    store = open_files(images) if images is not None else table.files
+    part = SourceTable(table.source, rows, {}, table.skipped)
+    return build_rated_images([part], table.source, store, scale, raters, on_bad_row, leave_out_unrated=True)
 
 
 def _read_raters(file: Path, user: str) -> pd.DataFrame:
-    table, _ = read_file(file, [user, "user_id"], content="raters")
-    key = next((column for column in (user, "user_id") if column in table.columns), None)
-    if key is None:
-        available = ", ".join(repr(str(column)) for column in table.columns)
-        raise DataError(
-            f"{file} has no column {user!r}; it has {available}. Name the column of users as the ratings do."
-        )
-    return table.rename(columns={key: "user_id"}).set_index("user_id")
+    rows, _ = read_file(file, content="raters")
+    key = user_column(rows, user, str(file))
+    return with_numbers(rows, [key]).rename(columns={key: "user_id"}).set_index("user_id")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm.auto import tqdm
@@ -15,7 +17,8 @@ from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.encoders.preprocessing import Preprocessing
 from pamela_rl.rewards.encoders.pretrained import load_pretrained
 from pamela_rl.rewards.preference import Encoder
-from pamela_rl.rewards.settings import DEFAULT_ENCODER
+from pamela_rl.rewards.settings import SIGLIP, WORLD
+from pamela_rl.storage import WORLD_ENCODER
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -35,12 +38,15 @@ class FeatureEncoder:
         mean: Mean of the colours in [0, 1]; the rest of the preprocessing is the model's own.
         std: Standard deviation of the colours.
         fingerprint: Identifies the encoder; other features have another fingerprint.
+        name: What ``open_encoder`` takes to open it again.
         precision: "fp32", "bf16" or "fp16" for the model's own arithmetic; "auto" is bf16 on a CUDA device that
             supports it and fp32 elsewhere. Weights, preprocessing and features are always fp32.
 
     Raises:
         ConfigError: The precision is none of these.
     """
+
+    reads_prompts = True
 
     def __init__(
         self,
@@ -50,21 +56,20 @@ class FeatureEncoder:
         std: Sequence[float],
         fingerprint: str,
         precision: Precision = "auto",
+        name: str = "",
     ):
         if precision not in get_args(Precision):
             raise ConfigError(
                 f"the encoder's precision is {precision!r}; choose one of {', '.join(get_args(Precision))}."
             )
         self.model = model.eval().requires_grad_(False)
-        self.fingerprint = fingerprint
+        self.name, self.fingerprint = name, fingerprint
         self.preprocessing = Preprocessing.of(model, mean, std)
         self._tokenizer, self._precision = tokenizer, precision
         self._prompts: dict[str, Tensor] = {}
 
     @classmethod
-    def load(
-        cls, name: str | Path = DEFAULT_ENCODER, device: str = "cpu", precision: Precision = "auto"
-    ) -> FeatureEncoder:
+    def load(cls, name: str | Path = SIGLIP, device: str = "cpu", precision: Precision = "auto") -> FeatureEncoder:
         """Load an open_clip model with its pretrained weights.
 
         Args:
@@ -78,7 +83,14 @@ class FeatureEncoder:
         """
         model, tokenizer, fingerprint = load_pretrained(name, device)
         preprocess = model.visual.preprocess_cfg
-        return cls(model, tokenizer, preprocess["mean"], preprocess["std"], fingerprint, precision)
+        opens_it = str(Path(name).resolve()) if Path(name).is_dir() else str(name)
+        opens_it = WORLD if opens_it == str(WORLD_ENCODER) else opens_it
+        return cls(model, tokenizer, preprocess["mean"], preprocess["std"], fingerprint, precision, opens_it)
+
+    @property
+    def recipe(self) -> object:
+        """What determines image features besides the fingerprint: the arithmetic and the preprocessing."""
+        return [self.precision, asdict(self.preprocessing)]
 
     @property
     def device(self) -> torch.device:
@@ -92,6 +104,10 @@ class FeatureEncoder:
             return self._precision
         cuda = self.device.type == "cuda"
         return "bf16" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+    def from_pil(self, image: Image.Image) -> Tensor:
+        """Preprocess an image with open_clip's own transform, ``(3, *size)``, on the CPU."""
+        return self.preprocessing.from_pil(image)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Return unit-length image features.

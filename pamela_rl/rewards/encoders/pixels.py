@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
+from torchvision.transforms.functional import to_tensor
 
-from pamela_rl.data.images import ImageStore
 from pamela_rl.rewards.settings import PIXELS
 
 SIZE = 16
@@ -17,27 +17,23 @@ SIZE = 16
 class PixelEncoder:
     """A thumbnail of 16 by 16 pixels as features; prompts have none.
 
-    Enough for a few hundred pictures of one kind. The features contain coarse colour and brightness, and nothing of the
-    content of a picture; use an open_clip model if its weights are available.
+    The features contain coarse colour and brightness, and nothing of the content of an image: enough for tests, too
+    little for people's own images.
     """
 
-    def __init__(self) -> None:
-        self.fingerprint = f"{PIXELS}-{SIZE}"
+    name = PIXELS
+    fingerprint = f"{PIXELS}-{SIZE}"
+    recipe: object = None
+    reads_prompts = False
+
+    def from_pil(self, image: Image.Image) -> Tensor:
+        """Return the thumbnail of an image, ``(3, 16, 16)``, RGB in [0, 1]."""
+        return adaptive_avg_pool2d(to_tensor(image), SIZE)
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Return features, ``(b, 768)``, of RGB in [0, 1], ``(b, 3, height, width)``."""
+        return adaptive_avg_pool2d(pixels.float(), SIZE).flatten(1)
 
     def encode(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """Return features, ``(b, 768)``, with gradient to ``images``, RGB in [0, 1], ``(b, 3, height, width)``."""
-        return adaptive_avg_pool2d(images.float(), SIZE).flatten(1)
-
-    def encode_store(self, images: ImageStore, ids: Sequence[str]) -> Tensor:
-        """Return features of pictures by id, ``(n, 768)``.
-
-        Raises:
-            DataError: A picture is missing or broken; names it.
-        """
-        features = {}
-        for name in dict.fromkeys(ids):
-            image = images.open(name)
-            flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-            pixels = flat.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / 255
-            features[name] = self.encode(pixels, [""])[0]
-        return torch.stack([features[name] for name in ids])
+        return self.encode_pixels(images)

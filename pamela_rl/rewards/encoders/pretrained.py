@@ -51,7 +51,7 @@ def load_pretrained(name: str | Path, device: str) -> tuple[Any, Any, str]:
         return model, tokenizer, _hash_files(folder)
     identity = json.dumps([open_clip.get_model_config(reference), weights, model.visual.preprocess_cfg], sort_keys=True)
     stem = f"{reference}:{tag}" if tag else reference
-    return model, tokenizer, f"{stem}:{_hash_weights(model, identity)}"
+    return model, tokenizer, f"{stem}:{hash_weights(model, identity)}"
 
 
 def _split_name(name: str) -> tuple[str, str | None, dict[str, Any]]:
@@ -93,7 +93,7 @@ def _hash_files(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _hash_weights(model: Any, identity: str) -> str:
+def hash_weights(model: Any, identity: str) -> str:
     """Hash the weights themselves, because the weights behind a name can change."""
     digest = hashlib.sha256(identity.encode())
     for name, tensor in sorted(model.state_dict().items()):

@@ -54,12 +54,7 @@ class PaddedResponses:
 
 def pad_responses(ratings: RatingTensors | None, choices: ChoiceTensors | None = None) -> PaddedResponses:
     """Collect the responses of all users; users without any are left out."""
-    columns = _rating_columns(ratings) if ratings is not None else _no_columns()
-    if choices is not None:
-        given = [np.asarray(part) for part in (choices.users, choices.first, choices.second, choices.outcomes)]
-        ones = np.ones(len(choices))
-        added = [*given[:3], given[3] - 0.5, ones, 0 * ones, 0 * ones]
-        columns = [np.concatenate(pair) for pair in zip(columns, added, strict=True)]
+    columns = response_columns(ratings, choices)
     users, first, second, values, counts, sum_of_squares, extra = columns
     order = np.argsort(users, kind="stable")
     user_rows, lengths = np.unique(users, return_counts=True)
@@ -82,6 +77,17 @@ def pad_responses(ratings: RatingTensors | None, choices: ChoiceTensors | None =
         padded(extra, torch.float64).sum(dim=1),
         torch.full(shape, 0.25, dtype=torch.float64),
     )
+
+
+def response_columns(ratings: RatingTensors | None, choices: ChoiceTensors | None = None) -> list[np.ndarray]:
+    """Return the columns of ``PaddedResponses``, users first, one row per response; repeated ratings are one."""
+    columns = _rating_columns(ratings) if ratings is not None else _no_columns()
+    if choices is None:
+        return columns
+    given = [np.asarray(part) for part in (choices.users, choices.first, choices.second, choices.outcomes)]
+    ones = np.ones(len(choices))
+    added = [*given[:3], given[3] - 0.5, ones, 0 * ones, 0 * ones]
+    return [np.concatenate(pair) for pair in zip(columns, added, strict=True)]
 
 
 def _no_columns() -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Fitting of a taste basis: the network by marginal likelihood, then the prior over tastes."""
+"""Fitting of a taste basis: for many people the network by marginal likelihood, then the prior over tastes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from pamela_rl.rewards.taste.evidence import (
     select_users,
     tighten_bound,
 )
+from pamela_rl.rewards.taste.kernel_fit import fit_kernel_basis
 from pamela_rl.rewards.taste.noise import Noise
 from pamela_rl.rewards.taste.prior import fit_prior
 from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures
 
-FEW_IMAGES = 500  # with fewer, a network would overfit
+MANY_IMAGES, MANY_PEOPLE = 500, 20  # with fewer of either, a network would overfit
 USERS_PER_STEP = 256
 PRIOR_LEARNING_RATE = 0.03  # learning rate of prior and noise, at its highest
 CHECK_EVERY, PATIENCE = 10, 8  # steps between validations; validations without improvement before stopping
@@ -40,12 +41,11 @@ class TasteBasisConfig:
     Attributes:
         taste_dim: Number of dimensions in which users differ.
         hidden_dim: Width of the network.
-        num_layers: Hidden layers; 0 makes shared score and tastes linear in the features.
+        num_layers: Hidden layers.
         dropout: Of hidden units.
         num_steps: Most training steps; the best weights on the validation ratings are kept.
         learning_rate: Of AdamW for the network, at its highest.
         weight_decay: Of AdamW.
-        weight_prior: Precision of the normal prior on linear weights, in units of standardised ratings and features.
         log_noise_std: Prior standard deviation of the log noise of users during training; it is learned afterwards.
         seed: Of initial weights and dropout.
     """
@@ -57,21 +57,29 @@ class TasteBasisConfig:
     num_steps: int = 400
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
-    weight_prior: float = 0.0
     log_noise_std: float = 0.8
     seed: int = 0
 
-    @classmethod
-    def for_num_images(cls, count: int, seed: int = 0) -> TasteBasisConfig:
-        """Return the settings for this many training pictures: a network for many, a linear basis for few."""
-        if count >= FEW_IMAGES:
-            return cls(seed=seed)
-        return cls(
-            taste_dim=8, num_layers=0, num_steps=150, learning_rate=0.03, weight_decay=0.0, weight_prior=6.0, seed=seed
-        )
+
+def fit_taste_basis(data: RatingData, seed: int = 0) -> TasteBasis:
+    """Fit tastes: with a network where many people rated many images, else with Gaussian processes.
+
+    Args:
+        data: Ratings, choices, or both.
+        seed: Of the fit.
+
+    Raises:
+        DataError: There are no training responses.
+    """
+    images = _training_image_rows(data)
+    if not len(images):
+        raise DataError("there are no training ratings and no choices; a reward is learned from one or the other.")
+    if len(images) >= MANY_IMAGES and len(data.user_ids) >= MANY_PEOPLE:
+        return fit_network(data, TasteBasisConfig(seed=seed))
+    return fit_kernel_basis(data, seed)
 
 
-def fit_taste_basis(data: RatingData, config: TasteBasisConfig | int = 0) -> TasteBasis:
+def fit_network(data: RatingData, config: TasteBasisConfig) -> TasteBasis:
     """Fit the shared score, the basis of tastes, the prior over tastes, and the posterior of each user.
 
     Tastes are integrated out: the network, the noise of each user and the misfit maximise the marginal likelihood of all
@@ -80,17 +88,14 @@ def fit_taste_basis(data: RatingData, config: TasteBasisConfig | int = 0) -> Tas
 
     Args:
         data: Validation ratings are used for early stopping and for the misfit on new pictures. Without them a tenth of
-            the training pictures is held out, unless the basis is linear.
-        config: Sizes and rates; an integer takes the settings for the size of the data, with that seed.
+            the training pictures is held out.
+        config: Sizes and rates.
 
     Raises:
         DataError: There are no training or no held-out ratings.
     """
-    image_rows = _training_image_rows(data)
-    if isinstance(config, int):
-        config = TasteBasisConfig.for_num_images(len(image_rows), config)
     train_data, held_out = data, data.validation
-    if held_out is None and config.num_layers and len(data.train):
+    if held_out is None and len(data.train):
         train, held_out = hold_out_images(data.train, config.seed)
         train_data = replace(data, train=train)
     if not len(_training_image_rows(train_data)) or (held_out is not None and not len(held_out)):
@@ -117,20 +122,13 @@ def _new_network(data: RatingData, image_rows: Tensor, config: TasteBasisConfig)
         train_features.shape[1], config.taste_dim, config.hidden_dim, config.num_layers, config.dropout
     )
     spread = train_features.std(dim=0, correction=0)
-    if config.num_layers:
-        # features that are constant in training keep a scale of 1: dividing by almost 0 would blow them up later
-        spread = torch.where(spread > 1e-3, spread, torch.ones_like(spread))
-    else:  # one scale for all features keeps directions of small variance small, so the weight prior shrinks them
-        spread = spread.square().sum().sqrt().clamp(min=1e-6).expand_as(spread)
+    # features that are constant in training keep a scale of 1: dividing by almost 0 would blow them up later
+    spread = torch.where(spread > 1e-3, spread, torch.ones_like(spread))
     network.feature_mean.copy_(train_features.mean(dim=0))
     network.feature_std.copy_(spread)
     if len(data.train):
         network.rating_mean.copy_(data.train.ratings.mean())
         network.rating_std.copy_(data.train.ratings.std(correction=0).clamp(min=1e-6))
-    if not config.num_layers:
-        nn.init.zeros_(network.shared.weight)
-        nn.init.normal_(network.taste.weight, std=0.2)
-        nn.init.zeros_(network.taste.bias)
     nn.init.zeros_(network.shared.bias)
     return network
 
@@ -222,9 +220,7 @@ class _Trainer:
     def _penalty(self, batch: PaddedResponses) -> Tensor:
         """The priors' part of the loss, for the users of this batch."""
         deviation = (self.prior.log_noise[batch.user_rows] - self.prior.log_noise_mean) / self.config.log_noise_std
-        weights = self.network.taste.weight.square().sum() + self.network.shared.weight.square().sum()
-        share = len(batch.user_rows) / len(self.responses.user_rows)
-        return 0.5 * deviation.square().sum() + 0.5 * self.config.weight_prior * share * weights
+        return 0.5 * deviation.square().sum()
 
     @torch.no_grad()
     def _validation_error(self, held_out: RatingTensors) -> float:

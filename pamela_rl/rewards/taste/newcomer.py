@@ -67,7 +67,8 @@ def add_rating(basis: TasteBasis, posterior: Posterior, images: ImageFeatures, r
     _check(ratings, images)
     with torch.no_grad():
         shared, design = basis.network(images.features.float())
-    return posterior.observe_ratings(design, ratings.double() - shared.double())
+        unexplained = basis.network.unexplained(images.features)
+    return posterior.observe_ratings(design, ratings.double() - shared.double(), unexplained=unexplained)
 
 
 def add_choices(basis: TasteBasis, posterior: Posterior, choices: PairChoices) -> Posterior:
@@ -85,8 +86,9 @@ def add_choices(basis: TasteBasis, posterior: Posterior, choices: PairChoices) -
         )
     with torch.no_grad():
         (shared_a, design_a), (shared_b, design_b) = (basis.network(p.features.float()) for p in (first, second))
+        unexplained = basis.network.unexplained(first.features) + basis.network.unexplained(second.features)
     return posterior.observe_choices(
-        design_a.double() - design_b.double(), shared_a.double() - shared_b.double(), outcomes
+        design_a.double() - design_b.double(), shared_a.double() - shared_b.double(), outcomes, unexplained
     )
 
 
@@ -119,7 +121,8 @@ def next_image(
     deviations = others - others.mean(dim=0)
     scatter = deviations.T @ deviations
     variance_reduction = ((projected @ scatter) * projected).sum(dim=1)
-    predictive_variance = (projected * design).sum(dim=1) + posterior.misfit + posterior.noise_variance
+    unexplained = basis.network.unexplained(candidates.features)
+    predictive_variance = (projected * design).sum(dim=1) + posterior.misfit + unexplained + posterior.noise_variance
     return int((variance_reduction / predictive_variance).argmax())
 
 

@@ -54,7 +54,12 @@ class Posterior:
         return self.weights @ self.levels
 
     def observe_ratings(
-        self, design: Tensor, residuals: Tensor, counts: Tensor | None = None, sum_of_squares: float = 0.0
+        self,
+        design: Tensor,
+        residuals: Tensor,
+        counts: Tensor | None = None,
+        sum_of_squares: float = 0.0,
+        unexplained: Tensor | float = 0.0,
     ) -> Posterior:
         """Add ratings: exact Bayesian linear regression at every level of noise.
 
@@ -66,15 +71,18 @@ class Posterior:
             residuals: Mean ratings minus the shared score, ``(n,)``.
             counts: Number of ratings in each mean, ``(n,)``; None is one each.
             sum_of_squares: Sum of squared deviations of repeats from their means.
+            unexplained: Variance of each image beyond the misfit, ``(n,)``.
         """
         design, residuals = design.double(), residuals.double()
         counts = torch.ones(len(design), dtype=torch.float64) if counts is None else counts.double()
-        variances = self.misfit + self.levels[:, None] / counts  # (g, n)
+        variances = self.misfit + unexplained + self.levels[:, None] / counts  # (g, n)
         repeats = float(counts.sum()) - len(counts)
         evidence = -0.5 * (repeats * self.levels.log() + sum_of_squares / self.levels)
         return self._observe(design, residuals, variances, evidence)
 
-    def observe_choices(self, design: Tensor, offsets: Tensor, outcomes: Tensor) -> Posterior:
+    def observe_choices(
+        self, design: Tensor, offsets: Tensor, outcomes: Tensor, unexplained: Tensor | float = 0.0
+    ) -> Posterior:
         """Add choices between two pictures: Bradley-Terry, by the normal bound of Jaakkola and Jordan (2000).
 
         The scale of a choice is the noise of two ratings of the user, so choices and ratings can be combined. The
@@ -84,6 +92,7 @@ class Posterior:
             design: Difference of the design rows of a and b, ``(n, w)``.
             offsets: Difference of the shared scores of a and b, ``(n,)``.
             outcomes: 1 if a was chosen, 0 if b was, one half for a tie, ``(n,)``.
+            unexplained: Variance of each pair of images beyond the misfit, ``(n,)``.
         """
         design, offsets, outcomes = design.double(), offsets.double(), outcomes.double()
         unit = 2 * (self.levels[:, None] + self.misfit) / LOGISTIC**2  # squared rating points in a squared logit
@@ -91,7 +100,7 @@ class Posterior:
         posterior = self
         for _ in range(BOUND_ROUNDS):
             targets = (outcomes - 0.5) * unit.sqrt() / curvature - offsets
-            posterior = self._observe(design, targets, unit / curvature, torch.zeros_like(self.levels))
+            posterior = self._observe(design, targets, unit / curvature + unexplained, torch.zeros_like(self.levels))
             mean = offsets + posterior.means @ design.T
             square = mean.square() + ((design @ posterior.covariances) * design).sum(dim=2)
             xi = (square / unit).sqrt().clamp(min=1e-6)

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from pamela_rl.rewards.demographics import DemographicsCoding
 from pamela_rl.rewards.preference import ImageFeatures
+from pamela_rl.rewards.taste.kernel_features import KernelFeatures
 from pamela_rl.rewards.taste.noise import Noise
 from pamela_rl.rewards.taste.posterior import Posterior, posterior_from_prior
 from pamela_rl.rewards.tensor_names import add_prefix, strip_prefix
@@ -57,13 +59,17 @@ class TasteFeatures(nn.Module):
         design = torch.cat([torch.ones_like(phi[:, :1]), phi], dim=1)
         return self.rating_mean + self.rating_std * self.shared(hidden).squeeze(-1), self.rating_std * design
 
+    def unexplained(self, features: Tensor) -> Tensor:
+        """Return zeros, ``(b,)``: the misfit of a basis is the same at every image."""
+        return features.new_zeros(len(features))
+
 
 @dataclass(frozen=True)
 class TasteBasis:
     """A fitted taste basis and the posteriors of its users.
 
     Attributes:
-        network: Maps features to shared score and design row.
+        network: Maps features to shared score and design row; learned from many people, or a kernel for few.
         coding: Encoding of demographics.
         demographic_effects: A of the prior N(A d, Sigma), ``(k + 1, demographics)``.
         prior_covariance: Sigma, ``(k + 1, k + 1)``.
@@ -73,7 +79,7 @@ class TasteBasis:
         covariances: Their posterior covariances, ``(u, k + 1, k + 1)``.
     """
 
-    network: TasteFeatures
+    network: TasteFeatures | KernelFeatures
     coding: DemographicsCoding
     demographic_effects: Tensor
     prior_covariance: Tensor
@@ -117,7 +123,8 @@ class TasteBasis:
         means, covariances = self.means[rows].to(design), self.covariances[rows].to(design)
         mean = shared + (design * means).sum(dim=1)
         variance = torch.einsum("bi,bij,bj->b", design, covariances, design)
-        return RewardOutput(mean, (variance.clamp(min=0) + self.noise.misfit).sqrt())
+        variance = variance.clamp(min=0) + self.noise.misfit + self.network.unexplained(images.features)
+        return RewardOutput(mean, variance.sqrt())
 
     @torch.no_grad()
     def sample(self, images: ImageFeatures, user_id: str, count: int, seed: int = 0) -> Tensor:
@@ -142,7 +149,8 @@ class TasteBasis:
         normal = torch.randn(count, len(sizes), dtype=torch.float64, generator=generator)
         tastes = self.means[row].double() + (normal * sizes.clamp(min=0).sqrt()) @ axes.T
         residual = torch.randn(count, len(shared), dtype=torch.float64, generator=generator)
-        return shared + tastes @ design.T + self.noise.misfit**0.5 * residual
+        beyond = self.noise.misfit + self.network.unexplained(images.features).double()
+        return shared + tastes @ design.T + beyond.sqrt() * residual
 
     def noise_std(self, user_ids: Sequence[str]) -> Tensor:
         """Return the standard deviation of single ratings of each user around their expectation, ``(b,)``."""
@@ -167,18 +175,40 @@ class TasteBasis:
             return self.prior(demographics)
         shared, design = (part.double() for part in self.network(images.features.float()))
         _, group, counts = torch.unique(images.features, dim=0, return_inverse=True, return_counts=True)
-        totals = torch.zeros(len(counts), 1 + design.shape[1], dtype=torch.float64)
         residuals = ratings.double() - shared
-        totals.index_add_(0, group, torch.cat([residuals[:, None], design], dim=1))
+        columns = torch.cat([residuals[:, None], self.network.unexplained(images.features)[:, None], design], dim=1)
+        totals = torch.zeros(len(counts), columns.shape[1], dtype=torch.float64).index_add_(0, group, columns)
         means = totals / counts[:, None]
         sum_of_squares = float((residuals - means[group, 0]).square().sum())
-        return self.prior(demographics).observe_ratings(means[:, 1:], means[:, 0], counts, sum_of_squares)
+        prior = self.prior(demographics)
+        return prior.observe_ratings(means[:, 2:], means[:, 0], counts, sum_of_squares, means[:, 1])
 
     def introduce(
         self, user_id: str, images: ImageFeatures, ratings: Tensor, demographics: Mapping[str, Any] | None = None
     ) -> TasteBasis:
         """Return a copy with one more user, known by ratings of a few pictures."""
-        return self.with_user(user_id, self.infer_taste(images, ratings, demographics))
+        basis = self.with_landmarks(images.features)
+        return basis.with_user(user_id, basis.infer_taste(images, ratings, demographics))
+
+    def with_landmarks(self, features: Tensor) -> TasteBasis:
+        """Return a copy that can tell tastes at these images, ``(n, d)``; what is known of anybody stays.
+
+        A basis learned from many people can already; a kernel gets those images as landmarks that it cannot explain.
+        """
+        if not isinstance(self.network, KernelFeatures):
+            return self
+        network = self.network.extended(features)
+        added = len(network.landmarks) - len(self.network.landmarks)
+        block = network.variance * torch.eye(added, dtype=torch.float64)
+        wider = [torch.block_diag(covariance, block) for covariance in (self.prior_covariance, *self.covariances)]
+        return replace(
+            self,
+            network=network,
+            demographic_effects=pad(self.demographic_effects, (0, 0, 0, added)),
+            prior_covariance=wider[0],
+            means=pad(self.means, (0, added)),
+            covariances=torch.stack(wider[1:]) if len(wider) > 1 else self.covariances.new_zeros(0, *wider[0].shape),
+        )
 
     def with_user(self, user_id: str, posterior: Posterior) -> TasteBasis:
         """Return a copy with one more user, or with the posterior of a known user replaced."""
@@ -203,7 +233,8 @@ class TasteBasis:
     def restore(cls, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> TasteBasis:
         """Return the model that ``tensors`` and ``config`` were taken from."""
         state = strip_prefix("network", tensors)
-        network = TasteFeatures.shaped_like(state)
+        kind: type[TasteFeatures | KernelFeatures] = KernelFeatures if "landmarks" in state else TasteFeatures
+        network = kind.shaped_like(state)
         network.load_state_dict(state)
         return cls(
             network.eval().requires_grad_(False),

@@ -34,8 +34,8 @@ def in_dataset(folder: Path, entry: Callable[[Path], dict[str, object]]) -> Imag
     library = pytest.importorskip("datasets", reason="needs the extra 'datasets'")
     files = sorted(folder.iterdir())
     rows = library.Dataset.from_dict({"image": [entry(file) for file in files]})
-    store = DatasetImages()
-    store.add(rows.cast_column("image", library.Image(decode=False)), "image", [file.name for file in files])
+    store = DatasetImages("the dataset")
+    store.put_column(rows.cast_column("image", library.Image(decode=False)), "image", [file.name for file in files])
     return store
 
 

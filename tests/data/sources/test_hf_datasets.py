@@ -10,7 +10,9 @@ from painting import colour_of, paint
 from PIL import Image
 
 from pamela_rl.data.ratings import RatingScale
+from pamela_rl.data.settings import SourceSettings
 from pamela_rl.data.sources import read_hf_dataset
+from pamela_rl.data.sources.opening import read_source
 from pamela_rl.errors import ConfigError, DataError
 
 COLUMNS = {"user_id": "rater", "rating": "stars"}
@@ -66,7 +68,7 @@ def test_a_dataset_saved_to_disk_is_read_and_its_splits_are_ours_by_name_or_by_m
 
 def test_a_bad_row_is_named_with_its_split_or_skipped(library: Any, dataset: Any) -> None:
     both = library.DatasetDict({"train": dataset.select([0]), "val_seen": dataset})
-    with pytest.raises(DataError, match=r"the dataset, split 'val_seen', row 3: stars is 7; ratings run from 1 to 5"):
+    with pytest.raises(DataError, match=r"the dataset, split 'val_seen', row 3: rating is 7; ratings run from 1 to 5"):
         read_hf_dataset(both, columns=COLUMNS)
     rated = read_hf_dataset(both, columns=COLUMNS, on_bad_row="skip")
     assert [(part.source, part.first_row) for part in rated.skipped] == [("the dataset, split 'val_seen'", 3)]
@@ -81,8 +83,47 @@ def test_a_row_without_picture_is_bad_and_a_broken_picture_is_named_when_opened(
     rated = read_hf_dataset(rows, columns=COLUMNS, on_bad_row="skip")
     with pytest.raises(DataError, match=r"in row 2 of the dataset cannot be opened \(.*\); replace or remove it"):
         list(rated.iter_images())
-    with pytest.raises(DataError, match=r"cannot open the image 'other': no row of the dataset holds this picture"):
+    with pytest.raises(DataError, match=r"cannot open the image 'other': no row of the dataset holds this image"):
         rated.images.open("other")
+
+
+def test_usual_names_of_columns_need_not_be_told(library: Any, dataset: Any) -> None:
+    rated = read_hf_dataset(dataset, scale=RatingScale(1, 7))
+    assert rated.table.rows[["user_id", "rating"]].values.tolist() == [["7", 1], ["8", 2], ["8", 7]]
+    mine = read_hf_dataset(dataset.remove_columns("rater"), user="ada", scale=RatingScale(1, 7))
+    assert mine.table.user_ids == ["ada"]
+
+
+def test_labels_are_read_as_they_are_written_not_by_their_number(library: Any, dataset: Any) -> None:
+    for names, ratings in ((["5", "4", "1"], [5, 4, 1]), (["4 stars", "1 star", "2 stars"], [4, 1, 2])):
+        rows = dataset.remove_columns("stars").add_column("stars", [0, 1, 2])
+        rows = rows.cast_column("stars", library.ClassLabel(names=names))
+        assert read_hf_dataset(rows).table.rows["rating"].tolist() == ratings
+
+
+def test_a_folder_that_the_library_wrote_is_recognised_and_its_split_is_a_setting(
+    library: Any, dataset: Any, tmp_path: Path
+) -> None:
+    library.DatasetDict({"train": dataset, "test": dataset.select([1])}).save_to_disk(tmp_path / "saved")
+    settings: dict[str, Any] = {"path": str(tmp_path / "saved"), "scale": [1, 7]}
+    with pytest.raises(DataError, match=r"has the splits 'train', 'test'; say which to read with --source.split"):
+        read_source(SourceSettings(**settings))
+    for kind in (None, "huggingface"):
+        rated, choices = read_source(SourceSettings(kind=kind, split="test", **settings))
+        assert choices is None
+        assert rated.table.rows[["user_id", "rating"]].values.tolist() == [["8", 2]]
+        assert [colour_of(image) for _, image in rated.iter_images()] == ["blue"]
+
+
+def test_choices_in_a_dataset_are_read(library: Any, dataset: Any, tmp_path: Path) -> None:
+    red, blue = dataset["image"][0], dataset["image"][1]
+    pairs = library.Dataset.from_dict({"image_a": [red], "image_b": [blue], "label": ["b"], "user": ["ada"]})
+    features = library.Features({**pairs.features, "image_a": library.Image(), "image_b": library.Image()})
+    pairs.cast(features).save_to_disk(tmp_path / "pairs")
+    rated, choices = read_source(SourceSettings(path=str(tmp_path / "pairs")))
+    assert choices is not None
+    assert choices.rows[["user_id", "choice"]].values.tolist() == [["ada", "b"]]
+    assert colour_of(rated.images.open(choices.rows["image_b"].iloc[0])) == "blue"
 
 
 def test_pictures_may_lie_in_a_folder_that_the_dataset_names(library: Any, tmp_path: Path) -> None:
@@ -91,7 +132,8 @@ def test_pictures_may_lie_in_a_folder_that_the_dataset_names(library: Any, tmp_p
     rated = read_hf_dataset(rows, columns={**COLUMNS, "image": "file"}, images=tmp_path)
     assert isinstance(rated.images.open("red.png"), Image.Image)
     with pytest.raises(
-        DataError, match=r"has no column 'image'; it has \['rater', 'stars', 'file'\]: say image_column="
+        DataError,
+        match=r"has 0 columns of images in \['rater', 'stars', 'file'\]; say which one was rated with image_column=",
     ):
         read_hf_dataset(rows, columns=COLUMNS)
 

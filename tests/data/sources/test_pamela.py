@@ -103,7 +103,7 @@ def test_a_bad_entry_is_named_with_its_file_and_row_inside_the_archive(pamela: P
             entry("P1", "red", 2, image_path="./images/gone.png"),
             r"row 2: image_path is 'images/gone\.png'; there is no",
         ),
-        (entry("P1", "red", 2, image_path="../../etc/passwd"), r"row 2: image_path is .*passwd'; pictures lie inside"),
+        (entry("P1", "red", 2, image_path="../../etc/passwd"), r"row 2: image_path is .*passwd'; images lie inside"),
     ],
 )
 def test_an_entry_that_lacks_something_is_named(broken: object, sentence: str, pamela: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from pamela_rl.data.images import FolderImages, ImageStore, ZipImages
 from pamela_rl.data.sources.hf_datasets import DatasetImages
 from pamela_rl.errors import ConfigError, DataError
-from pamela_rl.rewards.encoders.feature_cache import encode_images, encode_texts
+from pamela_rl.rewards.encoders.feature_cache import encode_images, encode_store, encode_texts
 from pamela_rl.rewards.encoders.feature_files import FeatureFiles
 from pamela_rl.rewards.encoders.features import FeatureEncoder, combine
 from pamela_rl.storage import WORLD_ENCODER
@@ -76,8 +76,8 @@ def in_dataset(folder: Path) -> ImageStore:
     library = pytest.importorskip("datasets", reason="needs the extra 'datasets'")
     content = [{"bytes": (folder / name).read_bytes(), "path": None} for name in IDS]
     rows = library.Dataset.from_dict({"image": content}).cast_column("image", library.Image(decode=False))
-    store = DatasetImages()
-    store.add(rows, "image", list(IDS))
+    store = DatasetImages("the dataset")
+    store.put_column(rows, "image", list(IDS))
     return store
 
 
@@ -95,6 +95,8 @@ def test_features_of_files_are_those_of_the_samplers_tensors(
         requested = encode_texts(encoder, ["a boat"] * 12, cache=cache)
         # entries of combined features are about 1 and those of the product up to 5
         torch.testing.assert_close(combine(seen, requested), both, atol=0.05, rtol=0)
+        whole = encode_store(encoder, FolderImages(folder), IDS, ["a boat"] * 12, cache)
+        torch.testing.assert_close(whole, both, atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize("make", [FolderImages, in_zip, in_dataset])
@@ -332,7 +334,7 @@ def test_a_broken_picture_is_named_and_what_was_done_before_it_is_kept(
     (folder / "9.png").write_bytes(whole)
     encode_images(encoder, FolderImages(folder), IDS, cache=cache)
     assert encoded == [4, 4, 4]
-    with pytest.raises(DataError, match=r"cannot open the image 'absent\.png': there is no such picture"):
+    with pytest.raises(DataError, match=r"cannot open the image 'absent\.png': there is no such image"):
         encode_images(encoder, FolderImages(folder), [*IDS, "absent.png"], cache=cache)
 
 
@@ -422,7 +424,7 @@ def test_a_bar_is_shown_only_where_it_takes_long(
         hook = encoder.model.visual.register_forward_hook(lambda *_: time.sleep(1.1))
         encode_images(encoder, FolderImages(folder), IDS, batch_size=6, progress=progress)
         hook.remove()
-        assert ("features of pictures: 100%" in capsys.readouterr().err) == support
+        assert ("features of images: 100%" in capsys.readouterr().err) == support
 
 
 @pytest.mark.parametrize(
@@ -434,3 +436,8 @@ def test_nothing_to_encode_and_batches_of_nothing_are_refused(
 ) -> None:
     with pytest.raises(error, match=sentence):
         encode_images(encoder, FolderImages(folder), ids, batch_size=batch_size)
+
+
+def test_images_without_a_prompt_each_are_refused(encoder: FeatureEncoder, folder: Path) -> None:
+    with pytest.raises(ConfigError, match="12 images and 1 prompts"):
+        encode_store(encoder, FolderImages(folder), IDS, ["a boat"])

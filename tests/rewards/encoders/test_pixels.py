@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from pamela_rl.data.images import FolderImages
-from pamela_rl.errors import DataError
+from pamela_rl.rewards.encoders.feature_cache import encode_store
 from pamela_rl.rewards.encoders.pixels import SIZE, PixelEncoder
 
 
@@ -16,7 +16,7 @@ from pamela_rl.rewards.encoders.pixels import SIZE, PixelEncoder
 def test_features_of_a_file_are_those_of_its_tensor(width: int, height: int, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    from_file = PixelEncoder().encode_store(FolderImages(tmp_path), ["a.png", "a.png"])
+    from_file = encode_store(PixelEncoder(), FolderImages(tmp_path), ["a.png", "a.png"], ["", "a boat"])
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     torch.testing.assert_close(from_file, PixelEncoder().encode(tensor, [""]).expand(2, -1))
 
@@ -33,8 +33,3 @@ def test_gradients_reach_every_pixel() -> None:
     PixelEncoder().encode(images, [""]).sum().backward()
     assert images.grad is not None
     assert (images.grad > 0).all()
-
-
-def test_a_missing_picture_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot open the image 'gone\.png'"):
-        PixelEncoder().encode_store(FolderImages(tmp_path), ["gone.png"])

@@ -19,7 +19,7 @@ from timm.models.vision_transformer import _create_vision_transformer
 
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.encoders.features import FeatureEncoder
-from pamela_rl.rewards.settings import DEFAULT_ENCODER
+from pamela_rl.rewards.settings import SIGLIP
 from pamela_rl.storage import WORLD_ENCODER
 from pamela_rl.world.encoder import new_tokenizer
 
@@ -40,8 +40,8 @@ def _timm_knows_it() -> None:
 
 
 def small_siglip2() -> tuple[dict[str, Any], dict[str, Any], Any]:
-    """Config and preprocessing of the default encoder, with small towers, and a model of it with random weights."""
-    config = deepcopy(_MODEL_CONFIGS[DEFAULT_ENCODER])
+    """Config and preprocessing of the recommended encoder, with small towers, and a model of it with random weights."""
+    config = deepcopy(_MODEL_CONFIGS[SIGLIP])
     config["embed_dim"] = 32
     config["vision_cfg"] |= {"image_size": 64, "timm_model_name": "vit_pico_patch16_siglip_64"}
     config["text_cfg"] |= {"vocab_size": 700, "width": 32, "heads": 2, "layers": 2}
@@ -49,7 +49,7 @@ def small_siglip2() -> tuple[dict[str, Any], dict[str, Any], Any]:
     with torch.no_grad():  # timm starts projections at zero mean and small: far from what training leaves
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    theirs = get_pretrained_cfg(DEFAULT_ENCODER, "webli")
+    theirs = get_pretrained_cfg(SIGLIP, "webli")
     preprocess = {key: theirs[key] for key in ("mean", "std", "interpolation", "resize_mode")}
     return config, preprocess, model.eval()
 
@@ -72,15 +72,15 @@ def named(siglip2: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> dict[st
     folder, _ = siglip2
     config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
     config["text_cfg"]["hf_tokenizer_name"] = str(folder)
-    tags = {"webli": {**get_pretrained_cfg(DEFAULT_ENCODER, "webli"), "file": str(folder / WEIGHTS)}}
+    tags = {"webli": {**get_pretrained_cfg(SIGLIP, "webli"), "file": str(folder / WEIGHTS)}}
     monkeypatch.setitem(_MODEL_CONFIGS, "Pico-SigLIP2", config)
     monkeypatch.setitem(_PRETRAINED, "Pico-SigLIP2", tags)
     return tags
 
 
-def test_the_default_encoder_is_a_siglip2_whose_only_weights_open_clip_calls_webli() -> None:
-    assert DEFAULT_ENCODER == "ViT-SO400M-16-SigLIP2-384"
-    assert open_clip.list_pretrained_tags_by_model(DEFAULT_ENCODER) == ["webli"]
+def test_the_recommended_encoder_is_a_siglip2_whose_only_weights_open_clip_calls_webli() -> None:
+    assert SIGLIP == "ViT-SO400M-16-SigLIP2-384"
+    assert open_clip.list_pretrained_tags_by_model(SIGLIP) == ["webli"]
 
 
 def test_a_model_built_as_siglip2_is_loaded_from_a_folder_as_it_was(siglip2: tuple[Path, Any]) -> None:

@@ -1,0 +1,132 @@
+"""One person with sixty images and an opinion on each.
+
+python benchmarks/one_person.py --what photographs
+
+photographs: eight simulated users rate 60 scenes by the renderer ("photographs"), 60 of them all at noon, 60 images of
+the base model, or 30 and 30. A reward is fitted to each user's ratings alone and scores 192 other images of the base model, of held-out
+prompts: Spearman's correlation with the user's true ratings of these, mean over three draws of the rated images, then
+over users with a 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pamela_rl.agreement.measures import srocc
+from pamela_rl.diffusion.loading import load_pipeline
+from pamela_rl.diffusion.randomness import generator_for
+from pamela_rl.intervals import mean_interval
+from pamela_rl.rewards.encoders.features import encode_all
+from pamela_rl.rewards.encoders.opening import open_encoder
+from pamela_rl.rewards.preference import ImageFeatures, RatingData, RatingTensors
+from pamela_rl.rewards.settings import DEFAULT_ENCODER, WORLD
+from pamela_rl.rewards.taste.fit import fit_taste_basis
+from pamela_rl.steering.generators import PipelineGenerator
+from pamela_rl.world.captions import caption, train_and_held_out_prompts
+from pamela_rl.world.judge import ContentJudge
+from pamela_rl.world.raters import Raters, make_raters
+from pamela_rl.world.scenes import Scene, draw_scenes, random_scenes
+
+NUM_RATED, NUM_SETS, NUM_SCORED = 60, 3, 192
+
+
+def draw(prompts: Sequence[str], count: int, seed: int) -> tuple[Tensor, list[str]]:
+    """Draw images of the world's base model, the prompts in turn, as recipes/draw.py does."""
+    asked = [prompts[number % len(prompts)] for number in range(count)]
+    seeds = [generator_for(seed, number).initial_seed() for number in range(count)]
+    return PipelineGenerator(load_pipeline("world"))(asked, seeds), asked
+
+
+def photographs(count: int, seed: int, **fixed: str) -> tuple[Tensor, list[str]]:
+    """Render scenes, some attributes the same in all, and name each one's subject, which a user sees on a photograph."""
+    scenes = [Scene(**{**vars(scene), **fixed}) for scene in random_scenes(count, seed)]
+    return torch.from_numpy(draw_scenes(scenes, seed)).permute(0, 3, 1, 2).float() / 255, [
+        caption(s, ()) for s in scenes
+    ]
+
+
+@dataclass(frozen=True)
+class RatedSets:
+    """Images of one kind that are rated, in sets of ``NUM_RATED``.
+
+    Attributes:
+        features: ``(n, d)``.
+        expected: Every user's true rating of each, ``(n, u)``.
+    """
+
+    features: Tensor
+    expected: Tensor
+
+    def part(self, number: int, first: int, last: int) -> RatedSets:
+        """Return some images of one set."""
+        rows = slice(number * NUM_RATED + first, number * NUM_RATED + last)
+        return RatedSets(self.features[rows], self.expected[rows])
+
+
+def fitted_srocc(parts: Sequence[RatedSets], raters: Raters, user: int, seed: int, scored: RatedSets) -> float:
+    """Let one user rate images, fit a reward to the ratings, and correlate its scores of others with the truth."""
+    features, expected = (torch.cat([getattr(part, name) for part in parts]) for name in ("features", "expected"))
+    count = len(features)
+    ratings = raters.rate(expected, np.full(count, user), np.random.default_rng((user, seed)))
+    rows = RatingTensors(torch.zeros(count, dtype=torch.long), torch.arange(count), torch.from_numpy(ratings).double())
+    model = fit_taste_basis(RatingData(ImageFeatures(features), rows, ("me",)))
+    scores = model.predict(ImageFeatures(scored.features), ["me"] * len(scored.features)).mean
+    return srocc(scores.numpy(), scored.expected[:, user].numpy())
+
+
+def compare_photographs() -> None:
+    """Compare what ratings of photographs and of generated images teach about generated images."""
+    raters, content = make_raters(), ContentJudge.load()
+    users = range(0, len(raters.user_ids), 25)
+    train, held_out = train_and_held_out_prompts()
+    count, half = NUM_RATED * NUM_SETS, NUM_RATED // 2
+    images = {
+        "photographs": photographs(count, 1),
+        "photographs at noon": photographs(count, 1, lighting="noon"),
+        "generated": draw(train, count, 1),
+        "scored": draw(held_out, NUM_SCORED, 2),
+    }
+    expected = {kind: raters.expected_ratings(*drawn, content) for kind, drawn in images.items()}
+    print(f"users: {', '.join(raters.user_ids[user] for user in users)}")
+    for name, with_prompts in ((DEFAULT_ENCODER, False), (WORLD, False), (WORLD, True)):
+        encoder = open_encoder(name, "cpu")
+        sets = {
+            kind: RatedSets(
+                encode_all(encoder, drawn, prompts if with_prompts else [""] * len(prompts)), expected[kind]
+            )
+            for kind, (drawn, prompts) in images.items()
+        }
+        for shares in (
+            {"generated": NUM_RATED}, {"photographs": NUM_RATED}, {"photographs at noon": NUM_RATED},
+            {"photographs": half, "generated": half}, {"photographs at noon": half, "generated": half},
+        ):  # fmt: skip
+            found = np.zeros((len(users), NUM_SETS))
+            for place, number in np.ndindex(found.shape):
+                parts = [sets[kind].part(number, 0, share) for kind, share in shares.items()]
+                found[place, number] = fitted_srocc(parts, raters, users[place], number, sets["scored"])
+            mean = mean_interval(found.mean(axis=1))
+            described = " + ".join(f"{share} {kind}" for kind, share in shares.items())
+            prompts_used = "with prompts" if with_prompts else "without prompts"
+            print(f"{name:18} {prompts_used:16} {described:40} {mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
+
+
+MODES: dict[str, Callable[[], None]] = {"photographs": compare_photographs}
+
+
+def main() -> None:
+    """Run what is asked for."""
+    os.environ["TQDM_DISABLE"] = "1"
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--what", choices=sorted(MODES), required=True)
+    MODES[parser.parse_args().what]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Scales of a Gaussian process over people and images, by marginal likelihood with weak priors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pamela_rl.rewards.taste.evidence import LOGISTIC
+from pamela_rl.rewards.taste.kernel_features import kernel
+from pamela_rl.rewards.taste.responses import Responses
+
+MAX_RESPONSES = 600  # that scales are learned from; more would take minutes and change little
+BOUND_ROUNDS = 4  # alternations of scales and the bound on choices
+NAMES = ("shared", "own", "bias", "noise", "length", "linear")
+# prior medians, in units of the variance of ratings; the length in units of the median distance; and stds of logarithms
+MEDIANS, STDS = (0.3, 0.3, 0.2, 0.3, 1.0, 0.5), (1.5, 1.5, 1.5, 1.0, 0.7, 1.5)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Hyperparameters, ``()`` each, float64.
+
+    Attributes:
+        shared: Variance over images of what all people share, squared rating points.
+        own: Variance over images of what a person adds to it.
+        bias: Variance over people of their mean rating.
+        noise: Variance of a single rating, beyond rounding.
+        length: Of the kernel.
+        linear: Weight of the kernel's cosine.
+    """
+
+    shared: Tensor
+    own: Tensor
+    bias: Tensor
+    noise: Tensor
+    length: Tensor
+    linear: Tensor
+
+
+def fit_scales(
+    responses: Responses, directions: Tensor, mean: Tensor, variance: float, floor: float, seed: int
+) -> Scales:
+    """Maximise the marginal likelihood of responses, all tastes integrated out, times log-normal priors.
+
+    The priors are weak; they decide where the data do not, e.g. between shared and own for a single person.
+
+    Args:
+        responses: Of all users; at most ``MAX_RESPONSES`` of them are used, whole people first.
+        directions: Unit vectors of all images, ``(m, d)``.
+        mean: Shared score of every image, ``()``.
+        variance: Of ratings, squared rating points; the unit of the priors.
+        floor: Variance of rounding ratings.
+        seed: Of the choice of people, if there are too many.
+    """
+    part = _some_people(responses, seed)
+    images, places = torch.cat([part.first, part.second[part.is_choice]]).unique(return_inverse=True)
+    second = torch.full_like(part.second, -1)
+    second[part.is_choice] = places[len(part) :]
+    part = Responses(part.users, places[: len(part)], second, part.values, part.counts, part.curvature)
+    directions = directions[images]
+    distance = torch.pdist(directions).median().clamp(min=1e-3) if len(images) > 1 else torch.ones(())
+    medians = torch.tensor(MEDIANS, dtype=torch.float64).log()
+    medians[:4] += torch.tensor(variance, dtype=torch.float64).log()
+    medians[4] += distance.log()
+    stds, fixed_noise = torch.tensor(STDS, dtype=torch.float64), bool(part.is_choice.all())
+    logs = medians.clone().requires_grad_(True)
+
+    def scales() -> Scales:
+        values = dict(zip(NAMES, logs.exp().unbind(), strict=True))
+        if fixed_noise:  # the unit of choices is one logit
+            values["noise"] = torch.tensor(0.5 * LOGISTIC**2, dtype=torch.float64)
+        return Scales(**values)
+
+    for _ in range(BOUND_ROUNDS if bool(part.is_choice.any()) else 1):
+        optimizer = torch.optim.LBFGS([logs], max_iter=40, tolerance_change=1e-4, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()  # noqa: B023
+            value = _negative_log_evidence(part, directions, scales(), mean, floor)  # noqa: B023
+            value = value + 0.5 * ((logs - medians) / stds).square().sum()
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        part = _tightened(part, directions, scales(), mean, floor)
+    found = scales()
+    return Scales(**{name: getattr(found, name).detach() for name in NAMES})
+
+
+def _some_people(responses: Responses, seed: int) -> Responses:
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(responses), generator=generator)  # of a person with more, some
+    people = responses.users.unique()
+    rank = torch.zeros(int(people.max()) + 1, dtype=torch.int64)
+    rank[people] = torch.randperm(len(people), generator=generator)
+    by_person = order[rank[responses.users[order]].argsort(stable=True)]
+    return responses[by_person[:MAX_RESPONSES].sort().values]
+
+
+def _prior_covariance(responses: Responses, directions: Tensor, scales: Scales) -> Tensor:
+    """Return the covariance of what the responses observe, before noise, ``(n, n)``."""
+    gram = kernel(directions, directions, scales.length, scales.linear)
+    gram = responses.rows_of(responses.rows_of(gram).T)
+    rating = (~responses.is_choice).double()
+    same = (responses.users[:, None] == responses.users).double()
+    both = rating[:, None] * rating
+    return (scales.shared + same * scales.own) * gram + same * both * scales.bias
+
+
+def _negative_log_evidence(
+    responses: Responses, directions: Tensor, scales: Scales, mean: Tensor, floor: float
+) -> Tensor:
+    noise = (scales.noise + floor).expand(len(responses))
+    targets, variances = responses.observations(noise, mean)
+    factor = torch.linalg.cholesky(_prior_covariance(responses, directions, scales) + variances.diag())
+    white = torch.linalg.solve_triangular(factor, targets[:, None], upper=False)
+    return 0.5 * white.square().sum() + factor.diagonal().log().sum()
+
+
+@torch.no_grad()
+def _tightened(responses: Responses, directions: Tensor, scales: Scales, mean: Tensor, floor: float) -> Responses:
+    noise = (scales.noise + floor).expand(len(responses))
+    targets, variances = responses.observations(noise, mean)
+    prior = _prior_covariance(responses, directions, scales)
+    factor = torch.linalg.cholesky(prior + variances.diag())
+    half = torch.linalg.solve_triangular(factor, prior, upper=False)
+    white = torch.linalg.solve_triangular(factor, targets[:, None], upper=False)
+    return responses.tightened((half.T @ white).squeeze(1), prior.diagonal() - half.square().sum(dim=0), noise)

@@ -1,0 +1,76 @@
+"""Ratings and choices as one list of normal observations of what people think of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pamela_rl.rewards.preference import RatingData
+from pamela_rl.rewards.taste.evidence import LOGISTIC, response_columns
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Responses of all users, one per row, ``(n,)`` each; a user's repeated ratings of an image are one row.
+
+    Attributes:
+        users: Row of the user.
+        first: Row of the image.
+        second: Row of the second image of a choice, or -1.
+        values: Mean rating; for a choice +1/2, -1/2, or 0 for a tie, float64.
+        counts: Ratings in the mean, 1 for a choice, float64.
+        curvature: Curvature of the bound on a choice's logistic likelihood, 0 to 1/4, float64.
+    """
+
+    users: Tensor
+    first: Tensor
+    second: Tensor
+    values: Tensor
+    counts: Tensor
+    curvature: Tensor
+
+    @classmethod
+    def of(cls, data: RatingData) -> Responses:
+        """Collect the training responses."""
+        users, first, second, values, counts, *_ = response_columns(data.train, data.choices)
+        who, one, other = (torch.from_numpy(part).long() for part in (users, first, second))
+        given, times = (torch.from_numpy(part).double() for part in (values, counts))
+        return cls(who, one, other, given, times, torch.full((len(users),), 0.25, dtype=torch.float64))
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, rows: Tensor) -> Responses:
+        """Return some responses."""
+        return Responses(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    @property
+    def is_choice(self) -> Tensor:
+        """Which responses are choices, ``(n,)``."""
+        return self.second >= 0
+
+    def observations(self, noise: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each response as a normal observation: its value without the shared score, and its variance.
+
+        A choice is Bradley-Terry on the difference, in units of the noise of comparing two ratings; its logistic
+        likelihood enters through the normal bound of Jaakkola and Jordan (2000).
+
+        Args:
+            noise: Variance of a single rating of each response's user, ``(n,)``.
+            mean: Shared score of every image, ``()``.
+        """
+        comparison = 2 * noise.detach() / LOGISTIC**2  # squared rating points in a squared logit
+        targets = torch.where(self.is_choice, self.values * comparison.sqrt() / self.curvature, self.values - mean)
+        return targets, torch.where(self.is_choice, comparison / self.curvature, noise / self.counts)
+
+    def tightened(self, mean: Tensor, variance: Tensor, noise: Tensor) -> Responses:
+        """Return a copy with the bound on choices fitted to the posterior of each response's difference, ``(n,)``."""
+        xi = ((mean.square() + variance) * LOGISTIC**2 / (2 * noise)).sqrt().clamp(min=1e-6)
+        return replace(self, curvature=torch.where(self.is_choice, torch.tanh(xi / 2) / (2 * xi), self.curvature))
+
+    def rows_of(self, values: Tensor) -> Tensor:
+        """Return ``values`` of each response's image, ``(n, k)``, from those of all images, ``(m, k)``; differences for choices."""
+        against = torch.where(self.is_choice[:, None], values[self.second.clamp(min=0)], 0.0)
+        return values[self.first] - against
