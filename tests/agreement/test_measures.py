@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap as scipys_bootstrap
+from scipy.stats import ttest_1samp, bootstrap as scipys_bootstrap
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
 from pamela_rl.agreement.measures import (
@@ -84,12 +84,21 @@ def test_places_are_found_by_label() -> None:
     assert rows_by_group(np.array([])) == []
 
 
-def test_intervals_are_scipys_percentile_bootstrap() -> None:
+def test_intervals_are_scipys() -> None:
     values = np.random.default_rng(0).exponential(size=80)
     theirs = scipys_bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
-    for mine in (mean_with_interval(values, 0), bootstrap(lambda rows: float(values[rows].mean()), 80, 0)):
-        assert mine[0] == pytest.approx(values.mean())
-        assert mine[1:] == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    mine = bootstrap(lambda rows: float(values[rows].mean()), 80, 0)
+    assert mine[0] == pytest.approx(values.mean())
+    assert mine[1:] == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    mean, *ends = mean_with_interval(values)
+    assert mean == pytest.approx(values.mean())
+    assert ends == pytest.approx(ttest_1samp(values, 0).confidence_interval(0.95))
+
+
+def test_one_user_alone_has_no_interval_over_users() -> None:
+    mean, *ends = mean_with_interval(np.array([0.5]))
+    assert mean == 0.5
+    assert np.isnan(ends).all()
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
@@ -104,7 +113,7 @@ def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
 
 
 def test_nothing_has_no_mean_and_draws_without_a_value_are_left_out() -> None:
-    assert np.isnan(mean_with_interval(np.array([]), 0)).all()
+    assert np.isnan(mean_with_interval(np.array([]))).all()
     assert np.isnan(bootstrap(lambda rows: 1.0, 0, 0)).all()
     often_nan = bootstrap(lambda rows: float("nan") if (rows == 0).all() else float(rows.mean()), 2, 0)
     assert often_nan[0] == 0.5

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from pamela_rl.agreement.measures import Array, plcc, srocc
 from pamela_rl.agreement.per_user import Agreement, agreement, format_table, mismatched, noise_ceiling
@@ -23,9 +24,18 @@ def test_agreement_is_the_mean_over_people_worked_out_by_hand() -> None:
     predicted = np.array([10.0, 20, 30, 40, 50, 5, 4, 3, 2, 1])  # right for one, the wrong way round for the other
     result = agreement("mine", predicted, actual, users)
     assert (result.name, result.num_users) == ("mine", 2)
-    assert result.srocc == pytest.approx((0.0, -1.0, 1.0))
-    assert result.pairwise == pytest.approx((0.5, 0.0, 1.0))
-    assert result.mae == pytest.approx(((27 + 2.4) / 2, 2.4, 27))
+    assert (result.srocc[0], result.pairwise[0]) == pytest.approx((0.0, 0.5))
+    ends = ttest_1samp([27, 2.4], 0).confidence_interval(0.95)
+    assert result.mae == pytest.approx(((27 + 2.4) / 2, *ends))
+
+
+def test_of_one_user_the_interval_is_over_the_ratings() -> None:
+    numbers = np.random.default_rng(0)
+    actual = numbers.normal(size=60)
+    predicted = actual + numbers.normal(size=60)
+    few, many = (agreement("", predicted[:n], actual[:n], np.zeros(n, dtype=np.int64)).srocc for n in (15, 60))
+    assert few[1] < few[0] < few[2]
+    assert many[2] - many[1] < 0.7 * (few[2] - few[1])
 
 
 def test_people_with_few_or_equal_ratings_are_left_out_and_a_flat_prediction_counts_as_zero() -> None:

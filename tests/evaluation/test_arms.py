@@ -17,7 +17,7 @@ from pamela_rl.diffusion.adapters import add_adapter, load_adapter, remove_adapt
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.evaluation.arms import ArmMaker
-from pamela_rl.evaluation.identity import chat_identity, pipeline_identity, reward_digest
+from pamela_rl.evaluation.identity import chat_identity, digest_of, pipeline_identity, reward_digest, service_identity
 from pamela_rl.evaluation.settings import DrawingSettings
 from pamela_rl.evaluation.source import Source
 from pamela_rl.rewards.personal import PersonalReward
@@ -25,7 +25,7 @@ from pamela_rl.steering.chat import EndpointChat
 from pamela_rl.steering.http import EndpointSettings
 from pamela_rl.steering.ledger import Budget
 from pamela_rl.steering.remote import RemoteGenerator
-from pamela_rl.steering.services import GeminiImages
+from pamela_rl.steering.services import GeminiImages, OpenAIImages
 from pamela_rl.steering.settings import NoiseSearchSettings, PromptSearchSettings
 
 DRAWING = DrawingSettings(num_inference_steps=2, search_inference_steps=1, height=32, width=32)
@@ -131,6 +131,18 @@ def test_another_service_gets_requests_of_its_own(tmp_path: Path) -> None:
                 seen.append(f"{len(server.requests)}")
     assert not torch.equal(images[(250, 10, 10), "m"], images[(10, 10, 250), "m"])
     assert seen == ["14", "28", "14", "28"]  # twelve to describe tastes and two to compare, for each service and model
+
+
+def test_a_services_identity_holds_its_model_and_settings_and_the_size_of_images(tmp_path: Path) -> None:
+    def identity(model: str, quality: str, height: int) -> str:
+        endpoint, budget = EndpointSettings("http://localhost:1", None), Budget(1, 0.0, 1.0)
+        service = OpenAIImages(model, quality=quality)
+        return digest_of(service_identity(RemoteGenerator(service, endpoint, budget, tmp_path, height=height, width=8)))
+
+    assert identity("m", "low", 8) == identity("m", "low", 8)
+    assert (
+        len({identity("m", "low", 8), identity("n", "low", 8), identity("m", "high", 8), identity("m", "low", 9)}) == 4
+    )
 
 
 def test_a_pipelines_identity_is_that_of_its_weights_not_of_its_adapters(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_model_of_a_kind_that_is_not_known_is_refused(world_reward: PersonalRe
     world_reward.save(tmp_path)
     config = json.loads((tmp_path / "reward.json").read_text(encoding="utf-8"))
     (tmp_path / "reward.json").write_text(json.dumps({**config, "kind": "oracle"}), encoding="utf-8")
-    sentence = r"is of kind 'oracle'; this version knows TasteBasis, PreferenceTransformer"
+    sentence = r"is of kind 'oracle'; this version knows TasteBasis, RidgePerUser"
     with pytest.raises(ConfigError, match=sentence):
         PersonalReward.load(tmp_path, world_reward.encoder)
 

@@ -10,6 +10,7 @@ import torch
 from pamela_rl.data.ratings import RatingTable
 from pamela_rl.errors import ConfigError, DataError, UnknownUserError
 from pamela_rl.rewards.encoders.features import FeatureEncoder
+from pamela_rl.rewards.encoders.pixels import PixelEncoder
 from pamela_rl.rewards.judge import Judge, split_for_judge
 from pamela_rl.rewards.personal import FittedOn, PersonalReward
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
@@ -27,8 +28,21 @@ def rewards(encoder: FeatureEncoder, basis: TasteBasis, *facts: FittedOn) -> lis
 def test_who_shares_nothing_but_the_people_that_are_judged_may_judge(
     encoder: FeatureEncoder, small_basis: TasteBasis
 ) -> None:
-    judge = Judge.independent_of(*rewards(encoder, small_basis, MINE, THEIRS))
+    judge = Judge.of(*rewards(encoder, small_basis, MINE, THEIRS))
     assert judge.user_ids == small_basis.user_ids
+    assert judge.basis == "other people's ratings of other images"
+
+
+def test_another_encoder_may_judge_by_the_same_ratings_and_says_so(
+    encoder: FeatureEncoder, small_basis: TasteBasis
+) -> None:
+    reward, same_eyes = rewards(encoder, small_basis, MINE, replace(MINE, seed=1))
+    other_eyes = PersonalReward(PixelEncoder(), small_basis, MINE)
+    assert Judge.of(reward, other_eyes).basis == "the same ratings through another encoder (pixels)"
+    apart = PersonalReward(PixelEncoder(), small_basis, replace(MINE, images=frozenset({"z"})))
+    assert Judge.of(reward, apart).basis == "ratings of other images through another encoder (pixels)"
+    with pytest.raises(ConfigError, match="through the same encoder"):
+        Judge.of(reward, same_eyes)
 
 
 @pytest.mark.parametrize(
@@ -36,27 +50,27 @@ def test_who_shares_nothing_but_the_people_that_are_judged_may_judge(
     [
         (
             replace(THEIRS, users=frozenset({"cy", "ben"})),
-            r"learned from 1 people that .*, e\.g\. 'ben'; split the rat",
+            r"learned from 1 people that .*, e\.g\. 'ben', through the same encoder; split the rat",
         ),
-        (replace(THEIRS, images=frozenset({"z", "y", "x"})), r"learned from 2 pictures that .*, e\.g\. 'x'; split"),
+        (replace(THEIRS, images=frozenset({"z", "y", "x"})), r"learned from 2 images that .*, e\.g\. 'x', through the same encoder; split"),
         (replace(THEIRS, seed=0), r"reward and judge were both fitted with seed 0; give the judge another"),
-        (FittedOn(seed=1), r"the judge does not say which people and pictures it was fitted on"),
-        (replace(THEIRS, users=frozenset()), r"the judge does not say which people and pictures"),
-        (replace(THEIRS, images=frozenset()), r"the judge does not say which people and pictures"),
+        (FittedOn(seed=1), r"the judge does not say which people and images it was fitted on"),
+        (replace(THEIRS, users=frozenset()), r"the judge does not say which people and images"),
+        (replace(THEIRS, images=frozenset()), r"the judge does not say which people and images"),
     ],
 )
 def test_a_judge_that_shares_anything_with_the_reward_is_refused(
     encoder: FeatureEncoder, small_basis: TasteBasis, theirs: FittedOn, sentence: str
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        Judge.independent_of(*rewards(encoder, small_basis, MINE, theirs))
+        Judge.of(*rewards(encoder, small_basis, MINE, theirs))
 
 
 def test_a_reward_that_does_not_say_what_it_was_fitted_on_gets_no_judge(
     encoder: FeatureEncoder, small_basis: TasteBasis
 ) -> None:
-    with pytest.raises(ConfigError, match=r"the reward does not say which people and pictures it was fitted on"):
-        Judge.independent_of(*rewards(encoder, small_basis, FittedOn(), THEIRS))
+    with pytest.raises(ConfigError, match=r"the reward does not say which people and images it was fitted on"):
+        Judge.of(*rewards(encoder, small_basis, FittedOn(), THEIRS))
 
 
 def test_a_judge_answers_with_a_verdict_that_is_no_reward_and_has_no_gradient(
@@ -64,7 +78,7 @@ def test_a_judge_answers_with_a_verdict_that_is_no_reward_and_has_no_gradient(
 ) -> None:
     images, prompts = world_ratings.images[:3].clone().requires_grad_(), list(world_ratings.prompts[:3])
     users = ["rater-000", "rater-007", "rater-000"]
-    verdict, expected = Judge(world_reward)(images, prompts, users), world_reward(images, prompts, users)
+    verdict, expected = Judge(world_reward, "")(images, prompts, users), world_reward(images, prompts, users)
     assert isinstance(verdict, Verdict)
     assert not isinstance(verdict, RewardOutput)
     assert torch.equal(verdict.mean, expected.mean)
@@ -75,7 +89,7 @@ def test_a_judge_answers_with_a_verdict_that_is_no_reward_and_has_no_gradient(
     assert not verdict.mean.requires_grad
     assert not verdict.std.requires_grad
     with pytest.raises(UnknownUserError, match="'eve'"):
-        Judge(world_reward)(images, prompts, ["eve"] * 3)
+        Judge(world_reward, "")(images, prompts, ["eve"] * 3)
 
 
 def table(num_users: int, num_images: int, share: float = 1.0, seed: int = 0) -> RatingTable:

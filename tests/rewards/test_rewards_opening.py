@@ -19,11 +19,24 @@ def test_a_judge_may_see_by_an_encoder_of_its_own(world_reward: PersonalReward, 
     PersonalReward(PixelEncoder(), world_reward.model, others).save(tmp_path / "judge")
 
     def opened(judge_encoder: str | None) -> dict[str, Scorer]:
-        return open_scorers(tmp_path / "judged", tmp_path / "judge", "world", judge_encoder)[1]
+        return open_scorers(tmp_path / "judged", tmp_path / "judge", judge_encoder=judge_encoder)[1]
 
-    assert isinstance(opened("pixels")["judge"], Judge)
+    judge = opened(None)["judge"]  # its encoder is written down
+    assert isinstance(judge, Judge)
+    assert judge.encoder_name == "pixels"
     with pytest.raises(ConfigError, match="encoder"):
-        opened(None)
+        opened("world")
+
+
+def test_what_was_fitted_together_is_opened_together(world_reward: PersonalReward, tmp_path: Path) -> None:
+    world_reward.save(tmp_path / "mine" / "rewards" / "taste_basis")
+    assert set(open_scorers(tmp_path / "mine")[1]) == {"reward"}
+    others = PersonalReward(PixelEncoder(), world_reward.model, world_reward.fitted_on)
+    others.save(tmp_path / "mine" / "judge")
+    for folder in (tmp_path / "mine", tmp_path / "mine" / "rewards" / "taste_basis"):
+        reward, scorers = open_scorers(folder)
+        assert reward.fitted_on == world_reward.fitted_on
+        assert set(scorers) == {"reward", "judge"}
 
 
 def test_a_reward_comes_with_its_encoder(world_reward: PersonalReward, tmp_path: Path) -> None:

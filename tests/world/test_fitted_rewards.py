@@ -70,7 +70,7 @@ def test_the_judge_learns_apart_from_the_reward_and_agrees_with_what_people_trul
     other = fit_judge(raters, judged, content_judge, world_reward.encoder, num_images=150)
     assert set(judged) <= set(other.model.user_ids)
     assert not set(judged) & other.fitted_on.users
-    judge = Judge.independent_of(world_reward, other)  # refuses what they share
+    judge = Judge.of(world_reward, other)  # refuses what they share
     for user in judged:
         score = judge(world_ratings.images[-200:], world_ratings.prompts[-200:], [user] * 200).mean
         truth = world_ratings.expected_ratings[-200:, raters.index(user)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ from pamela_rl.rewards.taste.responses import Responses
 
 MAX_RESPONSES = 600  # that scales are learned from; more would take minutes and change little
 BOUND_ROUNDS = 4  # alternations of scales and the bound on choices
-NAMES = ("shared", "own", "bias", "noise", "length", "linear")
+NAMES = ("shared", "own", "bias", "noise", "misfit", "length", "linear")
 # prior medians, in units of the variance of ratings; the length in units of the median distance; and stds of logarithms
-MEDIANS, STDS = (0.3, 0.3, 0.2, 0.3, 1.0, 0.5), (1.5, 1.5, 1.5, 1.0, 0.7, 1.5)
+MEDIANS, STDS = (0.3, 0.3, 0.2, 0.3, 0.1, 1.0, 0.5), (1.5, 1.5, 1.5, 1.0, 1.5, 0.7, 1.5)
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Scales:
         own: Variance over images of what a person adds to it.
         bias: Variance over people of their mean rating.
         noise: Variance of a single rating, beyond rounding.
+        misfit: Variance of what is the same in all ratings of an image by a person, and different at every image; 0
+            without repeated ratings, which alone tell it from noise.
         length: Of the kernel.
         linear: Weight of the kernel's cosine.
     """
@@ -35,6 +37,7 @@ class Scales:
     own: Tensor
     bias: Tensor
     noise: Tensor
+    misfit: Tensor
     length: Tensor
     linear: Tensor
 
@@ -58,12 +61,12 @@ def fit_scales(
     images, places = torch.cat([part.first, part.second[part.is_choice]]).unique(return_inverse=True)
     second = torch.full_like(part.second, -1)
     second[part.is_choice] = places[len(part) :]
-    part = Responses(part.users, places[: len(part)], second, part.values, part.counts, part.curvature)
+    part = replace(part, first=places[: len(part)], second=second)
     directions = directions[images]
     distance = torch.pdist(directions).median().clamp(min=1e-3) if len(images) > 1 else torch.ones(())
     medians = torch.tensor(MEDIANS, dtype=torch.float64).log()
-    medians[:4] += torch.tensor(variance, dtype=torch.float64).log()
-    medians[4] += distance.log()
+    medians[:5] += torch.tensor(variance, dtype=torch.float64).log()
+    medians[5] += distance.log()
     stds, fixed_noise = torch.tensor(STDS, dtype=torch.float64), bool(part.is_choice.all())
     logs = medians.clone().requires_grad_(True)
 
@@ -71,6 +74,8 @@ def fit_scales(
         values = dict(zip(NAMES, logs.exp().unbind(), strict=True))
         if fixed_noise:  # the unit of choices is one logit
             values["noise"] = torch.tensor(0.5 * LOGISTIC**2, dtype=torch.float64)
+        if not bool((part.repeats > 0).any()):
+            values["misfit"] = torch.zeros((), dtype=torch.float64)
         return Scales(**values)
 
     for _ in range(BOUND_ROUNDS if bool(part.is_choice.any()) else 1):
@@ -113,18 +118,19 @@ def _negative_log_evidence(
     responses: Responses, directions: Tensor, scales: Scales, mean: Tensor, floor: float
 ) -> Tensor:
     noise = (scales.noise + floor).expand(len(responses))
-    targets, variances = responses.observations(noise, mean)
+    targets, variances = responses.observations(noise, scales.misfit, mean)
     factor = torch.linalg.cholesky(_prior_covariance(responses, directions, scales) + variances.diag())
     white = torch.linalg.solve_triangular(factor, targets[:, None], upper=False)
-    return 0.5 * white.square().sum() + factor.diagonal().log().sum()
+    repeats = responses.repeat_loss(noise).sum()
+    return 0.5 * white.square().sum() + factor.diagonal().log().sum() + repeats
 
 
 @torch.no_grad()
 def _tightened(responses: Responses, directions: Tensor, scales: Scales, mean: Tensor, floor: float) -> Responses:
     noise = (scales.noise + floor).expand(len(responses))
-    targets, variances = responses.observations(noise, mean)
+    targets, variances = responses.observations(noise, scales.misfit, mean)
     prior = _prior_covariance(responses, directions, scales)
     factor = torch.linalg.cholesky(prior + variances.diag())
     half = torch.linalg.solve_triangular(factor, prior, upper=False)
     white = torch.linalg.solve_triangular(factor, targets[:, None], upper=False)
-    return responses.tightened((half.T @ white).squeeze(1), prior.diagonal() - half.square().sum(dim=0), noise)
+    return responses.tightened((half.T @ white).squeeze(1), prior.diagonal() - half.square().sum(dim=0), noise + scales.misfit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,12 +13,13 @@ from pamela_rl.rewards.preference import RatingData
 from pamela_rl.rewards.taste.evidence import LOGISTIC
 from pamela_rl.rewards.taste.kernel_evidence import Scales, fit_scales
 from pamela_rl.rewards.taste.kernel_features import KernelFeatures, unit
-from pamela_rl.rewards.taste.noise import Noise
+from pamela_rl.rewards.taste.noise import LEVELS, Noise
 from pamela_rl.rewards.taste.responses import Responses
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
 
 MAX_LANDMARKS = 300
-LOG_NOISE_STD = 0.5  # of people's noise variances around their geometric mean, in logarithms
+LOG_NOISE_STD = 0.8  # of people's noise variances around their geometric mean, in logarithms, before they tell
+PSEUDO_LEVELS = 2.0  # weight of that, and of the common noise, beside people's own
 BOUND_ROUNDS = 6  # updates of the bound on choices
 ROUNDS, MIN_PEOPLE = 8, 8  # of learning in what people differ; with fewer people there is nothing to learn
 PSEUDO_PEOPLE = 1.0  # weight of the kernel's own covariance beside that of people, for each weight of a taste
@@ -133,27 +135,38 @@ class _Observed:
         means = torch.stack([taste.mean for taste in everybody])[users]
         covariances = torch.stack([taste.covariance for taste in everybody])
         spread = torch.einsum("ni,nij,nj->n", rows, covariances[users], rows)
-        tightened = self.responses.tightened((rows * means).sum(dim=1), spread, noise.variances[users])
+        tightened = self.responses.tightened((rows * means).sum(dim=1), spread, noise.variances[users] + noise.misfit)
         return replace(self, responses=tightened)
 
     def noise(self, prior: _Prior, scales: Scales, floor: float) -> Noise:
         """Estimate everybody's noise on a grid around the common one, by the evidence of their own ratings."""
         is_rating = ~self.responses.is_choice
         log_std = LOG_NOISE_STD if bool(is_rating.any()) else 0.0
-        common = Noise(torch.zeros(0, dtype=torch.float64), 0.0, float(scales.noise.log()), log_std, floor)
+        misfit = float(scales.misfit)
+        common = Noise(torch.zeros(0, dtype=torch.float64), misfit, float(scales.noise.log()), log_std, floor)
         levels, log_weights = common.levels()
-        variances = (log_weights.exp() @ levels).repeat(self.num_people)
+        variances, logs, squares = torch.full((self.num_people,), torch.nan, dtype=torch.float64), [], []
         covariance = prior.shared + prior.own
         for user in self.responses.users[is_rating].unique().tolist():
             mine = self.responses[((self.responses.users == user) & is_rating).nonzero().squeeze(1)]
             rows = self.design[mine.first]
-            variance = self.beyond[mine.first] + levels[:, None] / mine.counts  # (g, n)
+            variance = misfit + self.beyond[mine.first] + levels[:, None] / mine.counts  # (g, n)
             factor = torch.linalg.cholesky(rows @ covariance @ rows.T + torch.diag_embed(variance))
             targets = (mine.values - self.mean).expand(len(levels), -1)[:, :, None]
             white = torch.linalg.solve_triangular(factor, targets, upper=False).squeeze(2)
             evidence = -0.5 * white.square().sum(dim=1) - factor.diagonal(dim1=1, dim2=2).log().sum(dim=1)
-            variances[user] = (log_weights + evidence).softmax(dim=0) @ levels
-        return replace(common, variances=variances)
+            repeats = mine.repeat_loss(levels[:, None]).sum(dim=1)
+            weights = (log_weights + evidence - repeats).softmax(dim=0)
+            variances[user] = weights @ levels
+            deviations = log_std * LEVELS
+            logs.append(float(weights @ deviations))
+            squares.append(float(weights @ deviations.square()))
+        shift = sum(logs) / (len(logs) + PSEUDO_LEVELS)
+        spread = (sum(squares) - 2 * shift * sum(logs) + len(logs) * shift**2) + PSEUDO_LEVELS * log_std**2
+        spread /= len(logs) + PSEUDO_LEVELS
+        usual = math.exp(common.log_mean + shift) + floor  # of people without ratings
+        variances = torch.where(variances.isnan(), usual, variances)
+        return replace(common, variances=variances, log_mean=common.log_mean + shift, log_std=spread**0.5)
 
     def _infer(self, prior: _Prior, noise: Noise) -> tuple[_Normal, list[_Person | None]]:
         people: list[_Person | None] = [None] * self.num_people
@@ -161,7 +174,7 @@ class _Observed:
         for user in self.responses.users.unique().tolist():
             mine = self.responses[(self.responses.users == user).nonzero().squeeze(1)]
             rows = mine.rows_of(self.design)
-            targets, variances = mine.observations(noise.variances[user].expand(len(mine)), self.mean)
+            targets, variances = mine.observations(noise.variances[user].expand(len(mine)), noise.misfit, self.mean)
             variances = variances + mine.rows_of(self.beyond[:, None]).squeeze(1).abs()
             factor = torch.linalg.cholesky(rows @ prior.own @ rows.T + variances.diag())
             white = torch.linalg.solve_triangular(factor, torch.cat([rows, targets[:, None]], dim=1), upper=False)

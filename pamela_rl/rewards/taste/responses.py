@@ -21,6 +21,8 @@ class Responses:
         second: Row of the second image of a choice, or -1.
         values: Mean rating; for a choice +1/2, -1/2, or 0 for a tie, float64.
         counts: Ratings in the mean, 1 for a choice, float64.
+        sums_of_squares: Squared deviations of repeats from their mean, summed, float64.
+        repeats: Ratings beyond the first, float64.
         curvature: Curvature of the bound on a choice's logistic likelihood, 0 to 1/4, float64.
     """
 
@@ -29,15 +31,17 @@ class Responses:
     second: Tensor
     values: Tensor
     counts: Tensor
+    sums_of_squares: Tensor
+    repeats: Tensor
     curvature: Tensor
 
     @classmethod
     def of(cls, data: RatingData) -> Responses:
         """Collect the training responses."""
-        users, first, second, values, counts, *_ = response_columns(data.train, data.choices)
-        who, one, other = (torch.from_numpy(part).long() for part in (users, first, second))
-        given, times = (torch.from_numpy(part).double() for part in (values, counts))
-        return cls(who, one, other, given, times, torch.full((len(users),), 0.25, dtype=torch.float64))
+        columns = [torch.from_numpy(column) for column in response_columns(data.train, data.choices)]
+        users, first, second = (column.long() for column in columns[:3])
+        values, counts, squares, repeats = (column.double() for column in columns[3:])
+        return cls(users, first, second, values, counts, squares, repeats, torch.full_like(values, 0.25))
 
     def __len__(self) -> int:
         return len(self.users)
@@ -51,7 +55,7 @@ class Responses:
         """Which responses are choices, ``(n,)``."""
         return self.second >= 0
 
-    def observations(self, noise: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    def observations(self, noise: Tensor, misfit: Tensor | float, mean: Tensor) -> tuple[Tensor, Tensor]:
         """Return each response as a normal observation: its value without the shared score, and its variance.
 
         A choice is Bradley-Terry on the difference, in units of the noise of comparing two ratings; its logistic
@@ -59,11 +63,16 @@ class Responses:
 
         Args:
             noise: Variance of a single rating of each response's user, ``(n,)``.
+            misfit: Variance of what is the same in all ratings of an image by a user, and different at every image.
             mean: Shared score of every image, ``()``.
         """
-        comparison = 2 * noise.detach() / LOGISTIC**2  # squared rating points in a squared logit
+        comparison = 2 * (noise + misfit).detach() / LOGISTIC**2  # squared rating points in a squared logit
         targets = torch.where(self.is_choice, self.values * comparison.sqrt() / self.curvature, self.values - mean)
-        return targets, torch.where(self.is_choice, comparison / self.curvature, noise / self.counts)
+        return targets, torch.where(self.is_choice, comparison / self.curvature, misfit + noise / self.counts)
+
+    def repeat_loss(self, noise: Tensor) -> Tensor:
+        """Return the negative log-likelihood of repeats around their means, ``(n,)`` or as ``noise`` is broadcast to."""
+        return 0.5 * (self.repeats * noise.log() + self.sums_of_squares / noise)
 
     def tightened(self, mean: Tensor, variance: Tensor, noise: Tensor) -> Responses:
         """Return a copy with the bound on choices fitted to the posterior of each response's difference, ``(n,)``."""

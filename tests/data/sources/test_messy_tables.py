@@ -158,7 +158,7 @@ CHOSEN: dict[str, tuple[str, list[tuple[str, str, str, str]]]] = {
     "left and right": ("left;right;winner\na.png;b.png;Left\nb.png;c.png;RIGHT\n", PAIRS),
     "numbered columns from 0": ("image_0,image_1,label\na.png,b.png,0\nb.png,c.png,1\n", PAIRS),
     "numbered columns from 1": ("image 1,image 2,preference\nA.PNG,b,1\nb.png,c.png,2\n", PAIRS),
-    "names of columns": ("image_a,image_b,choice\na.png,b.png,image_a\nb.png,c.png,image_b\n", PAIRS),
+    "names of columns": ("Picture A,Picture B,choice\na.png,b.png,picture_a\nb.png,c.png,Picture B\n", PAIRS),
     "names of images": ("img1,img2,winner\na.png,b.png,a.png\nb.png,c.png,c.png\n", PAIRS),
     "winners and losers": ("winner,loser\na.png,b.png\nb.png,c.png\n", [PAIRS[0], ("me", "b.png", "c.png", "a")]),
     "unanswered and undecided": ("image_a,image_b,choice\na.png,b.png,A\na.png,c.png,\nb.png,c.png,equal\n", [PAIRS[0], ("me", "b.png", "c.png", "tie")]),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from pamela_rl.agreement.per_user import agreement
 from pamela_rl.data.ratings import RatingScale
@@ -16,18 +17,23 @@ from pamela_rl.rewards.encoders.features import encode_all
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.preference import ChoiceTensors, ImageFeatures, RatingData, RatingTensors
 from pamela_rl.rewards.taste.evidence import LOGISTIC
-from pamela_rl.rewards.taste.fit import TasteBasisConfig, fit_taste_basis
+from pamela_rl.rewards.taste.fit import MANY_IMAGES, MANY_PEOPLE, TasteBasisConfig, fit_network, fit_taste_basis
+from pamela_rl.rewards.taste.kernel_features import KernelFeatures
 from pamela_rl.rewards.taste.posterior import Posterior
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
 from pamela_rl.world.ratings import WorldRatings
 
 NETWORK = TasteBasisConfig(taste_dim=2, hidden_dim=32, num_layers=2, dropout=0.0, num_steps=60, learning_rate=1e-2)
 SHORT = replace(NETWORK, num_steps=4)
-LONG = replace(TasteBasisConfig.for_num_images(80), num_steps=500)  # noise goes on learning after tastes are known
 USERS = tuple(f"u{number}" for number in range(30))
 SLIDER = RatingScale(-20, 20, step=0)
 NONE = RatingTensors(*(torch.zeros(0, dtype=torch.int64),) * 2, torch.zeros(0, dtype=torch.float64))
 CAREFUL, CARELESS = 0.2, 0.8  # noise of the first fifteen people, and of the others
+
+
+def directions(features: Tensor) -> Tensor:
+    """Return features of one length, as encoders make them."""
+    return (normalize(features, dim=1) * features.shape[1] ** 0.5).float()
 
 
 class Toy:
@@ -39,8 +45,8 @@ class Toy:
         def normal(*size: int) -> Tensor:
             return torch.randn(*size, generator=generator, dtype=torch.float64)
 
-        self.features, self.liking = normal(num_images, 6).float(), normal(30)
-        self.fresh = normal(100, 6).float()
+        self.features, self.liking = directions(normal(num_images, 6)), normal(30)
+        self.fresh = directions(normal(100, 6))
         self.noise = torch.tensor([CAREFUL, CARELESS], dtype=torch.float64).repeat_interleave(15)
         users = torch.arange(30).repeat_interleave(num_images)
         images = torch.arange(num_images).repeat(30)
@@ -81,7 +87,7 @@ def toy_basis(toy: Toy) -> TasteBasis:
 
 @pytest.fixture(scope="module")
 def network_basis(toy: Toy) -> TasteBasis:
-    return fit_taste_basis(toy.data(), NETWORK)
+    return fit_network(toy.data(), NETWORK)
 
 
 @pytest.mark.parametrize("kind", ["toy_basis", "network_basis"])
@@ -90,12 +96,12 @@ def test_a_toy_taste_is_found_on_new_pictures(toy: Toy, kind: str, request: pyte
     truth = toy.truth(toy.fresh)
     error = (basis.predict_all_users(ImageFeatures(toy.fresh)) - truth).square().mean().sqrt()
     population = (basis.predict_population(ImageFeatures(toy.fresh))[:, None] - truth).square().mean().sqrt()
-    assert error < (0.15 if kind == "toy_basis" else 0.35)
+    assert error < (0.25 if kind == "toy_basis" else 0.35)
     assert population > 0.7
     assert toy.found(basis) > 0.93
 
 
-@pytest.mark.parametrize(("with_ratings", "least"), [(False, 0.85), (True, 0.95)])
+@pytest.mark.parametrize(("with_ratings", "least"), [(False, 0.85), (True, 0.92)])
 def test_a_toy_taste_is_found_from_choices_alone_and_beside_ratings(toy: Toy, with_ratings: bool, least: float) -> None:
     train = toy.ratings[torch.arange(0, len(toy.ratings), 13)] if with_ratings else NONE
     basis = fit_taste_basis(toy.data(train, toy.choices))
@@ -107,46 +113,40 @@ def test_a_toy_taste_is_found_from_choices_alone_and_beside_ratings(toy: Toy, wi
         )  # in rating points
 
 
-@pytest.fixture(scope="module")
-def long_basis(toy: Toy) -> TasteBasis:
-    return fit_taste_basis(toy.data(), LONG)
-
-
-def test_careless_people_are_told_from_careful_ones(long_basis: TasteBasis) -> None:
-    std = long_basis.noise_std(USERS)
+def test_careless_people_are_told_from_careful_ones(toy_basis: TasteBasis) -> None:
+    std = toy_basis.noise_std(USERS)
     careful, careless = std[:15], std[15:]
     assert careful.max() < careless.min()
     assert float(careful.mean()) == pytest.approx(CAREFUL, rel=0.15)
     assert float(careless.mean()) == pytest.approx(CARELESS, rel=0.1)
-    assert long_basis.noise.misfit == 0.0  # without repeats there is nothing to tell the two apart by
+    assert toy_basis.noise.misfit == 0.0  # without repeats there is nothing to tell the two apart by
 
 
-def test_a_newcomers_noise_is_drawn_from_the_others(toy: Toy, long_basis: TasteBasis) -> None:
+def test_a_newcomers_noise_is_drawn_from_the_others(toy: Toy, toy_basis: TasteBasis) -> None:
     logs = toy.noise.square().log()
-    assert long_basis.noise.log_mean == pytest.approx(float(logs.mean()), abs=0.2)
-    assert long_basis.noise.log_std == pytest.approx(float(logs.std(correction=0)), rel=0.2)
+    assert toy_basis.noise.log_mean == pytest.approx(float(logs.mean()), abs=0.2)
+    assert toy_basis.noise.log_std == pytest.approx(float(logs.std(correction=0)), rel=0.2)
 
 
-def test_repeats_tell_the_noise_from_what_the_basis_cannot_express() -> None:
+def test_repeats_tell_the_noise_from_what_no_features_foretell() -> None:
     toy = Toy(60, misfit=0.5)
-    basis = fit_taste_basis(toy.data(toy.twice), LONG)
+    basis = fit_taste_basis(toy.data(toy.twice))
     assert basis.noise.misfit**0.5 == pytest.approx(0.5, rel=0.1)
     std = basis.noise_std(USERS)
     assert float(std[:15].mean()) == pytest.approx(CAREFUL, rel=0.15)
-    assert float(std[15:].mean()) == pytest.approx(CARELESS, rel=0.1)
+    assert float(std[15:].mean()) == pytest.approx(CARELESS, rel=0.15)
 
 
 @pytest.mark.parametrize(("scale", "step"), [(RatingScale(-20, 20), 1.0), (RatingScale(-20, 20, 3), 3.0)])
 def test_nobodys_noise_is_below_what_rounding_to_the_scale_adds(toy: Toy, scale: RatingScale, step: float) -> None:
-    noise = fit_taste_basis(replace(toy.data(), scale=scale), replace(SHORT, num_layers=0)).noise
+    noise = fit_taste_basis(replace(toy.data(), scale=scale)).noise
     assert noise.floor == pytest.approx(step**2 / 12)
     assert noise.variances.min() > step**2 / 12
     assert noise.levels()[0].min() > step**2 / 12
 
 
-@pytest.mark.parametrize("kind", ["toy_basis", "network_basis"])
-def test_everyones_posterior_is_what_their_ratings_teach(toy: Toy, kind: str, request: pytest.FixtureRequest) -> None:
-    basis = request.getfixturevalue(kind)
+def test_everyones_posterior_is_what_their_ratings_teach(toy: Toy, network_basis: TasteBasis) -> None:
+    basis = network_basis
     for row in (0, 7, 29):
         mine = toy.ratings.users == row
         shared, design = (part.double() for part in basis.network(toy.features[toy.ratings.images[mine]]))
@@ -159,7 +159,7 @@ def test_everyones_posterior_is_what_their_ratings_teach(toy: Toy, kind: str, re
         torch.testing.assert_close(basis.covariances[row], alone.covariance, atol=1e-6, rtol=1e-6)
 
 
-def test_a_linear_basis_can_know_few_pictures_by_their_numbers_alone() -> None:
+def test_few_images_can_be_known_by_their_numbers_alone() -> None:
     numbers = np.random.default_rng(0)
     quality, kind, liking = numbers.normal(size=40), numbers.normal(size=40), numbers.normal(size=60)
     truth = 3 + quality + np.outer(liking, kind)
@@ -177,30 +177,35 @@ def test_a_linear_basis_can_know_few_pictures_by_their_numbers_alone() -> None:
     assert np.mean(mean) < 0.8
 
 
-def test_few_pictures_get_a_linear_basis_and_many_a_network(toy_basis: TasteBasis) -> None:
-    assert TasteBasisConfig.for_num_images(499).num_layers == 0
-    assert TasteBasisConfig.for_num_images(500, 7) == TasteBasisConfig(seed=7)
-    assert len(toy_basis.network.trunk) == 0
+def test_few_images_get_a_gaussian_process_and_many_a_network(toy_basis: TasteBasis) -> None:
+    assert isinstance(toy_basis.network, KernelFeatures)
+    users, images = torch.arange(MANY_PEOPLE), torch.arange(MANY_IMAGES)
+    train = RatingTensors(
+        users.repeat_interleave(MANY_IMAGES), images.repeat(MANY_PEOPLE),
+        torch.randn(MANY_PEOPLE * MANY_IMAGES, dtype=torch.float64),
+    )  # fmt: skip
+    many = RatingData(ImageFeatures(torch.randn(MANY_IMAGES, 3)), train, tuple(map(str, range(MANY_PEOPLE))))
+    fitted = fit_taste_basis(many)
+    assert not isinstance(fitted.network, KernelFeatures)
 
 
-@pytest.mark.parametrize("num_layers", [0, 2])
-def test_the_same_seed_fits_the_same_reward_and_leaves_the_callers_randomness_alone(toy: Toy, num_layers: int) -> None:
-    config, image_features = replace(SHORT, num_layers=num_layers, dropout=0.3), ImageFeatures(toy.fresh)
+def test_the_same_seed_fits_the_same_reward_and_leaves_the_callers_randomness_alone(toy: Toy) -> None:
+    config, image_features = replace(SHORT, dropout=0.3), ImageFeatures(toy.fresh)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = fit_taste_basis(toy.data(), config)
+    first = fit_network(toy.data(), config)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    again = fit_taste_basis(toy.data(), config)
+    again = fit_network(toy.data(), config)
     assert torch.equal(first.predict_all_users(image_features), again.predict_all_users(image_features))
     assert torch.equal(first.noise.variances, again.noise.variances)
-    other = fit_taste_basis(toy.data(), replace(config, seed=1))
+    other = fit_network(toy.data(), replace(config, seed=1))
     assert not torch.equal(first.predict_all_users(image_features), other.predict_all_users(image_features))
 
 
 def test_missing_demographics_are_ordinary(toy: Toy) -> None:
     demographics = pd.DataFrame({"age": [30.0, None, 50.0], "gender": [None, "f", "m"]}, index=list(USERS[:3]))
-    basis = fit_taste_basis(replace(toy.data(), demographics=demographics), SHORT)
+    basis = fit_network(replace(toy.data(), demographics=demographics), SHORT)
     assert basis.predict_all_users(ImageFeatures(toy.fresh)).isfinite().all()
     assert basis.demographic_effects.shape == (3, 4)
     for reported in (None, {}, {"age": None}, {"age": 40, "gender": "unheard of"}):
@@ -210,15 +215,15 @@ def test_missing_demographics_are_ordinary(toy: Toy) -> None:
 def test_what_people_who_are_not_fitted_report_is_not_looked_at(toy: Toy) -> None:
     demographics = pd.DataFrame({"age": [30.0, 50.0]}, index=list(USERS[:2]))
     more = pd.concat([demographics, pd.DataFrame({"age": [900.0]}, index=["stranger"])])
-    one, other = (fit_taste_basis(replace(toy.data(), demographics=part), SHORT) for part in (demographics, more))
+    one, other = (fit_network(replace(toy.data(), demographics=part), SHORT) for part in (demographics, more))
     assert one.coding == other.coding
 
 
 def test_a_feature_that_never_varied_in_training_does_not_shout_later(toy: Toy) -> None:
     features = toy.features.clone()
     features[:, 5] = 0.25
-    for config in (SHORT, replace(SHORT, num_layers=0)):
-        basis = fit_taste_basis(replace(toy.data(), images=ImageFeatures(features)), config)
+    data = replace(toy.data(), images=ImageFeatures(features))
+    for basis in (fit_network(data, SHORT), fit_taste_basis(data)):
         moved = features.clone()
         moved[:, 5] += 1e-3
         scores, before = basis.predict_all_users(ImageFeatures(moved)), basis.predict_all_users(ImageFeatures(features))
@@ -231,48 +236,43 @@ def split(toy: Toy) -> tuple[RatingTensors, RatingTensors]:
     return toy.ratings[~apart], toy.ratings[apart]
 
 
-@pytest.mark.parametrize("num_layers", [0, 2])
 @pytest.mark.parametrize("validated", [False, True])
 def test_pictures_that_are_neither_trained_on_nor_validated_change_nothing(
-    toy: Toy, num_layers: int, validated: bool
+    toy: Toy, validated: bool
 ) -> None:
     train, held_out = split(toy)
     held_out = held_out[held_out.images < 70]
-    config = replace(SHORT, num_layers=num_layers)
+    config = SHORT
     data = replace(toy.data(train), validation=held_out if validated else None)
     others = toy.features.clone()
     others[70 if validated else 60 :] = 1000 * torch.randn(10 if validated else 20, 6)
     more = ImageFeatures(torch.cat([others, 1000 * torch.randn(7, 6)]))
-    first, again = fit_taste_basis(data, config), fit_taste_basis(replace(data, images=more), config)
+    first, again = fit_network(data, config), fit_network(replace(data, images=more), config)
     assert torch.equal(
         first.predict_all_users(ImageFeatures(toy.fresh)), again.predict_all_users(ImageFeatures(toy.fresh))
     )
     assert torch.equal(first.noise.variances, again.noise.variances)
 
 
-@pytest.mark.parametrize("num_layers", [0, 2])
-def test_features_are_standardised_by_the_training_pictures_alone(toy: Toy, num_layers: int) -> None:
+def test_features_are_standardised_by_the_training_pictures_alone(toy: Toy) -> None:
     train, held_out = split(toy)
     features = toy.features.clone()
     features[60:] += 5
     data = replace(
         toy.data(train), images=ImageFeatures(features), validation=replace(held_out, ratings=held_out.ratings + 9)
     )
-    network = fit_taste_basis(data, replace(SHORT, num_layers=num_layers)).network
+    network = fit_network(data, SHORT).network
     support = features[:60].numpy()
     np.testing.assert_allclose(network.feature_mean, support.mean(axis=0), atol=1e-6)
-    spread = support.std(axis=0) if num_layers else np.full(6, np.sqrt(support.var(axis=0).sum()))
-    np.testing.assert_allclose(network.feature_std, spread, rtol=1e-5)
+    np.testing.assert_allclose(network.feature_std, support.std(axis=0), rtol=1e-5)
     assert float(network.rating_mean) == pytest.approx(float(train.ratings.mean()))
     assert float(network.rating_std) == pytest.approx(float(train.ratings.std(correction=0)))
 
 
 def test_what_is_held_out_for_want_of_validation_does_not_standardise(toy: Toy) -> None:
-    basis = fit_taste_basis(toy.data(), SHORT)
+    basis = fit_network(toy.data(), SHORT)
     gaps = (toy.features.mean(dim=0) - basis.network.feature_mean).abs().max()
     assert gaps > 1e-3  # eight of the eighty pictures were set apart
-    linear = fit_taste_basis(toy.data(), replace(SHORT, num_layers=0))
-    torch.testing.assert_close(linear.network.feature_mean, toy.features.mean(dim=0))
 
 
 def test_validation_ratings_choose_when_to_stop(toy: Toy) -> None:
@@ -281,7 +281,7 @@ def test_validation_ratings_choose_when_to_stop(toy: Toy) -> None:
     noise = replace(train, ratings=3 + torch.randn(len(train)).double())
     truth = replace(held_out, ratings=torch.full((len(held_out),), 3.0).double())
     long = replace(NETWORK, num_steps=200, learning_rate=3e-2)
-    stopped = fit_taste_basis(replace(toy.data(noise), validation=truth), long)
+    stopped = fit_network(replace(toy.data(noise), validation=truth), long)
     shared, _ = stopped.network(toy.fresh)
     assert float((shared - 3).abs().mean()) < 0.15
 
@@ -298,18 +298,18 @@ def test_people_who_said_nothing_have_the_usual_noise(toy: Toy) -> None:
 def test_without_ratings_there_is_nothing_to_fit(toy: Toy, which: str) -> None:
     parts = (NONE, toy.ratings) if which == "train" else (toy.ratings, NONE)
     with pytest.raises(DataError, match=r"there are \d+ training and \d+ validation ratings; both are needed"):
-        fit_taste_basis(replace(toy.data(parts[0]), validation=parts[1]), SHORT)
-    with pytest.raises(DataError, match=r"there are 0 training and 0 validation ratings; both are needed"):
+        fit_network(replace(toy.data(parts[0]), validation=parts[1]), SHORT)
+    with pytest.raises(DataError, match="no training ratings and no choices"):
         fit_taste_basis(toy.data(NONE))
 
 
 def test_a_single_picture_leaves_a_network_nothing_to_learn_from(toy: Toy) -> None:
     with pytest.raises(DataError, match=r"there are 0 training and 30 validation ratings; both are needed"):
-        fit_taste_basis(toy.data(toy.ratings[toy.ratings.images == 3]), SHORT)
+        fit_network(toy.data(toy.ratings[toy.ratings.images == 3]), SHORT)
 
 
 def test_a_fit_that_takes_no_time_shows_no_bar(toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:
-    fit_taste_basis(toy.data(), SHORT)
+    fit_network(toy.data(), SHORT)
     assert capsys.readouterr().err == ""
 
 
