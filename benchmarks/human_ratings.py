@@ -176,7 +176,9 @@ def main() -> None:
     folder, repeats = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10
     rated = read_folder(folder / "ratings.csv", scale=RatingScale(0, 1), raters=folder / "raters.csv")
     by_id = Experiment(rated, torch.eye(len(rated.image_ids)))
-    by_pixels = replace(by_id, features=encode_store(PixelEncoder(), rated.images, by_id.images, [""] * len(by_id.images)))
+    by_pixels = replace(
+        by_id, features=encode_store(PixelEncoder(), rated.images, by_id.images, [""] * len(by_id.images))
+    )
     print_scores("Pictures that others rated, told apart by id", rated_images(by_id, repeats))
     print_scores("Pictures that others rated, by features of pixels", rated_images(by_pixels, repeats))
     print_scores(

@@ -1,27 +1,41 @@
 """One person with sixty images and an opinion on each.
 
 python benchmarks/one_person.py --what photographs
+python benchmarks/one_person.py --what alone
 
 photographs: eight simulated users rate 60 scenes by the renderer ("photographs"), 60 of them all at noon, 60 images of
 the base model, or 30 and 30. A reward is fitted to each user's ratings alone and scores 192 other images of the base model, of held-out
 prompts: Spearman's correlation with the user's true ratings of these, mean over three draws of the rated images, then
 over users with a 95 % interval.
+
+alone: the same eight users each rate 60 images of the base model. A folder with these and a CSV of image and rating is all
+that fit_reward.py gets, and its reward all that train.py gets, both as the README gives them; once with the default encoder
+and once with the world's. The adapters draw 64 images each of held-out prompts, on the base's noise, and the true ratings
+are compared.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from pamela_rl.agreement.measures import srocc
 from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.diffusion.randomness import generator_for
+from pamela_rl.evaluation.compare import summarize
+from pamela_rl.evaluation.compare_adapters import compare_adapters
+from pamela_rl.evaluation.text_tables import summary_table
 from pamela_rl.intervals import mean_interval
 from pamela_rl.rewards.encoders.features import encode_all
 from pamela_rl.rewards.encoders.opening import open_encoder
@@ -29,11 +43,15 @@ from pamela_rl.rewards.preference import ImageFeatures, RatingData, RatingTensor
 from pamela_rl.rewards.settings import DEFAULT_ENCODER, WORLD
 from pamela_rl.rewards.taste.fit import fit_taste_basis
 from pamela_rl.steering.generators import PipelineGenerator
+from pamela_rl.storage import write_text
 from pamela_rl.world.captions import caption, train_and_held_out_prompts
+from pamela_rl.world.fitted_rewards import to_pil
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import Raters, make_raters
 from pamela_rl.world.scenes import Scene, draw_scenes, random_scenes
+from pamela_rl.world.scorers import world_scorers
 
+OUTPUTS, RECIPES = Path("outputs"), Path(__file__).parents[1] / "recipes"
 NUM_RATED, NUM_SETS, NUM_SCORED = 60, 3, 192
 
 
@@ -117,7 +135,47 @@ def compare_photographs() -> None:
             print(f"{name:18} {prompts_used:16} {described:40} {mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
 
 
-MODES: dict[str, Callable[[], None]] = {"photographs": compare_photographs}
+def run_recipe(name: str, *arguments: str) -> None:
+    """Run a recipe as a user does, and show what it said if it fails."""
+    done = subprocess.run(
+        [sys.executable, str(RECIPES / name), *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stdout}\n{done.stderr}")
+
+
+def steer_everybody_alone() -> None:
+    """Fit a reward to each user's own folder, train against it, and compare true ratings with the base model's."""
+    raters, content = make_raters(), ContentJudge.load()
+    names = [raters.user_ids[user] for user in range(0, len(raters.user_ids), 25)]
+    train, held_out = train_and_held_out_prompts()
+    images, prompts = draw(train, NUM_RATED, 3)
+    expected = raters.expected_ratings(images, prompts, content)
+    folder = OUTPUTS / "one_person"
+    for user in names:
+        mine = folder / "rated" / user
+        mine.mkdir(parents=True, exist_ok=True)
+        given = raters.rate(expected, np.full(NUM_RATED, raters.index(user)), np.random.default_rng(raters.index(user)))
+        files = [f"{number:03}.png" for number in range(NUM_RATED)]
+        for file, image in zip(files, images):
+            to_pil(image).save(mine / file)
+        pd.DataFrame({"image": files, "rating": given}).to_csv(mine / "ratings.csv", index=False)
+    for encoder in (DEFAULT_ENCODER, WORLD):
+        run = folder / encoder
+        for user in names:
+            reward = run / "rewards_of" / user
+            source = ["--source.path", str(folder / "rated" / user), "--source.user", user]
+            run_recipe("fit_reward.py", *source, "--encoder", encoder, "--output_dir", str(reward))
+            run_recipe("train.py", "--reward", str(reward), "--model.name", "world", "--output_dir", str(run))
+            print(f"{encoder}: {user} trained", flush=True)
+        scorers = world_scorers(names)
+        compared = compare_adapters(load_pipeline("world"), run, names, held_out, scorers, seeds_per_prompt=4)
+        summary = summarize(compared)
+        print(f"{encoder}\n{summary_table(summary)}", flush=True)
+        write_text(run / "summary.json", json.dumps(summary, indent=1) + "\n")
+
+
+MODES: dict[str, Callable[[], None]] = {"photographs": compare_photographs, "alone": steer_everybody_alone}
 
 
 def main() -> None:

@@ -26,15 +26,14 @@ class TrainRecipeConfig:
 
     Attributes:
         reward: What recipes/fit_reward.py wrote, or the folder of one reward in it.
-        judge: Folder of another one, of other eyes or other ratings, only watched; none means the one fitted beside it.
+        judge: Folder of another one, only watched; none means the one fitted beside the reward.
         output_dir: The run's folder; adapters come into ``adapters/``.
         users: Whom to train for; none means everybody the reward knows.
         prompts: One a line; the world has its own.
         model: The base model.
-        encoder: Of the reward; none means the one it was fitted with, from where that was.
+        encoder: Of the reward, where it is elsewhere than when that was fitted.
         judge_encoder: Of the judge, likewise.
-        content: What is watched to tell whether images show what was asked: "world", "none", or e.g. "clip_score"; none
-            means "world" for the world's models, else "none".
+        content: What tells whether images show what was asked: "world", its models' default; "none", or e.g. "clip_score".
         watch: Rewards of the average person to be watched, e.g. [pickscore].
         num_inference_steps: Of the sample pictures beside each adapter.
         trackers: Where to show the run besides its own record: tensorboard, wandb, trackio.
@@ -55,23 +54,19 @@ class TrainRecipeConfig:
     num_inference_steps: int = 20
     trackers: list[Tracker] = field(default_factory=list)
     algorithm: AlgorithmChoice = "nft"
-    train: TrainConfig = field(default_factory=TrainConfig)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(num_iterations=15))
 
     def __post_init__(self) -> None:
         check_rewards(self.reward, self.judge, self.users)
-        check_prompt_file(self.prompts, None if self.in_world else f"the base model is {self.model.name}")
+        in_world = self.model.name in SHIPPED_PIPELINES
+        check_prompt_file(self.prompts, None if in_world else f"the base model is {self.model.name}")
         open_tuned_algorithm(self.algorithm, self.model.name).check(self.train)
-
-    @property
-    def in_world(self) -> bool:
-        """Whether a shipped model draws."""
-        return self.model.name in SHIPPED_PIPELINES
 
 
 def train_users(config: TrainRecipeConfig) -> None:
     """Train and publish one adapter a user."""
-    from pamela_rl.rewards.judge import Judge
     from pamela_rl.rewards.opening import open_scorers
+    from pamela_rl.training.next_steps import next_steps
     from pamela_rl.training.personalize import Provenance, personalize_users
     from pamela_rl.training.plan import plan_run
     from pamela_rl.training.processes import new_accelerator, open_policy
@@ -79,29 +74,33 @@ def train_users(config: TrainRecipeConfig) -> None:
     from pamela_rl.world.scorers import world_scorers
 
     accelerator = new_accelerator(config.output_dir, config.trackers)
-    content = config.content or (WORLD if config.in_world else "none")
+    in_world = config.model.name in SHIPPED_PIPELINES
+    content = config.content or (WORLD if in_world else "none")
     reward, scorers = open_scorers(
-        config.reward, config.judge, config.encoder, config.judge_encoder, content, config.watch,
+        config.reward,
+        config.judge,
+        config.encoder,
+        config.judge_encoder,
+        content,
+        config.watch,
         str(accelerator.device),
-    )  # fmt: skip
+    )
     users = config.users or list(reward.model.user_ids)
-    scorers |= world_scorers(users if config.in_world else (), content == WORLD)
+    scorers |= world_scorers(users if in_world else (), content == WORLD)
     prompts = train_and_held_out_prompts()[0] if config.prompts is None else read_prompts(config.prompts)
     policy = open_policy(config.model, accelerator)
     algorithm = open_tuned_algorithm(config.algorithm, config.model.name)
     plan = plan_run(policy, config.train, algorithm, accelerator.num_processes, list(scorers.values()))
-    judge = scorers.get("judge")
-    warning = hacking_warning(
-        reward.encoder.name, judge.encoder_name if isinstance(judge, Judge) else None, config.train.validation.patience,
-        algorithm.kl_target,
-    )  # fmt: skip
+    judge_encoder = getattr(scorers.get("judge"), "encoder_name", None)
+    patience, kl_target = config.train.validation.patience, algorithm.kl_target
+    warning = hacking_warning(reward.encoder.name, judge_encoder, patience, kl_target)
     accelerator.print(f"For {'each of ' * (len(users) > 1)}{', '.join(users)}:\n{plan.text()}\n{warning}")
     adapters = personalize_users(
         policy, reward, prompts, users, config.train, algorithm, config.output_dir, accelerator,
         Provenance.of(config.model, policy, f"encoder {reward.encoder.fingerprint}"), scorers, config.num_inference_steps,
         plan.memory.total,
     )  # fmt: skip
-    accelerator.print("\n".join(f"{user}: {folder}" for user, folder in adapters.items()))
+    accelerator.print(next_steps(adapters, config.output_dir, config.reward, config.model, scorers))
     accelerator.end_training()
 
 

@@ -1,0 +1,40 @@
+"""What to do with adapters once they are trained, ready to paste."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from pamela_rl.diffusion.settings import ModelSettings
+from pamela_rl.types import Scorer
+
+
+def next_steps(
+    adapters: Mapping[str, Path], run: Path, reward: Path, model: ModelSettings, scorers: Mapping[str, Scorer]
+) -> str:
+    """Say where adapters are, who tells whether they are good, and how to find out.
+
+    Args:
+        adapters: Folder of each user's adapter.
+        run: The run's folder.
+        reward: What it was trained against, as it was given.
+        model: The base model.
+        scorers: Of the run, by name.
+    """
+    lines = [f"{user}: {folder}" for user, folder in adapters.items()]
+    basis = getattr(scorers.get("judge"), "basis", None)
+    lines.append(
+        "There is no judge, so only the reward itself tells whether they are good: believe your eyes."
+        if basis is None
+        else f"What the judge said on the way ({basis}) is in each user's validation.jsonl and curves.png."
+    )
+    where = f"--run {shlex.quote(str(run))} --reward {shlex.quote(str(reward))}"
+    if model.name != "world":
+        where += f" --base_model {shlex.quote(model.name)} --dtype {model.dtype} --prompts held_out.txt"
+    lines += [
+        f"Next, compare with the base model on other prompts:\n  python recipes/evaluate.py {where}",
+        f"or choose between both without knowing which is which:\n  python recipes/blind_test.py {where} "
+        f"--output_dir {shlex.quote(str(run / 'blind_test'))}",
+    ]
+    return "\n".join(lines)
