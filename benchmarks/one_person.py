@@ -144,7 +144,7 @@ def run_recipe(name: str, *arguments: str) -> None:
         raise SystemExit(f"{name} failed:\n{done.stdout}\n{done.stderr}")
 
 
-def steer_everybody_alone() -> None:
+def steer_everybody_alone(encoders: Sequence[str] = (DEFAULT_ENCODER, WORLD)) -> None:
     """Fit a reward to each user's own folder, train against it, and compare true ratings with the base model's."""
     raters, content = make_raters(), ContentJudge.load()
     names = [raters.user_ids[user] for user in range(0, len(raters.user_ids), 25)]
@@ -160,7 +160,7 @@ def steer_everybody_alone() -> None:
         for file, image in zip(files, images):
             to_pil(image).save(mine / file)
         pd.DataFrame({"image": files, "rating": given}).to_csv(mine / "ratings.csv", index=False)
-    for encoder in (DEFAULT_ENCODER, WORLD):
+    for encoder in encoders:
         run = folder / encoder
         for user in names:
             reward = run / "rewards_of" / user
@@ -183,7 +183,12 @@ def main() -> None:
     os.environ["TQDM_DISABLE"] = "1"
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--what", choices=sorted(MODES), required=True)
-    MODES[parser.parse_args().what]()
+    parser.add_argument("--encoder", choices=(DEFAULT_ENCODER, WORLD), help="alone by this one only")
+    arguments = parser.parse_args()
+    if arguments.encoder:
+        steer_everybody_alone([arguments.encoder])
+    else:
+        MODES[arguments.what]()
 
 
 if __name__ == "__main__":

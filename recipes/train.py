@@ -77,23 +77,19 @@ def train_users(config: TrainRecipeConfig) -> None:
     in_world = config.model.name in SHIPPED_PIPELINES
     content = config.content or (WORLD if in_world else "none")
     reward, scorers = open_scorers(
-        config.reward,
-        config.judge,
-        config.encoder,
-        config.judge_encoder,
-        content,
-        config.watch,
-        str(accelerator.device),
-    )
+        config.reward, config.judge, config.encoder, config.judge_encoder, content, config.watch, str(accelerator.device)
+    )  # fmt: skip
     users = config.users or list(reward.model.user_ids)
     scorers |= world_scorers(users if in_world else (), content == WORLD)
     prompts = train_and_held_out_prompts()[0] if config.prompts is None else read_prompts(config.prompts)
-    policy = open_policy(config.model, accelerator)
-    algorithm = open_tuned_algorithm(config.algorithm, config.model.name)
+    policy, algorithm = (
+        open_policy(config.model, accelerator),
+        open_tuned_algorithm(config.algorithm, config.model.name),
+    )
     plan = plan_run(policy, config.train, algorithm, accelerator.num_processes, list(scorers.values()))
     judge_encoder = getattr(scorers.get("judge"), "encoder_name", None)
-    patience, kl_target = config.train.validation.patience, algorithm.kl_target
-    warning = hacking_warning(reward.encoder.name, judge_encoder, patience, kl_target)
+    patience = config.train.validation.patience
+    warning = hacking_warning(reward.encoder.name, judge_encoder, patience, algorithm.kl_target)
     accelerator.print(f"For {'each of ' * (len(users) > 1)}{', '.join(users)}:\n{plan.text()}\n{warning}")
     adapters = personalize_users(
         policy, reward, prompts, users, config.train, algorithm, config.output_dir, accelerator,

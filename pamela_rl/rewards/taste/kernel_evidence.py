@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 from torch import Tensor
 
 from pamela_rl.rewards.taste.evidence import LOGISTIC
@@ -68,30 +71,28 @@ def fit_scales(
     medians[:5] += torch.tensor(variance, dtype=torch.float64).log()
     medians[5] += distance.log()
     stds, fixed_noise = torch.tensor(STDS, dtype=torch.float64), bool(part.is_choice.all())
-    logs = medians.clone().requires_grad_(True)
+    has_repeats = bool((part.repeats > 0).any())
 
-    def scales() -> Scales:
+    def scales(logs: Tensor) -> Scales:
         values = dict(zip(NAMES, logs.exp().unbind(), strict=True))
         if fixed_noise:  # the unit of choices is one logit
             values["noise"] = torch.tensor(0.5 * LOGISTIC**2, dtype=torch.float64)
-        if not bool((part.repeats > 0).any()):
+        if not has_repeats:
             values["misfit"] = torch.zeros((), dtype=torch.float64)
         return Scales(**values)
 
+    def loss(values: NDArray[np.float64], part: Responses) -> tuple[float, NDArray[np.float64]]:
+        logs = torch.from_numpy(values).requires_grad_(True)
+        total = _negative_log_evidence(part, directions, scales(logs), mean, floor)
+        total = total + 0.5 * ((logs - medians) / stds).square().sum()
+        (gradient,) = torch.autograd.grad(total, logs)
+        return float(total), gradient.numpy()
+
+    found = medians.numpy().copy()
     for _ in range(BOUND_ROUNDS if bool(part.is_choice.any()) else 1):
-        optimizer = torch.optim.LBFGS([logs], max_iter=40, tolerance_change=1e-4, line_search_fn="strong_wolfe")
-
-        def loss() -> Tensor:
-            optimizer.zero_grad()  # noqa: B023
-            value = _negative_log_evidence(part, directions, scales(), mean, floor)  # noqa: B023
-            value = value + 0.5 * ((logs - medians) / stds).square().sum()
-            value.backward()
-            return value
-
-        optimizer.step(loss)
-        part = _tightened(part, directions, scales(), mean, floor)
-    found = scales()
-    return Scales(**{name: getattr(found, name).detach() for name in NAMES})
+        found = minimize(loss, found, (part,), "L-BFGS-B", jac=True, options={"maxiter": 40, "ftol": 1e-6}).x
+        part = _tightened(part, directions, scales(torch.from_numpy(found)), mean, floor)
+    return scales(torch.from_numpy(found))
 
 
 def _some_people(responses: Responses, seed: int) -> Responses:

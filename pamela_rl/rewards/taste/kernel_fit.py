@@ -79,6 +79,7 @@ class _Prior:
 
     @classmethod
     def of(cls, scales: Scales, num_landmarks: int) -> _Prior:
+        """Return the kernel's own: every weight of psi alike."""
         psi = torch.ones(num_landmarks, dtype=torch.float64)
         # the mean of all people is known from their ratings, so the shared constant hardly varies
         shared = torch.cat([1e-6 * scales.bias[None], scales.shared * psi])
