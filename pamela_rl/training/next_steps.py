@@ -29,12 +29,13 @@ def next_steps(
         if basis is None
         else f"What the judge said on the way ({basis}) is in each user's validation.jsonl and curves.png."
     )
+    pages = f"--run {shlex.quote(str(run / 'evaluation'))}"
     where = f"--run {shlex.quote(str(run))} --reward {shlex.quote(str(reward))}"
     if model.name != "world":
         where += f" --base_model {shlex.quote(model.name)} --dtype {model.dtype} --prompts held_out.txt"
     lines += [
         f"Next, compare with the base model on other prompts:\n  python recipes/evaluate.py {where}",
-        f"or choose between both without knowing which is which:\n  python recipes/blind_test.py {where} "
+        f"then choose between both without knowing which is which:\n  python recipes/blind_test.py {pages} "
         f"--output_dir {shlex.quote(str(run / 'blind_test'))}",
     ]
     return "\n".join(lines)
