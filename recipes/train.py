@@ -74,22 +74,18 @@ def train_users(config: TrainRecipeConfig) -> None:
     from pamela_rl.world.scorers import world_scorers
 
     accelerator = new_accelerator(config.output_dir, config.trackers)
-    in_world = config.model.name in SHIPPED_PIPELINES
+    in_world, device = config.model.name in SHIPPED_PIPELINES, str(accelerator.device)
     content = config.content or (WORLD if in_world else "none")
-    reward, scorers = open_scorers(
-        config.reward, config.judge, config.encoder, config.judge_encoder, content, config.watch, str(accelerator.device)
-    )  # fmt: skip
+    judge = config.judge, config.encoder, config.judge_encoder
+    reward, scorers = open_scorers(config.reward, *judge, content, config.watch, device)
     users = config.users or list(reward.model.user_ids)
     scorers |= world_scorers(users if in_world else (), content == WORLD)
     prompts = train_and_held_out_prompts()[0] if config.prompts is None else read_prompts(config.prompts)
-    policy, algorithm = (
-        open_policy(config.model, accelerator),
-        open_tuned_algorithm(config.algorithm, config.model.name),
-    )
+    policy = open_policy(config.model, accelerator)
+    algorithm = open_tuned_algorithm(config.algorithm, config.model.name)
     plan = plan_run(policy, config.train, algorithm, accelerator.num_processes, list(scorers.values()))
-    judge_encoder = getattr(scorers.get("judge"), "encoder_name", None)
-    patience = config.train.validation.patience
-    warning = hacking_warning(reward.encoder.name, judge_encoder, patience, algorithm.kl_target)
+    eyes = reward.encoder.name, getattr(scorers.get("judge"), "encoder_name", None)
+    warning = hacking_warning(*eyes, config.train.validation.patience, algorithm.kl_target)
     accelerator.print(f"For {'each of ' * (len(users) > 1)}{', '.join(users)}:\n{plan.text()}\n{warning}")
     adapters = personalize_users(
         policy, reward, prompts, users, config.train, algorithm, config.output_dir, accelerator,

@@ -179,9 +179,7 @@ def describe_taste(
     )
 
 
-def _features(
-    reward: PersonalReward, images: Tensor, prompts: Sequence[str], batch_size: int = 64
-) -> ImageFeatures:
+def _features(reward: PersonalReward, images: Tensor, prompts: Sequence[str], batch_size: int = 64) -> ImageFeatures:
     parts = [slice(first, first + batch_size) for first in range(0, len(images), batch_size)]
     return ImageFeatures(torch.cat([reward.features(images[part], prompts[part]).features for part in parts]))
 

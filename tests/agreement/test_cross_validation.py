@@ -96,5 +96,5 @@ def test_choices_alone_are_measured_too() -> None:
 
 
 def test_images_that_are_all_nearly_the_same_cannot_be_held_out() -> None:
-    with pytest.raises(DataError, match="all rated images are nearly the same.*--near_duplicates apart"):
+    with pytest.raises(DataError, match=r"all rated images are nearly the same.*--near_duplicates apart"):
         make_folds(make_study().everything, np.zeros(NUM_IMAGES, dtype=np.int64), seed=0)

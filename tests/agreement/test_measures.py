@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp, bootstrap as scipys_bootstrap
-from scipy.stats import kendalltau, pearsonr, spearmanr
+from scipy.stats import bootstrap as scipys_bootstrap
+from scipy.stats import kendalltau, pearsonr, spearmanr, ttest_1samp
 
 from pamela_rl.agreement.measures import (
     Array,

@@ -28,7 +28,12 @@ def rated_folder(tmp_path: Path) -> Path:
 
 
 def config(folder: Path, output: Path, *arguments: str) -> FitRewardConfig:
-    source = [f"--source.path={folder / 'ratings.csv'}", "--source.kind=folder", "--encoder=pixels"]
+    source = [
+        f"--source.path={folder / 'ratings.csv'}",
+        "--source.kind=folder",
+        "--encoder=pixels",
+        "--judge_encoder=none",
+    ]
     return read_config(FitRewardConfig, "", [*source, f"--output_dir={output}", *arguments])
 
 
@@ -48,8 +53,13 @@ def test_a_folder_of_rated_pictures_becomes_a_saved_reward(rated_folder: Path, t
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--models=[psychic]"], r"models is \['psychic'\]; use any of taste_basis, transformer"),
+        (["--models=[psychic]"], r"models is \['psychic'\]; use all, or any of taste_basis, ridge_per_user"),
         (["--source.scale=[1]"], r"source\.scale has 1 numbers; give the lowest and the highest"),
+        (
+            ["--judge_encoder=pixels"],
+            r"encoder and judge_encoder are both 'pixels', so the judge would be blind to what",
+        ),
+        (["--unseen_users=1"], r"unseen_users is 1\.0; use a share from 0 to less than 1"),
         (["--num_support_ratings=-1"], "num_support_ratings and curve count ratings; use 0 or more"),
     ],
 )

@@ -52,7 +52,10 @@ def test_another_encoder_may_judge_by_the_same_ratings_and_says_so(
             replace(THEIRS, users=frozenset({"cy", "ben"})),
             r"learned from 1 people that .*, e\.g\. 'ben', through the same encoder; split the rat",
         ),
-        (replace(THEIRS, images=frozenset({"z", "y", "x"})), r"learned from 2 images that .*, e\.g\. 'x', through the same encoder; split"),
+        (
+            replace(THEIRS, images=frozenset({"z", "y", "x"})),
+            r"learned from 2 images that .*, e\.g\. 'x', through the same encoder; split",
+        ),
         (replace(THEIRS, seed=0), r"reward and judge were both fitted with seed 0; give the judge another"),
         (FittedOn(seed=1), r"the judge does not say which people and images it was fitted on"),
         (replace(THEIRS, users=frozenset()), r"the judge does not say which people and images"),

@@ -86,7 +86,7 @@ def fit_scales(
         total = _negative_log_evidence(part, directions, scales(logs), mean, floor)
         total = total + 0.5 * ((logs - medians) / stds).square().sum()
         (gradient,) = torch.autograd.grad(total, logs)
-        return float(total), gradient.numpy()
+        return float(total.detach()), gradient.numpy()
 
     found = medians.numpy().copy()
     for _ in range(BOUND_ROUNDS if bool(part.is_choice.any()) else 1):
@@ -134,4 +134,6 @@ def _tightened(responses: Responses, directions: Tensor, scales: Scales, mean: T
     factor = torch.linalg.cholesky(prior + variances.diag())
     half = torch.linalg.solve_triangular(factor, prior, upper=False)
     white = torch.linalg.solve_triangular(factor, targets[:, None], upper=False)
-    return responses.tightened((half.T @ white).squeeze(1), prior.diagonal() - half.square().sum(dim=0), noise + scales.misfit)
+    return responses.tightened(
+        (half.T @ white).squeeze(1), prior.diagonal() - half.square().sum(dim=0), noise + scales.misfit
+    )

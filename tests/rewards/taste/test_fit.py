@@ -237,9 +237,7 @@ def split(toy: Toy) -> tuple[RatingTensors, RatingTensors]:
 
 
 @pytest.mark.parametrize("validated", [False, True])
-def test_pictures_that_are_neither_trained_on_nor_validated_change_nothing(
-    toy: Toy, validated: bool
-) -> None:
+def test_pictures_that_are_neither_trained_on_nor_validated_change_nothing(toy: Toy, validated: bool) -> None:
     train, held_out = split(toy)
     held_out = held_out[held_out.images < 70]
     config = SHORT
