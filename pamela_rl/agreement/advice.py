@@ -10,21 +10,19 @@ from numpy.typing import NDArray
 from pamela_rl.agreement.compare_models import Results
 from pamela_rl.agreement.measures import Array, Score
 from pamela_rl.agreement.per_user import agreement
-from pamela_rl.agreement.study import Study
 from pamela_rl.rewards.settings import MAIN_MODEL
 
 MAX_USERS = 10  # that are told of one by one
 SLIGHT = 0.02  # of a correlation or a share: what twice the answers bring is then too little to be worth them
 
 
-def advice(study: Study, results: Results) -> list[str]:
+def advice(results: Results) -> list[str]:
     """Say of every user, or of the mean of many, how well the main model foretells them, and what to do about it.
 
     Args:
-        study: The ratings.
         results: Of models that were measured on them.
     """
-    lines = list(_of_users(study, results)) if MAIN_MODEL in results.predicted else []
+    lines = list(_of_users(results)) if MAIN_MODEL in results.predicted else []
     if MAIN_MODEL in results.choices:
         score = results.choices[MAIN_MODEL]
         foretold = f"{score[0]:.0%}{_interval(score, '.0%')}"
@@ -32,26 +30,27 @@ def advice(study: Study, results: Results) -> list[str]:
             f"The reward foretells {foretold} of choices between images it was not shown, where chance is 50 %: "
             + _worth(score, 0.5)
         )
-    if results.half is not None and np.isfinite(results.half[0]):
+    if results.half is not None and np.isfinite(results.half):
         rows = [row for rows in results.agreements.values() for row in rows if row.name == MAIN_MODEL]
         full = rows[0].srocc if rows else results.choices[MAIN_MODEL]
-        lines.append(_more(results.half[0], full[0], "rank correlation" if rows else "share of choices foretold"))
+        lines.append(_more(results.half, full[0], "rank correlation" if rows else "share of choices foretold"))
     return lines
 
 
-def _of_users(study: Study, results: Results) -> Iterator[str]:
+def _of_users(results: Results) -> Iterator[str]:
     held_out = results.held_out
     assert held_out is not None
-    mean, std = results.predicted[MAIN_MODEL]
+    mean, _ = results.predicted[MAIN_MODEL]
+    whole = [row for rows in results.agreements.values() for row in rows if row.name == MAIN_MODEL]
     actual, users = held_out.ratings.numpy(), held_out.user_ids
     names = [str(user) for user in np.unique(users)]
     if len(names) > MAX_USERS:
-        row = agreement(MAIN_MODEL, mean, actual, users, std=std, scale=study.everything.scale)
+        row = agreement(MAIN_MODEL, mean, actual, users)
         yield f"Over {row.num_users} people: " + _sentence(row.srocc, row.mae[0], _mean_errors(actual, users))
         return
     for name in names:
         mine = users == name
-        row = agreement(name, mean[mine], actual[mine], users[mine], std=std[mine], scale=study.everything.scale)
+        row = whole[0] if len(names) == 1 and whole else agreement(name, mean[mine], actual[mine], users[mine])
         if row.num_users:
             yield f"{name}: " + _sentence(row.srocc, row.mae[0], _mean_errors(actual[mine], users[mine]))
         elif np.ptp(actual[mine]) == 0:

@@ -23,6 +23,7 @@ from pamela_rl.agreement.measures import Array, Score, bootstrap, mean_with_inte
 from pamela_rl.agreement.per_image import PopulationAgreement, format_population_table
 from pamela_rl.agreement.per_user import Agreement, format_table
 from pamela_rl.agreement.study import HeldOutChoices, Study, users_in, with_newcomers
+from pamela_rl.agreement.tables import without_nan
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.models import MODELS
 from pamela_rl.rewards.preference import PreferenceModel
@@ -62,7 +63,7 @@ class Results:
     num_support_ratings: int
     predicted: Mapping[str, tuple[Array, Array]]
     held_out: UserRatings | None
-    half: Score | None = None
+    half: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers."""
@@ -75,7 +76,7 @@ class Results:
             },
             "choices": {name: list(score) for name, score in self.choices.items()},
             "fit_seconds": dict(self.seconds),
-            "half_the_answers": None if self.half is None else list(self.half),
+            "half_the_answers": without_nan(self.half),
         }
 
     def to_text(self) -> str:

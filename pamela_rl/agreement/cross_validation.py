@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pamela_rl.agreement.compare_models import Results, share_foretold
 from pamela_rl.agreement.measure import UserRatings, predictions
-from pamela_rl.agreement.measures import Array, Score
+from pamela_rl.agreement.measures import Array, Score, srocc
 from pamela_rl.agreement.per_user import Agreement, agreement
 from pamela_rl.agreement.study import Study
 from pamela_rl.errors import DataError
@@ -117,10 +117,7 @@ def cross_validate(study: Study, names: Sequence[str], seed: int = 0) -> Results
             choices[name] = _share_foretold(data, foretold)
     half = None
     if MAIN_MODEL in names:
-        foretold = _foretell(data, make_folds(data, study.groups, seed, share=0.5), MAIN_MODEL, seed)
-        half = (
-            _agreement(MAIN_MODEL, data, foretold, seed).srocc if len(data.train) else _share_foretold(data, foretold)
-        )
+        half = _estimate(data, _foretell(data, make_folds(data, study.groups, seed, share=0.5), MAIN_MODEL, seed))
     held_out = rated_by(data, data.train[known]) if bool(known.any()) else None
     return Results({SPLIT: rows} if rows else {}, {}, {}, choices, seconds, 0, predicted, held_out, half)
 
@@ -160,6 +157,16 @@ def _agreement(name: str, data: RatingData, foretold: _Foretold, seed: int) -> A
     return agreement(
         name, foretold.mean[known], actual[known], users[known], seed=seed, std=foretold.std[known], scale=data.scale
     )
+
+
+def _estimate(data: RatingData, foretold: _Foretold) -> float:
+    """Return the mean over users of their rank correlations; without ratings, the share of choices foretold."""
+    if not len(data.train):
+        return _share_foretold(data, foretold)[0]
+    known, actual = np.isfinite(foretold.mean), data.train.ratings.numpy()
+    rows = [np.flatnonzero(known & (data.train.users.numpy() == user)) for user in range(len(data.user_ids))]
+    values = [srocc(foretold.mean[mine], actual[mine]) for mine in rows if len(mine) and np.ptp(actual[mine]) > 0]
+    return float(np.mean(np.nan_to_num(values))) if values else float("nan")
 
 
 def _share_foretold(data: RatingData, foretold: _Foretold) -> Score:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
@@ -90,7 +91,7 @@ def fit_rewards(
     print(f"\n{LEGEND}\n\n{results.to_text()}")
     if ceilings:
         print(f"\nwhat no model can beat but by luck\n{format_table(ceilings)}")
-    words = advice(study, results)
+    words = advice(results)
     print("\n" + "\n".join(fill(line, 120) for line in words))
     kept = {name: MODELS[name](study.everything, seed) for name in names}
     rewards = _save(prepared, kept, folder, seed)
@@ -114,7 +115,9 @@ def _save(
     rewards = {name: PersonalReward(prepared.encoder, model, fitted_on) for name, model in models.items()}
     for name, reward in rewards.items():
         reward.save(folder / REWARDS / name)
-    if prepared.judge is not None:
+    if prepared.judge is None:
+        shutil.rmtree(folder / JUDGE, ignore_errors=True)  # of an earlier run, for another reward
+    else:
         model = MODELS[MAIN_MODEL](prepared.judge.data, seed + 1)
         PersonalReward(prepared.judge.encoder, model, prepared.judge.fitted_on).save(folder / JUDGE)
     return rewards

@@ -73,8 +73,8 @@ def test_one_person_alone_is_measured_with_an_interval_over_images() -> None:
     mean, low, high = rows["taste_basis"].srocc
     assert 0.6 < low < mean < high < 1
     assert results.half is not None
-    assert results.half[0] < mean
-    (of_person, of_more) = advice(study, results)
+    assert results.half < mean
+    (of_person, of_more) = advice(results)
     assert of_person.startswith("p0: on images it was not shown, the reward orders them with a rank correlation of 0.")
     assert of_person.endswith("better than no taste at all, and worth training against.")
     assert "twice as many" in of_more
@@ -82,7 +82,7 @@ def test_one_person_alone_is_measured_with_an_interval_over_images() -> None:
 
 def test_who_answers_by_chance_is_told_not_to_train_on_it() -> None:
     study = make_study(chance=True)
-    assert "worth training" not in advice(study, cross_validate(study, ["taste_basis"]))[0]
+    assert "worth training" not in advice(cross_validate(study, ["taste_basis"]))[0]
 
 
 def test_choices_alone_are_measured_too() -> None:
@@ -92,7 +92,7 @@ def test_choices_alone_are_measured_too() -> None:
     for name in ("taste_basis", "ridge_per_user"):
         share, low, high = results.choices[name]
         assert 0.6 < low < share < high <= 1
-    assert "of choices between images it was not shown, where chance is 50 %" in advice(study, results)[0]
+    assert "of choices between images it was not shown, where chance is 50 %" in advice(results)[0]
 
 
 def test_images_that_are_all_nearly_the_same_cannot_be_held_out() -> None:

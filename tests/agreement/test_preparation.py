@@ -47,7 +47,7 @@ def prepare(folder: Path, cache: Path, **options: object) -> PreparedStudy:
     return prepare_study(SourceSettings(path=str(folder)), EYES, cache, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_everybody_who_rated_is_in_the_reward_and_has_a_judge(
     count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
