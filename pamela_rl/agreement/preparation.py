@@ -128,7 +128,11 @@ def prepare_study(
 def _sides(
     answers: Answers, groups: Mapping[str, str], unseen_users: float | None, seed: int
 ) -> SplitAssignment | None:
-    """Return None for tables with splits of their own, if these do not leak, and for those to be cross-validated."""
+    """Return None for tables with splits of their own, if these do not leak, and for those to be cross-validated.
+
+    Raises:
+        DataError: The splits leak, or there are too few people or images for the share of people that is asked for.
+    """
     tables: list[RatingTable | ChoiceTable] = [answers.ratings] if len(answers.ratings.rows) else []
     tables += [answers.choices] if answers.choices else []
     if all("split" in table.rows.columns for table in tables):
@@ -139,7 +143,13 @@ def _sides(
     if len(answers.people) <= FEW_PEOPLE and unseen_users is None:
         return None
     fractions = SplitFractions() if unseen_users is None else SplitFractions(unseen_users=unseen_users)
-    return assign_splits(tables, seed, fractions, groups)
+    try:
+        return assign_splits(tables, seed, fractions, groups)
+    except DataError as error:
+        if unseen_users is not None:
+            raise
+        print(f"{error} Until then models are cross-validated over images.")
+        return None
 
 
 def _images_of_judge(images: Sequence[str], groups: Mapping[str, str], seed: int) -> frozenset[str]:

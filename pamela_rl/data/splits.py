@@ -127,11 +127,11 @@ def assign_splits(
     grouped = {str(name): (groups or {}).get(name, str(name)) for name in sorted(images)}
     parts = {"test": fractions.test_images, "val": fractions.val_images}
     sizes = pd.Series(list(grouped.values())).value_counts().sort_index()
-    side = _draw_parts(sizes, parts, np.random.default_rng((seed, 0)), "pictures", "groups")
+    side = _draw_parts(sizes, parts, np.random.default_rng((seed, 0)), "groups of images")
     users = sorted({user for table in tables for user in table.user_ids})
     sizes_of_users = pd.Series(1, index=users)
     side_of_user = _draw_parts(
-        sizes_of_users, {"unseen": fractions.unseen_users}, np.random.default_rng((seed, 1)), "people", "persons"
+        sizes_of_users, {"unseen": fractions.unseen_users}, np.random.default_rng((seed, 1)), "people"
     )
     unseen_users = frozenset(user for user in users if side_of_user[user] == "unseen")
     return SplitAssignment({name: side[group] for name, group in grouped.items()}, unseen_users)
@@ -159,7 +159,7 @@ def _image_columns(table: RatingTable | ChoiceTable) -> Iterable[str]:
 
 
 def _draw_parts(
-    sizes: pd.Series[Any], parts: Mapping[str, float], rng: np.random.Generator, what: str, units: str
+    sizes: pd.Series[Any], parts: Mapping[str, float], rng: np.random.Generator, units: str
 ) -> dict[str, str]:
     """Assign units in random order to the parts until each has its fraction of the total size; the rest is "train"."""
     order = sizes.iloc[rng.permutation(len(sizes))]
@@ -170,14 +170,14 @@ def _draw_parts(
     for name in [*(part for part, fraction in parts.items() if fraction), "train"]:
         if name not in drawn.values():
             raise DataError(
-                f"{int(sizes.sum())} {what} in {len(sizes)} {units} leave none for {name!r} "
-                f"with fractions of {dict(parts)}; change the fractions, or split by hand."
+                f"there are {len(sizes)} {units}, too few to hold some out for {name!r} with fractions of {dict(parts)}; "
+                "give more, other fractions, or a column 'split'."
             )
     return drawn
 
 
 def _log_dropped(source: str, crossing: int, unmatched: int) -> None:
     if crossing:
-        logger.warning("%s: %d pairs left out: their pictures are on different sides.", source, crossing)
+        logger.warning("%s: %d pairs left out: their images are on different sides.", source, crossing)
     if unmatched:
-        logger.warning("%s: %d rows left out: unseen people on training pictures.", source, unmatched)
+        logger.warning("%s: %d rows left out: unseen people on training images.", source, unmatched)

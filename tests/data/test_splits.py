@@ -115,10 +115,11 @@ def test_shares_that_leave_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match="unseen_users is 1; use a fraction from 0 to less than 1"):
         SplitFractions(unseen_users=1)
     with pytest.raises(
-        DataError, match=r"3 pictures in 3 groups leave none for 'val' with fractions of .*; change the"
+        DataError,
+        match=r"there are 3 groups of images, too few to hold some out for 'val' with fractions of .*; give more",
     ):
         split_users_and_images(everybody_rates_everything(images=3))
-    with pytest.raises(DataError, match="1 people in 1 persons leave none for 'unseen'"):
+    with pytest.raises(DataError, match="there are 1 people, too few to hold some out for 'unseen'"):
         split_users_and_images(everybody_rates_everything(users=1))
 
 
