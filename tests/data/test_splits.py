@@ -49,7 +49,7 @@ def test_what_unseen_users_said_of_training_pictures_is_left_out_and_counted(
     with caplog.at_level(logging.WARNING):
         split = split_users_and_images(table)
     assert len(table.rows) - len(split.rows) == 4 * 35 * 2
-    assert "280 rows left out: unseen people on training pictures" in caplog.text
+    assert "280 rows left out: unseen people on training images" in caplog.text
 
 
 def test_the_order_of_the_rows_does_not_matter_and_the_seed_does() -> None:
@@ -82,7 +82,7 @@ def test_pairs_across_sides_are_left_out_and_counted(caplog: pytest.LogCaptureFi
     side = assign_splits([table]).images
     straddling = [side[a] != side[b] for a, b in zip(table.rows["image_a"], table.rows["image_b"])]
     assert len(split.rows) == len(table.rows) - sum(straddling) < len(table.rows)
-    assert f"{sum(straddling)} pairs left out: their pictures are on different sides" in caplog.text
+    assert f"{sum(straddling)} pairs left out: their images are on different sides" in caplog.text
     assert all(side[a] == side[b] for a, b in zip(split.rows["image_a"], split.rows["image_b"]))
     assert find_leaks(split) == []
 
