@@ -17,7 +17,6 @@ each image before it looks at the next. Everything is in memory already: what re
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import sys
@@ -184,7 +183,6 @@ def cache(count: int, name: str) -> None:
 
 def main() -> None:
     """Run the part that is named first."""
-    os.environ["TQDM_DISABLE"] = "1"
     part, *given = sys.argv[1:] or [""]
     number = int(given[-1]) if given and given[-1].isdigit() else 0
     if part == "world":

@@ -17,7 +17,8 @@ from pamela_rl.rewards.taste.noise import LEVELS, Noise
 from pamela_rl.rewards.taste.responses import Responses
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
 
-MAX_LANDMARKS = 300
+MAX_LANDMARKS, MIN_LANDMARKS = 300, 64
+MAX_WEIGHTS = 3000  # of all people together; many people have fewer landmarks each, since each has a covariance
 LOG_NOISE_STD = 0.8  # of people's noise variances around their geometric mean, in logarithms, before they tell
 PSEUDO_LEVELS = 2.0  # weight of that, and of the common noise, beside people's own
 BOUND_ROUNDS = 6  # updates of the bound on choices
@@ -47,7 +48,8 @@ def fit_kernel_basis(data: RatingData, seed: int = 0) -> TasteBasis:
         mean, variance, floor = torch.zeros((), dtype=torch.float64), LOGISTIC**2, 0.0
     scales = fit_scales(responses, unit(features, centre), mean, variance, floor, seed)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    landmarks = unit(features[images[order[:MAX_LANDMARKS].sort().values]], centre)
+    most = min(MAX_LANDMARKS, max(MIN_LANDMARKS, MAX_WEIGHTS // len(data.user_ids)))
+    landmarks = unit(features[images[order[:most].sort().values]], centre)
     total = scales.shared + scales.own
     network = KernelFeatures(landmarks, centre, scales.length, scales.linear, total, mean).requires_grad_(False)
     design = torch.zeros(len(features), 1 + len(landmarks), dtype=torch.float64)

@@ -21,6 +21,9 @@ from pamela_rl.rewards.user_index import user_rows, with_user_row
 from pamela_rl.types import RewardOutput
 
 
+FEW_PEOPLE = 20  # to whose kernel landmarks are added; more leave nothing to add, and each has a covariance
+
+
 class TasteFeatures(nn.Module):
     """Maps encoder features to the shared score and to the features phi of tastes."""
 
@@ -193,9 +196,10 @@ class TasteBasis:
     def with_landmarks(self, features: Tensor) -> TasteBasis:
         """Return a copy that can tell tastes at these images, ``(n, d)``; what is known of anybody stays.
 
-        A basis learned from many people can already; a kernel gets those images as landmarks that it cannot explain.
+        A basis learned from many people can already; a kernel of few people gets those images as landmarks that it
+        cannot explain.
         """
-        if not isinstance(self.network, KernelFeatures):
+        if not isinstance(self.network, KernelFeatures) or len(self.user_ids) > FEW_PEOPLE:
             return self
         network = self.network.extended(features)
         added = len(network.landmarks) - len(self.network.landmarks)
