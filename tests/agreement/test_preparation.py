@@ -67,6 +67,14 @@ def test_everybody_who_rated_is_in_the_reward_and_has_a_judge(
         assert float(lead) * taste > 0
 
 
+def test_a_judge_of_an_earlier_reward_does_not_stay(tmp_path: Path) -> None:
+    folder = write_ratings(tmp_path / "mine", write_images(tmp_path / "mine"), {"ada": 1.0})
+    for judge, names in ((OTHER_EYES, {"reward", "judge"}), (None, {"reward"})):
+        prepared = prepare(folder, tmp_path / "cache", judge_encoder=judge)
+        fit_rewards(prepared, ["ridge_per_user"], tmp_path / "out")
+        assert set(open_scorers(tmp_path / "out")[1]) == names
+
+
 def test_newcomers_are_held_out_of_few_people_only_if_asked_for(tmp_path: Path) -> None:
     users = {f"p{number}": 1.0 for number in range(5)}
     folder = write_ratings(tmp_path / "mine", write_images(tmp_path / "mine"), users)
