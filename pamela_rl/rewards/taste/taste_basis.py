@@ -20,7 +20,6 @@ from pamela_rl.rewards.tensor_names import add_prefix, strip_prefix
 from pamela_rl.rewards.user_index import user_rows, with_user_row
 from pamela_rl.types import RewardOutput
 
-
 FEW_PEOPLE = 20  # to whose kernel landmarks are added; more leave nothing to add, and each has a covariance
 
 
