@@ -204,7 +204,7 @@ def test_the_parts_of_a_reward_are_recorded_each_by_its_name(
 def test_a_judge_is_watched(
     small_policy: Policy, accelerator: Accelerator, world_reward: PersonalReward, tmp_path: Path
 ) -> None:
-    judge, seen = Judge(world_reward), []
+    judge, seen = Judge(world_reward, ""), []
 
     def noting(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
         seen.append(float(judge(images, prompts, user_ids).mean.mean()))
@@ -228,7 +228,7 @@ def test_a_judge_is_watched(
 def test_a_judge_is_not_trained_against(
     small_policy: Policy, accelerator: Accelerator, world_reward: PersonalReward, tmp_path: Path
 ) -> None:
-    judge, theirs = Judge(world_reward), PromptSource(["a boat"], "rater-007")
+    judge, theirs = Judge(world_reward, ""), PromptSource(["a boat"], "rater-007")
     with pytest.raises(ConfigError, match=r"the reward to train against is a judge; give the personal reward, and the"):
         train(small_policy, judge, theirs, SHORT, ALGORITHM, tmp_path, accelerator)  # type: ignore[arg-type]
     assert not read_metrics(tmp_path / "metrics.jsonl")
