@@ -88,7 +88,7 @@ def train(key: str, folder: Path, reward: Path, base: Path, side: int, guidance_
     noise = ["--train.sampling.window_size=3"] if key in ("sd35", "flux") else []
     launch(
         "recipes/train.py", folder, key, f"--reward={reward}", f"--model.name={base}", f"--prompts={folder / 'prompts.txt'}",
-        f"--output_dir={run_folder}", "--encoder=pixels", f"--users=[{USER}]", f"--model.height={side}",
+        f"--output_dir={run_folder}", "--encoder=pixels", "--algorithm=ddpo", f"--users=[{USER}]", f"--model.height={side}",
         f"--model.width={side}", "--model.dtype=bfloat16", "--model.offload=true", "--model.vae_slicing=true",
         f"--model.compile_blocks={str(compiled).lower()}", "--train.num_iterations=1", "--train.images_per_iteration=4",
         "--train.group_size=2", "--train.batch_size=2", "--train.validation.every=1", "--train.validation.num_images=2",
