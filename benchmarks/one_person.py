@@ -2,6 +2,7 @@
 
 python benchmarks/one_person.py --what photographs
 python benchmarks/one_person.py --what alone
+python benchmarks/one_person.py --what few
 
 photographs: eight simulated users rate 60 scenes by the renderer ("photographs"), 60 of them all at noon, 60 images of
 the base model, or 30 and 30. A reward is fitted to each user's ratings alone and scores 192 other images of the base model, of held-out
@@ -12,6 +13,10 @@ alone: the same eight users each rate 60 images of the base model. A folder with
 that fit_reward.py gets, and its reward all that train.py gets, both as the README gives them; once with the default encoder
 and once with the world's. The adapters draw 64 images each of held-out prompts, on the base's noise, and the true ratings
 are compared.
+
+few: a reward is fitted to 40 or 60 ratings of the base model's images by one user alone (users 176 to 191, who are none of
+the eight), or by eight users together, with the world's encoder and prompts: Spearman's correlation with their ratings of 180 other images,
+root mean square error against their true ratings, and the share of these ratings inside the predicted intervals.
 """
 
 from __future__ import annotations
@@ -30,7 +35,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pamela_rl.agreement.calibration import coverage
 from pamela_rl.agreement.measures import srocc
+from pamela_rl.data.ratings import RatingScale
 from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.diffusion.randomness import generator_for
 from pamela_rl.evaluation.compare import summarize
@@ -135,6 +142,35 @@ def compare_photographs() -> None:
             print(f"{name:18} {prompts_used:16} {described:40} {mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
 
 
+def measure_few() -> None:
+    """Measure rewards that are fitted to few people's few ratings."""
+    raters, content, encoder = make_raters(), ContentJudge.load(), open_encoder(WORLD, "cpu")
+    images, prompts = draw(train_and_held_out_prompts()[0], 480, 4)
+    features, expected = encode_all(encoder, images, prompts), raters.expected_ratings(images, prompts, content)
+    for num_users, num_ratings in ((1, 40), (1, 60), (8, 60)):
+        found, covered = [], []
+        for first in range(176, 192, num_users):
+            users, rng = list(range(first, first + num_users)), np.random.default_rng(first)
+            rows = np.concatenate([rng.choice(300, num_ratings, replace=False) for _ in users])
+            who = np.repeat(users, num_ratings)
+            given = torch.from_numpy(raters.rate(expected[torch.from_numpy(rows)], who, rng)).double()
+            ratings = RatingTensors(torch.from_numpy(who - first), torch.from_numpy(rows), given)
+            model = fit_taste_basis(RatingData(ImageFeatures(features), ratings, tuple(map(str, users))))
+            for user in users:
+                output = model.predict(ImageFeatures(features[300:]), [str(user)] * 180)
+                assert output.std is not None
+                spread = torch.hypot(output.std.double(), model.noise_std([str(user)])).numpy()
+                mean, truth = output.mean.double().numpy(), expected[300:, user].numpy()
+                actual = raters.rate(expected[300:], np.full(180, user), rng).astype(np.float64)
+                found.append((srocc(mean, actual), np.sqrt(np.mean((mean - truth) ** 2))))
+                covered.append(coverage(mean, spread, actual, RatingScale()).mean(axis=0))
+        within = " ".join(f"{100 * share:.0f}" for share in np.mean(covered, axis=0))
+        rank, error = np.mean(found, axis=0)
+        print(
+            f"{num_users} x {num_ratings}: SROCC {rank:.3f}, error {error:.2f}, within 50/80/95 %: {within}", flush=True
+        )
+
+
 def run_recipe(name: str, *arguments: str) -> None:
     """Run a recipe as a user does, and show what it said if it fails."""
     done = subprocess.run(
@@ -175,7 +211,11 @@ def steer_everybody_alone(encoders: Sequence[str] = (DEFAULT_ENCODER, WORLD)) ->
         write_text(run / "summary.json", json.dumps(summary, indent=1) + "\n")
 
 
-MODES: dict[str, Callable[[], None]] = {"photographs": compare_photographs, "alone": steer_everybody_alone}
+MODES: dict[str, Callable[[], None]] = {
+    "photographs": compare_photographs,
+    "alone": steer_everybody_alone,
+    "few": measure_few,
+}
 
 
 def main() -> None:

@@ -50,9 +50,10 @@ def fit(config: FitRewardConfig) -> None:
         fit_rewards(prepared, config.names, config.output_dir, config.num_support_ratings, config.curve, config.seed)
         if config.encoder == DEFAULT_ENCODER and not in_world:
             print(fill(SIGLIP_ADVICE, 120))
+    model = "world" if in_world else "MODEL --prompts prompts.txt"
     print(
         "Next, train against it:\n  accelerate launch --config_file accelerate_config.yaml recipes/train.py "
-        f"--reward {shlex.quote(str(config.add or config.output_dir))} --model.name MODEL --prompts prompts.txt"
+        f"--reward {shlex.quote(str(config.add or config.output_dir))} --model.name {model}"
     )
 
 

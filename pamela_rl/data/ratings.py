@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from pamela_rl.data.checks import Problem, as_text, blank, raise_for_problems, row_number, user_text
+from pamela_rl.data.checks import Problem, as_text, blank, raise_for_problems, user_text
 from pamela_rl.data.files import SUFFIXES, read_file, write_file
 from pamela_rl.errors import DataError, UnknownUserError
 
@@ -92,30 +91,6 @@ class RatingTable:
     def to_file(self, path: str | Path) -> None:
         """Write the rows as CSV, Parquet or JSON lines, by the ending of ``path``; ``from_file`` reads them back."""
         write_file(self.rows, Path(path))
-
-    def check_images(self, folder: str | Path) -> None:
-        """Check that every image can be opened.
-
-        Raises:
-            DataError: One is missing or broken; names its row.
-        """
-        first = (~self.rows["image"].duplicated()).to_numpy().nonzero()[0]
-        for position in first:
-            path = Path(folder) / str(self.rows["image"].iloc[position])
-            row = row_number(self.rows, int(position))
-            try:
-                with Image.open(path) as image:
-                    image.load()
-            except FileNotFoundError:
-                raise DataError(
-                    f"{self.source}, row {row}: the image {path} does not exist; "
-                    "paths are relative to the folder of images: correct either."
-                ) from None
-            # Pillow reports broken PNG chunks as SyntaxError
-            except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-                raise DataError(
-                    f"{self.source}, row {row}: the image {path} cannot be opened ({error}); replace or remove it."
-                ) from error
 
     @property
     def user_ids(self) -> list[str]:

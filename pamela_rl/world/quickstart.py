@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -97,3 +98,8 @@ def _report(
     validation = {user: read_metrics(run / "users" / folder_name(user) / "validation.jsonl") for user in tastes}
     page = write_report(run, Report(summary, comparisons, validation=validation, tastes=tastes, context=context))
     print(f"\n{summary_table(summary)}\n\n{context['seconds']} seconds. The report: {page}")
+    print(
+        "Next, compare with searches for prompts, noise and the best of many:\n"
+        f"  python recipes/evaluate.py --run {shlex.quote(str(run))}\n"
+        "or draw images to rate yourself:\n  python recipes/draw.py --output_dir my/pictures"
+    )

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from pamela_rl.data.files import WRITTEN_SUFFIXES
 from pamela_rl.data.ratings import SPLITS, RatingScale, RatingTable
@@ -161,43 +160,6 @@ def test_a_step_that_fits_no_scale_is_refused(step: float) -> None:
         RatingScale(1, 5, step)
 
 
-def save_pictures(folder: Path) -> None:
-    pil_image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3)).astype(np.uint8))
-    pil_image.save(folder / "x.png")
-    pil_image.save(folder / "y.png")
-
-
-def test_pictures_that_are_there_and_whole_pass(tmp_path: Path) -> None:
-    save_pictures(tmp_path)
-    RatingTable(rows(image=["x.png", "x.png", "y.png"])).check_images(tmp_path)
-
-
-def test_a_missing_picture_is_named_with_its_row_in_the_whole_table(tmp_path: Path) -> None:
-    save_pictures(tmp_path)
-    table = RatingTable(rows(image=["x.png", "y.png", "z.png"], split=["train", "train", "test_seen"]))
-    sentence = r"row 3: the image .*z\.png does not exist; paths are relative to the folder of images"
-    with pytest.raises(DataError, match=sentence):
-        table.check_images(tmp_path)
-    with pytest.raises(DataError, match=sentence):
-        table.split("test_seen").check_images(tmp_path)
-
-
-@pytest.mark.parametrize("damage", ["cut short", "a broken chunk", "no picture at all"])
-def test_a_broken_picture_is_named_with_its_row(damage: str, tmp_path: Path) -> None:
-    save_pictures(tmp_path)
-    whole = (tmp_path / "y.png").read_bytes()
-    second = whole.index(b"IDAT", whole.index(b"IDAT") + 4)
-    broken = {
-        "cut short": whole[: len(whole) // 2],
-        "a broken chunk": whole[:second] + b"ID\x00T" + whole[second + 4 :],
-        "no picture at all": b"<html>404</html>",
-    }
-    (tmp_path / "y.png").write_bytes(broken[damage])
-    table = RatingTable(rows(image=["x.png", "y.png", "y.png"]))
-    with pytest.raises(DataError, match=r"row 2: the image .*y\.png cannot be opened \(.*\); replace or remove it"):
-        table.check_images(tmp_path)
-
-
 def test_a_users_rows_and_a_splits_rows_are_theirs_alone() -> None:
     table = RatingTable(rows(split=["train", "train", "val_seen"]))
     assert table.for_user("ada").rows["rating"].tolist() == [1.0, 3.0]
@@ -232,13 +194,12 @@ def test_the_callers_data_frame_is_left_as_it_was() -> None:
     assert mine["rating"].dtype == np.int64
 
 
-def test_real_ratings_and_pictures_can_be_read(human_ratings: Path) -> None:
+def test_real_ratings_can_be_read(human_ratings: Path) -> None:
     users = pd.read_csv(human_ratings / "raters.csv", dtype={"user_id": str}).set_index("user_id")
     table = RatingTable.from_file(human_ratings / "ratings.csv", SHARES, users)
     assert len(table.rows) == 11_000
     assert len(table.user_ids) == 100
     assert table.raters is not None
     assert set(table.raters.index) == set(table.user_ids)
-    table.check_images(human_ratings)
     with pytest.raises(DataError, match=r"ratings\.csv, row 1: rating is 0\.382; ratings run from 1 to 5"):
         RatingTable.from_file(human_ratings / "ratings.csv")

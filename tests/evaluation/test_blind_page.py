@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from disk_pages import open_from_disk
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Page
 
 from pamela_rl.errors import ConfigError, DataError
 from pamela_rl.evaluation.blind_choices import read_choices
@@ -49,22 +50,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[ComparisonImage]:
 
 
 def opened(browser: Browser, page_file: Path, **context: Any) -> tuple[Page, list[str]]:
-    """Open a page from disk; everything else it asks for is blocked and listed, and so is every complaint."""
-    page = browser.new_context(accept_downloads=True, **context).new_page()
-    wrong: list[str] = []
-
-    def watch(route: Route) -> None:
-        if route.request.url == page_file.as_uri() or route.request.url.startswith("data:image/"):
-            route.continue_()
-        else:
-            wrong.append(route.request.url)
-            route.abort()
-
-    page.route("**/*", watch)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.goto(page_file.as_uri())
-    return page, wrong
+    allowed = (page_file.as_uri(), "data:image/")
+    return open_from_disk(browser, page_file, lambda url: url.startswith(allowed), **context)
 
 
 def ready(page: Page, number: int, total: int) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk_pages import open_from_disk
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Page
 
 from pamela_rl.data.settings import SourceSettings
 from pamela_rl.data.sources.opening import read_source
@@ -38,22 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(browser: Browser, folder: Path, **context: Any) -> tuple[Page, list[str]]:
-    """Open the page from disk; what it asks for outside its folder is blocked and listed, and so is every complaint."""
-    page = browser.new_context(accept_downloads=True, **context).new_page()
-    wrong: list[str] = []
-
-    def watch(route: Route) -> None:
-        if route.request.url.startswith(folder.as_uri() + "/"):
-            route.continue_()
-        else:
-            wrong.append(route.request.url)
-            route.abort()
-
-    page.route("**/*", watch)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.goto((folder / "rate.html").as_uri())
-    return page, wrong
+    return open_from_disk(browser, folder / "rate.html", lambda url: url.startswith(folder.as_uri() + "/"), **context)
 
 
 def ready(page: Page, number: int, total: int = len(NAMES)) -> None:

@@ -17,7 +17,7 @@ from pamela_rl.data.sources.rated_images import RatedImages, SourceTable, build_
 
 
 def read_folder(
-    ratings: str | Path,
+    ratings: str | Path | OwnTable,
     images: str | Path | None = None,
     *,
     columns: Mapping[str, str] | None = None,
@@ -31,8 +31,8 @@ def read_folder(
     Args:
         ratings: A table with columns of images and ratings, and optionally of users, prompts and splits, in any of the
             forms of ``files.SUFFIXES``; a folder or zip with such a table in it; or one with folders of images that are
-            named by their ratings (``own_tables.open_table``). Other columns are kept. Rows without a rating are left
-            out.
+            named by their ratings (``own_tables.open_table``, whose result may be given too). Other columns are kept.
+            Rows without a rating are left out.
         images: The folder or zip that the paths are relative to; None is the folder of the table.
         columns: Our column names to those of the table, where it has unusual names, e.g. ``{"user_id": "worker"}``.
         user: Who rated, if there is no column of users; None is "me".
@@ -44,25 +44,7 @@ def read_folder(
     Raises:
         DataError: A file cannot be read, or a row is wrong; names file, row, value and remedy.
     """
-    table = open_table(ratings, columns or {}, on_bad_row)
-    return rate(table, images, columns=columns, user=user, scale=scale, raters=raters, on_bad_row=on_bad_row)
-
-
-def rate(
-    table: OwnTable,
-    images: str | Path | None = None,
-    *,
-    columns: Mapping[str, str] | None = None,
-    user: str | None = None,
-    scale: RatingScale | None = None,
-    raters: str | Path | pd.DataFrame | None = None,
-    on_bad_row: OnBadRow = "stop",
-) -> RatedImages:
-    """Read ratings from a table that is open, as ``read_folder``.
-
-    Raises:
-        DataError: A file cannot be read, or a row is wrong; names file, row, value and remedy.
-    """
+    table = ratings if isinstance(ratings, OwnTable) else open_table(ratings, columns or {}, on_bad_row)
     told = columns or {}
     found = rating_columns(table.rows, told, table.source)
     rows = with_numbers(select_columns(table.rows, found, told, user, table.source), (*TEXT, "rating"))

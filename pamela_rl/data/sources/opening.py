@@ -27,7 +27,7 @@ from pamela_rl.data.sources import (
 )
 from pamela_rl.data.sources.broken_images import without_broken_images
 from pamela_rl.data.sources.flickr_aes import read_flickr_aes
-from pamela_rl.data.sources.folder import rate
+from pamela_rl.data.sources.folder import read_folder
 from pamela_rl.data.sources.lapis import read_lapis
 from pamela_rl.data.sources.own_tables import open_table
 from pamela_rl.data.sources.pamela import read_pamela
@@ -102,7 +102,7 @@ def _read(source: SourceSettings, path: Path) -> Source:
         choices = _choices(source, table.rows, table.source, table.skipped, source.columns, images)
         none = pd.DataFrame({"user_id": [], "image": [], "rating": []}, dtype=str)
         return RatedImages(RatingTable(none, scale or RatingScale(), source=table.source), images), choices
-    return rate(table, source.images, user=source.user, raters=source.raters, **own), None
+    return read_folder(table, source.images, user=source.user, raters=source.raters, **own), None
 
 
 def _published(path: Path) -> str | None:

@@ -36,7 +36,7 @@ class RatedImages:
     """Ratings and the store of the rated images.
 
     Attributes:
-        table: One rating per row; a user who rated a image twice has two rows.
+        table: One rating per row; a user who rated an image twice has two rows.
         images: Store of the images in the table.
         skipped: Skipped rows; empty unless ``on_bad_row`` was "skip".
     """
@@ -54,7 +54,7 @@ class RatedImages:
         """Iterate over ids and decoded images, each image once.
 
         Raises:
-            DataError: A image is broken; names it.
+            DataError: An image is broken; names it.
         """
         return ((image, self.images.open(image)) for image in self.image_ids)
 

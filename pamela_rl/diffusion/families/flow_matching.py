@@ -76,7 +76,7 @@ class FlowPolicy(Policy):
         return float(least + (most - least) / (high - low) * (math.prod(self._grid()) - low))
 
     def _grid(self) -> tuple[int, int]:
-        """Rows and columns of patches that the transformer sees of a image."""
+        """Rows and columns of patches that the transformer sees of an image."""
         return self.height // self._multiple(), self.width // self._multiple()
 
     def _guidance_input(self, latents: Tensor, guidance_scale: float) -> Tensor | None:

@@ -59,8 +59,8 @@ def test_everybodys_posterior_is_that_of_the_joint_gaussian_process() -> None:
         left = (scales.shared + scales.own) + scales.bias + bias - (across * solved.T).sum(dim=1)
         output = basis.predict(data.images, [data.user_ids[user]] * NUM_IMAGES)
         assert output.std is not None
-        torch.testing.assert_close(output.mean, expected, atol=1e-3, rtol=0)
-        torch.testing.assert_close(output.std, left.sqrt(), atol=2e-3, rtol=0)
+        torch.testing.assert_close(output.mean, expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(output.std, left.sqrt(), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("num_people", "num_ratings"), [(1, 40), (8, 30)])
