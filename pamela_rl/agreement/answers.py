@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
+from pamela_rl.agreement.tables import count_of
 from pamela_rl.data.choices import ChoiceTable
 from pamela_rl.data.images import ImageStore
 from pamela_rl.data.ratings import RatingTable
@@ -83,7 +84,7 @@ def read_answers(source: SourceSettings) -> Answers:
     answers = Answers(rated.table, choices, rated.images, images, prompts)
     people = answers.people
     print(
-        f"{sum(people.values()):,} answers of {_plural(len(people), 'person', 'people')} about {_plural(len(images), 'image')}."
+        f"{sum(people.values()):,} answers of {count_of(len(people), 'person', 'people')} about {count_of(len(images), 'image')}."
     )
     return _with_consistent_prompts(answers)
 
@@ -127,7 +128,3 @@ def _with_consistent_prompts(answers: Answers) -> Answers:
         return replace(answers, prompts=[""] * len(images))
     print(f"{text}; answers about them are left out, since the reward knows prompts by all others.")
     return answers.without(missing)
-
-
-def _plural(count: int, one: str, many: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -86,7 +86,8 @@ class Results:
             if split.startswith("val") and "test" + split[3:] in self.agreements:
                 continue  # used for model selection; they are in the JSON
             support = f", {self.num_support_ratings} support ratings" if split.endswith("unseen") else ""
-            parts.append(f"{TITLES[split]}{support} ({split}); means over people\n{_table_or_reason(rows)}")
+            over = "; means over people" * any(row.num_users > 1 for row in rows)
+            parts.append(f"{TITLES[split]}{support} ({split}){over}\n{_table_or_reason(rows)}")
         for split, means in self.population.items():
             if split.startswith("val") and "test" + split[3:] in self.population:
                 continue

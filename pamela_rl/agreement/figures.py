@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pamela_rl.agreement.measures import Array, Score
 from pamela_rl.agreement.per_user import agreement
+from pamela_rl.agreement.tables import count_of
 from pamela_rl.data.ratings import RatingScale
 
 if TYPE_CHECKING:
@@ -60,8 +61,10 @@ def plot_predicted_vs_actual(
         xlabel=f"actual rating ({scale.low:g} to {scale.high:g})", ylabel=f"rating predicted by {short_name(name)}"
     )
     mean, low, high = (f"{number:.2f}" for number in result.srocc)
-    counts = f"{len(actual):,} ratings of {len(np.unique(users)):,} people; {caption}"
-    subtitle = f"SROCC within a person, mean: {mean} [{low}, {high}] of {result.num_users:,} people"
+    counts = f"{len(actual):,} ratings of {count_of(len(np.unique(users)), 'person', 'people')}; {caption}"
+    subtitle = (
+        f"SROCC within a person, mean: {mean} [{low}, {high}] of {count_of(result.num_users, 'person', 'people')}"
+    )
     set_titles(axes, "Predicted against actual ratings", f"{counts}\n{subtitle}")
     save_png(figure, path)
 
@@ -138,7 +141,7 @@ def _pit(axes: Axes, histograms: Mapping[str, Array], order: Sequence[str]) -> N
     highest = max(shares.max() for shares in histograms.values())
     axes.set(xlim=(0, 100), ylim=(0, 130 * highest))
     axes.legend(loc="upper center", frameon=False)
-    set_titles(axes, "PIT histogram", "flat: calibrated; U shape: overconfident; hump: underconfident; slope: biased")
+    set_titles(axes, "PIT histogram", "flat: calibrated; U: overconfident; hump: underconfident; slope: biased")
 
 
 def _boxes(axes: Axes, predicted: Array, actual: Array, steps: Array, scale: RatingScale) -> str:

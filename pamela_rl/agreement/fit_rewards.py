@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from pamela_rl.agreement.advice import advice
+from pamela_rl.agreement.advice import MAX_USERS, advice
 from pamela_rl.agreement.compare_models import Results, compare_models
 from pamela_rl.agreement.cross_validation import cross_validate
 from pamela_rl.agreement.per_user import LEGEND, format_table
@@ -125,9 +125,9 @@ def _save(
 
 def _what_is_where(prepared: PreparedStudy, results: Results, num_figures: int, folder: Path) -> str:
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in results.seconds.items())
-    count = len(prepared.study.everything.user_ids)
-    known = "who rated is known" if count == 1 else f"all {count} people who rated are known"
-    text = f"Fitted to all answers ({known}); a fit took {took}.\nRewards, agreement.json and {num_figures} figures are in {folder}"
+    users = prepared.study.everything.user_ids
+    known = ", ".join(users) if len(users) <= MAX_USERS else f"all {len(users):,} people who rated"
+    text = f"Fitted to all answers, of {known}; a fit took {took}.\nRewards, agreement.json and {num_figures} figures are in {folder}"
     judge = prepared.judge
     if judge is None:
         return text + "."

@@ -31,6 +31,11 @@ def align_columns(counted: str, rows: Sequence[tuple[str, int, Mapping[str, str]
     return "\n".join(lines)
 
 
+def count_of(count: int, one: str, many: str | None = None) -> str:
+    """Format a number with what it counts, such as ``1 person`` and ``1,200 people``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def with_interval(score: Score) -> str:
     """Format a correlation or a share with its interval, such as ``0.451 [.41, .49]``."""
     if np.isnan(score[0]):
