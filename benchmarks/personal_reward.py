@@ -34,7 +34,8 @@ from pamela_rl.rewards.preference import ImageFeatures
 from pamela_rl.rewards.taste.fit import fit_taste_basis
 from pamela_rl.rewards.taste.newcomer import add_rating, fit_newcomer, next_image
 from pamela_rl.rewards.taste.noise import Noise
-from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
+from pamela_rl.rewards.taste.taste_features import TasteFeatures
 
 SIZES = {"train": 50_222, "val_seen": 6_551, "test_seen": 9_735, "val_unseen": 926, "test_unseen": 2_470}
 SHARES = {"train": (0.0, 0.7), "val_seen": (0.7, 0.82), "test_seen": (0.82, 1.0)}  # of the pictures

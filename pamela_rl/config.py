@@ -159,14 +159,18 @@ class RewardSettings:
 
     Attributes:
         std_weight: Multiples of the reward's own uncertainty subtracted from its mean; 0 maximises the mean.
+        adherence_weight: What an image loses that has nothing to do with its prompt, according to the base model itself,
+            in standard deviations of the base model's rewards; 0 asks nothing of the prompt.
         max_bad_share: Share of non-finite rewards, or of skipped updates, above which the run stops.
     """
 
     std_weight: float = 0.5
+    adherence_weight: float = 0.0
     max_bad_share: float = 0.5
 
     def __post_init__(self) -> None:
         _at_least("reward.std_weight", self.std_weight, 0, "0 trusts the mean alone")
+        _at_least("reward.adherence_weight", self.adherence_weight, 0, "0 asks nothing of the prompt")
         share = self.max_bad_share
         _require(0 <= share <= 1, f"reward.max_bad_share is {share}; it is a share: use 0 to 1, e.g. 0.5.")
 
@@ -206,11 +210,14 @@ class ValidationSettings:
         num_images: Images of a validation, two of each prompt.
         patience: Validations without a rise of the judge's mean after which the run stops and keeps the adapter with the
             highest; 0 always runs to the end and keeps the last.
+        strengths: At which the finished adapter is sampled too; where there is a judge, the weakest of them that it finds
+            as good as the best is recommended in the adapter's card. None samples none.
     """
 
     every: int = 5
     num_images: int = 24
     patience: int = 0
+    strengths: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         _at_least("validation.every", self.every, 0, "0 never validates, 5 is every fifth iteration")
@@ -218,6 +225,10 @@ class ValidationSettings:
         _check_division("validation.num_images", self.num_images, "the number of images a prompt", IMAGES_PER_PROMPT)
         _at_least(
             "validation.patience", self.patience, 0, "0 runs to the end, 3 stops after three validations without gain"
+        )
+        _require(
+            all(strength > 0 for strength in self.strengths),
+            f"validation.strengths is {self.strengths}; use positive numbers, e.g. [0.5, 0.75, 1.0]: 0 is the base model.",
         )
         _require(
             not self.patience or self.every > 0,

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pamela_rl.rewards.demographics import DemographicsCoding
 from pamela_rl.rewards.taste.noise import Noise
-from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
+from pamela_rl.rewards.taste.taste_features import TasteFeatures
 
 WIDTH = 4  # a bias and three dimensions of taste
 PEOPLE = pd.DataFrame({"age": [20.0, 30.0, 50.0]}, index=["a", "b", "c"])

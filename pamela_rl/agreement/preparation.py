@@ -25,7 +25,7 @@ from pamela_rl.data.splits import SplitAssignment, SplitFractions, assign_splits
 from pamela_rl.errors import DataError
 from pamela_rl.rewards.encoders.opening import open_encoder
 from pamela_rl.rewards.personal import FittedOn
-from pamela_rl.rewards.preference import Encoder, RatingData
+from pamela_rl.rewards.preference import Encoder, RatingData, feature_parts
 
 METADATA = ("group", "style", "type")  # of images, where the table has them
 FEW_PEOPLE = 10  # are measured by cross-validation over images
@@ -110,7 +110,8 @@ def prepare_study(
     kept, with_prompts = answers.without(judged), any(answers.prompts)
     study = make_study(
         kept.ratings, features, answers.images, kept.choices, METADATA, seed, groups=groups,
-        prompts=with_prompts and encoder.reads_prompts, sides=_sides(kept, groups, unseen_users, seed),
+        prompts=with_prompts and encoder.reads_prompts, num_parts=feature_parts(encoder),
+        sides=_sides(kept, groups, unseen_users, seed),
     )  # fmt: skip
     judge = None
     if judge_encoder is not None:
@@ -118,7 +119,7 @@ def prepare_study(
         own = answers.only(judged) if judged else answers
         held = make_study(
             own.ratings, own.encoded(eyes, cache), own.images, own.choices, METADATA, seed + 1,
-            prompts=with_prompts and eyes.reads_prompts,
+            prompts=with_prompts and eyes.reads_prompts, num_parts=feature_parts(eyes),
         )  # fmt: skip
         judge = JudgeData(eyes, held.everything, held.fitted_on_everything, bool(judged))
     ceilings = _ceilings(answers.ratings)

@@ -83,6 +83,7 @@ def make_study(
     sides: SplitAssignment | None = None,
     groups: Mapping[str, str] | None = None,
     prompts: bool = True,
+    num_parts: int = 1,
 ) -> Study:
     """Encode tables; those with a column ``split``, or with ``sides``, have training and held-out data.
 
@@ -96,13 +97,14 @@ def make_study(
         sides: The side of every image, where the tables have no column ``split``; None holds nothing out.
         groups: Group of each image, for cross-validation; other images are their own.
         prompts: Whether the features contain the prompts of images.
+        num_parts: Of features, as ``ImageFeatures.parts``.
 
     Raises:
         DataError: There is no training rating and no training choice.
     """
     rows = {image: row for row, image in enumerate(image_ids)}
     codes = metadata_codes(ratings.rows, rows, metadata)
-    images = ImageFeatures(features, codes, torch.arange(len(features)))
+    images = ImageFeatures(features, codes, torch.arange(len(features)), num_parts)
     group_names = [(groups or {}).get(image, image) for image in image_ids]
     whole = _Tables(ratings, choice_table, images, rows, seed, prompts)
     everything, fitted_on_everything = whole.training(ratings.rows, None if choice_table is None else choice_table.rows)
@@ -167,7 +169,8 @@ class _Tables:
             self.ratings.raters,
             self.ratings.scale,
         )
-        return data, FittedOn(frozenset(users), frozenset(names), self.seed, self.ratings.scale, self.prompts)
+        scale, bounded = self.ratings.scale, not ratings.empty
+        return data, FittedOn(frozenset(users), frozenset(names), self.seed, scale, self.prompts, bounded)
 
 
 def with_newcomers(study: Study, model: PreferenceModel, split: str, count: int) -> PreferenceModel:

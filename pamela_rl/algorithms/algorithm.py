@@ -17,6 +17,8 @@ from pamela_rl.diffusion.rollout import choose_steps
 from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.errors import ConfigError
 
+LearnsFrom = Literal["rollouts", "images", "pairs"]
+
 
 def require(holds: bool, sentence: str) -> None:
     """Refuse settings that cannot work.
@@ -49,6 +51,8 @@ class Algorithm(ABC):
 
     Attributes:
         needs_noise: Whether it uses the density of the sampled steps, so that they must be stochastic.
+        learns_from: Images that it samples and a reward scores ("rollouts"), or ones that the person rated: single
+            "images", or "pairs" of them, neighbours, of which the one with the positive advantage was preferred.
         samples_with_old: Whether images are sampled with a slowly moving copy of the adapter.
         learning_rate: Of AdamW.
         weight_decay: Of AdamW.
@@ -61,6 +65,7 @@ class Algorithm(ABC):
     """
 
     needs_noise: ClassVar[bool] = True
+    learns_from: ClassVar[LearnsFrom] = "rollouts"
     samples_with_old: ClassVar[bool] = False
 
     learning_rate: float = 3e-4

@@ -129,6 +129,7 @@ class DRaFT(Algorithm):
         prompts, users = experience.batch.prompts, experience.batch.user_ids
         with learner.accelerator.autocast():  # as in the rollout
             images = learner.policy.decode(latents)
+        assert learner.reward is not None  # it learns from rollouts
         output = learner.reward(images, [prompts[row] for row in rows], [users[row] for row in rows])
         rewards = output.lower_confidence_bound(learner.config.reward.std_weight)
         if not rewards.requires_grad:

@@ -63,7 +63,7 @@ class Learner:
         policy: The pipeline, its adapter on.
         optimizer: Over the adapter's weights.
         config: Of the run.
-        reward: For algorithms that take its gradient.
+        reward: For algorithms that take its gradient; None where they learn from rated images.
         scalars: An algorithm's own state from one iteration to the next; saved with the checkpoint.
         old: The adapter that sampled the images, where it is not the trained one itself.
     """
@@ -72,7 +72,7 @@ class Learner:
     policy: Policy
     optimizer: torch.optim.Optimizer
     config: TrainConfig
-    reward: Reward
+    reward: Reward | None
     scalars: dict[str, float] = field(default_factory=dict)
     old: AdapterCopy | None = None
 

@@ -10,18 +10,15 @@ import torch
 from torch import Tensor
 
 from pamela_rl.algorithms.algorithm import Algorithm, Footprint, require
+from pamela_rl.algorithms.forward_process import NoisedImages
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.algorithms.minibatches import MicroBatch
 from pamela_rl.algorithms.updates import kl_weight, take_updates, uses_reference
 from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.policy import adapter_off
-from pamela_rl.diffusion.randomness import generator_for
-from pamela_rl.diffusion.rollout import schedule_of
 from pamela_rl.diffusion.transitions import Schedule
-from pamela_rl.types import Trajectory
 
 _METRICS = ("old_mse", "reference_mse")
-_LEVELS = 0x4E4654  # keeps its noise and noise levels apart from the images' own
 
 
 @dataclass(frozen=True)
@@ -68,19 +65,15 @@ class NFT(Algorithm):
 
     def update(self, learner: Learner, experience: Experience) -> dict[str, float]:
         """Take the iteration's optimizer steps."""
-        schedule = schedule_of(learner.policy, experience.sampling)
-        levels, noise = levels_and_noise(
-            experience.trajectory, len(schedule.timesteps), self.pairs_per_image(learner.config), learner.config.seed,
-            experience.iteration,
-        )  # fmt: skip
+        noised = NoisedImages.of(self, learner, experience)
+        schedule = noised.schedule
         good = (experience.advantages / self.advantage_scale / 2 + 0.5).clamp(0, 1)
         assert learner.old is not None
         old = learner.old
 
         def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
-            image, mask = batch.image, batch.mask
-            clean, step = experience.trajectory.final_latents[image], levels[image, batch.slot]
-            noisy = schedule.noised(clean, noise[image, batch.slot], step)
+            image, mask, clean = batch.image, batch.mask, noised.clean[batch.image]
+            noisy, step, _ = noised.rows(batch)
             with torch.no_grad(), old.swapped_in(learner.weights):  # before any graph holds the weights
                 before = learner.predict(experience, schedule, noisy, step, image)
             now = learner.predict(experience, schedule, noisy, step, image)
@@ -98,28 +91,6 @@ class NFT(Algorithm):
             return losses, {"old_mse": _mse(now, before)[mask].detach(), "reference_mse": to_reference}
 
         return take_updates(self, learner, experience, loss, _METRICS, "reference_mse")
-
-
-def levels_and_noise(trajectory: Trajectory, steps: int, count: int, *key: int) -> tuple[Tensor, Tensor]:
-    """Choose the noise levels each image is trained at, and draw its noise there.
-
-    Args:
-        trajectory: Of the images.
-        steps: Of the chain, whose levels are chosen from, without repeats.
-        count: Levels an image.
-        key: Fixes everything, with an image's id.
-
-    Returns:
-        Places in the chain, ``(b, count)``, and standard normal noise, ``(b, count, …)``.
-    """
-    shape = (count, *trajectory.final_latents.shape[1:])
-    levels, noise = [], []
-    for image_id in trajectory.image_ids.tolist():
-        generator = generator_for(_LEVELS, *key, image_id)
-        levels.append(torch.randperm(steps, generator=generator)[:count])
-        noise.append(torch.randn(shape, generator=generator))
-    device = trajectory.final_latents.device
-    return torch.stack(levels).to(device), torch.stack(noise).to(device)
 
 
 def _clean_error(predicted: Tensor, clean: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pamela_rl.config import LoraSettings
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.diffusion.saved_adapters import INFO, adapter_folder
+from pamela_rl.diffusion.saved_adapters import INFO, STRENGTH, adapter_folder
 from pamela_rl.errors import AdapterError
 from pamela_rl.storage import folder_name, publish, write_text, writing
 
@@ -145,7 +145,18 @@ def _model_card(facts: Mapping[str, str], samples: list[str]) -> str:
     return (
         "---\nlibrary_name: diffusers\ntags: [lora, text-to-image, personal-alignment, pamela_rl]\n---\n\n"
         "# One person's adapter\n\nA LoRA trained by pamela_rl to please one person.\n\n"
-        f'| | |\n|---|---|\n{rows}\n\n```python\npipe.load_lora_weights("path/to/this/folder")\n```\n\n{pictures}\n'
+        f"| | |\n|---|---|\n{rows}\n\n{_usage(facts)}\n\n{pictures}\n"
+    )
+
+
+def _usage(facts: Mapping[str, str]) -> str:
+    load = 'pipe.load_lora_weights("path/to/this/folder", adapter_name="mine")'
+    strength = facts.get(STRENGTH)
+    if strength is None:
+        return f"```python\n{load}\n```"
+    return (
+        f"Recommended strength: **{_cell(strength)}**. Less is nearer to the base model and more varied.\n\n"
+        f'```python\n{load}\npipe.set_adapters("mine", {_cell(strength)})\n```'
     )
 
 
@@ -153,7 +164,7 @@ def _cell(value: str) -> str:
     return value.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
 
 
-def load_adapter(pipe: Any, run: str | Path, user_id: str, name: str | None = None) -> Any:
+def load_adapter(pipe: Any, run: str | Path, user_id: str, name: str | None = None, strength: float = 1.0) -> Any:
     """Load a person's adapter from a run into a diffusers pipeline and make it the active one.
 
     Args:
@@ -161,6 +172,8 @@ def load_adapter(pipe: Any, run: str | Path, user_id: str, name: str | None = No
         run: The run's folder.
         user_id: Whose adapter.
         name: What it is called on the pipeline; None is ``folder_name(user_id)``.
+        strength: What its effect on each layer is multiplied by: 0 is the base model, 1 as it was trained. The one that
+            its card recommends is ``recommended_strength(adapter_folder(run, user_id))``.
 
     Returns:
         The pipeline itself.
@@ -168,16 +181,17 @@ def load_adapter(pipe: Any, run: str | Path, user_id: str, name: str | None = No
     Raises:
         AdapterError: The run has no adapter of that person, or it loads as nothing.
     """
-    return load_adapter_folder(pipe, adapter_folder(run, user_id), name or folder_name(user_id))
+    return load_adapter_folder(pipe, adapter_folder(run, user_id), name or folder_name(user_id), strength)
 
 
-def load_adapter_folder(pipe: Any, folder: Path, name: str) -> Any:
+def load_adapter_folder(pipe: Any, folder: Path, name: str, strength: float = 1.0) -> Any:
     """Load an adapter from its own folder into a diffusers pipeline and make it the active one.
 
     Args:
         pipe: The pipeline.
         folder: With the adapter's weights.
         name: What it is called on the pipeline.
+        strength: As ``load_adapter`` takes it.
 
     Returns:
         The pipeline itself.
@@ -194,5 +208,5 @@ def load_adapter_folder(pipe: Any, folder: Path, name: str) -> Any:
         ) from error
     if not any(name in names for names in pipe.get_list_adapters().values()):
         raise AdapterError(f"the adapter in {folder} loaded as nothing; it is not for this kind of pipeline.")
-    pipe.set_adapters(name)
+    pipe.set_adapters(name, strength)
     return pipe

@@ -52,6 +52,11 @@ class DDIMSchedule:
             return now.sqrt() * latents - (1 - now).sqrt() * prediction
         return (latents - (1 - now).sqrt() * prediction) / now.sqrt()
 
+    def target(self, clean: Tensor, noise: Tensor, step_index: Tensor) -> Tensor:
+        """Return the noise, or the velocity (arXiv:2202.00512); arguments as ``Schedule.target``."""
+        now = per_sample(self.alpha_bar, step_index, clean)
+        return now.sqrt() * noise - (1 - now).sqrt() * clean if self.v_prediction else noise
+
     @property
     def span(self) -> Tensor:
         """Share of the noise's variance that each step takes away, ``(steps,)``."""

@@ -50,6 +50,10 @@ class FlowSchedule:
         """Return the clean latents that a prediction implies; arguments as ``Schedule.transition``."""
         return latents.float() - per_sample(self.sigmas, step_index, latents) * prediction.float()
 
+    def target(self, clean: Tensor, noise: Tensor, step_index: Tensor) -> Tensor:
+        """Return the velocity from clean latents to noise, the same at all levels; arguments as ``Schedule.target``."""
+        return noise - clean
+
     @property
     def span(self) -> Tensor:
         """How far each step comes down, in sigma, ``(steps,)``."""

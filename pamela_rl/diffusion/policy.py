@@ -111,6 +111,10 @@ class Policy(ABC):
     def _decode(self, latents: Tensor) -> Tensor:
         """Decode final latents to images in [-1, 1], ``(b, 3, height, width)``."""
 
+    @abstractmethod
+    def _encode_images(self, images: Tensor) -> Tensor:
+        """Encode images in [-1, 1] to final latents, the inverse of ``_decode``; the mean where the VAE gives a distribution."""
+
     @property
     def lora_target_modules(self) -> Sequence[str]:
         """Names, or ends of names, of the denoiser's layers that get a LoRA: those of diffusers' own examples."""
@@ -199,6 +203,13 @@ class Policy(ABC):
         with self._on_device(vae, stay=torch.is_grad_enabled()):  # a backward pass to come still needs it
             images = self._decode(latents.to(vae.dtype)).float()
         return (images * 0.5 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Encode images, RGB in [0, 1], ``(b, 3, height, width)``, to latents as the denoiser takes them, fp32, ``(b, …)``."""
+        vae = self.pipeline.vae
+        with self._on_device(vae):
+            return self._encode_images((images.to(self.device) * 2 - 1).to(vae.dtype)).float()
 
     def offload_idle(self) -> None:
         """Send the VAE back to the CPU where it is kept there, after a backward pass that needed it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from pamela_rl.errors import AdapterError
 
 INFO = "adapter.json"
+STRENGTH = "recommended_strength"  # in it
 
 
 def list_adapters(run: str | Path) -> dict[str, Path]:
@@ -66,6 +67,11 @@ def adapter_base_model(folder: Path) -> str | None:
     """Return the name of the base model that an adapter says it was trained on; None where it does not say."""
     facts = json.loads((folder / INFO).read_text(encoding="utf-8"))
     return str(facts["base_model"]).split(" ")[0] if facts.get("base_model") else None
+
+
+def recommended_strength(folder: Path) -> float:
+    """Return the strength that an adapter recommends itself to be used at; 1 where it does not say."""
+    return float(json.loads((folder / INFO).read_text(encoding="utf-8")).get(STRENGTH, 1.0))
 
 
 def images_spent(run: str | Path, user_id: str) -> int:

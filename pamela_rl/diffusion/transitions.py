@@ -88,6 +88,10 @@ class Schedule(Protocol):
         """Return the clean latents that a prediction implies; arguments as ``transition``."""
         ...
 
+    def target(self, clean: Tensor, noise: Tensor, step_index: Tensor) -> Tensor:
+        """Return what the denoiser should predict from ``noised`` latents, ``(b, …)``; arguments as ``noised``."""
+        ...
+
 
 def noise_of_steps(num_steps: int, eta: float, window: tuple[int, int] | None) -> Tensor:
     """Give each step of a chain its noise: ``eta`` inside the window, none outside, fp32, ``(steps,)``.

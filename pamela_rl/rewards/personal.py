@@ -17,6 +17,7 @@ from pamela_rl.data.ratings import RatingScale
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.models import RESTORE
 from pamela_rl.rewards.preference import Encoder, ImageFeatures, PreferenceModel
+from pamela_rl.rewards.saturation import saturated
 from pamela_rl.rewards.saved import CONFIG, TENSORS, SavedReward, unreadable
 from pamela_rl.storage import publish
 from pamela_rl.types import RewardOutput
@@ -33,6 +34,8 @@ class FittedOn:
         scale: Of the ratings.
         prompts: Whether images had the prompts they were made for. If not, prompts are ignored in scoring too: a model
             fitted without them does not know what they mean for a rating.
+        bounded: Whether there were ratings, so that predictions are on the scale and end where it ends; choices alone have
+            a scale without ends.
     """
 
     users: frozenset[str] = frozenset()
@@ -40,6 +43,7 @@ class FittedOn:
     seed: int = 0
     scale: RatingScale = field(default_factory=RatingScale)
     prompts: bool = True
+    bounded: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers."""
@@ -49,13 +53,14 @@ class FittedOn:
             "seed": self.seed,
             "scale": asdict(self.scale),
             "prompts": self.prompts,
+            "bounded": self.bounded,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FittedOn:
         """Read what ``to_json`` returned."""
         users, images, scale = frozenset(data["users"]), frozenset(data["images"]), RatingScale(**data["scale"])
-        return cls(users, images, int(data["seed"]), scale, bool(data["prompts"]))
+        return cls(users, images, int(data["seed"]), scale, bool(data["prompts"]), bool(data["bounded"]))
 
 
 class PersonalReward:
@@ -67,7 +72,7 @@ class PersonalReward:
         self.fitted_on = fitted_on or FittedOn()
 
     def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
-        """Predict the rating of each picture by its user.
+        """Predict the rating of each picture by its user, cut off at the ends of the scale (see ``saturated``).
 
         Args:
             images: RGB in [0, 1], ``(b, 3, height, width)``; gradients reach them.
@@ -81,6 +86,8 @@ class PersonalReward:
             UnknownUserError: The reward does not know a user.
         """
         output = self.model.predict(self.features(images, prompts), list(user_ids))
+        if self.fitted_on.bounded:
+            output = saturated(output, self.fitted_on.scale)
         std = None if output.std is None else output.std.to(images.device)
         return RewardOutput(output.mean.to(images.device), std)
 

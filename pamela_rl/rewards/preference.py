@@ -23,11 +23,14 @@ class ImageFeatures:
         metadata: Integer codes of metadata (group, style, type), 0 for unknown, ``(n, m)``; None for pictures without
             metadata, e.g. generated ones.
         ids: Number of each picture, ``(n,)``; None for pictures without ratings.
+        parts: Of how many parts of equal width features consist, e.g. 3 for those of image, prompt and their product; a
+            model may weigh parts, the first of which is the image's.
     """
 
     features: Tensor
     metadata: Tensor | None = None
     ids: Tensor | None = None
+    parts: int = 1
 
     def __len__(self) -> int:
         return len(self.features)
@@ -35,7 +38,7 @@ class ImageFeatures:
     def __getitem__(self, rows: Tensor) -> ImageFeatures:
         """Return the pictures of these rows."""
         metadata, ids = (None if part is None else part[rows] for part in (self.metadata, self.ids))
-        return ImageFeatures(self.features[rows], metadata, ids)
+        return ImageFeatures(self.features[rows], metadata, ids, self.parts)
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,11 @@ class Encoder(Protocol):
             prompts: Prompt of each image.
         """
         ...
+
+
+def feature_parts(encoder: Encoder) -> int:
+    """Count the parts of an encoder's features: of the image alone, or of image, prompt and their product."""
+    return 3 if encoder.reads_prompts else 1
 
 
 class PreferenceModel(Protocol):

@@ -27,6 +27,7 @@ class PipelineGenerator:
         width: Pixels; None takes the model's own size.
         negative_prompt: For classifier-free guidance.
         options: Further arguments of the pipeline's call.
+        strength: What the adapter's effect on each layer is multiplied by; 1 is as it was trained.
     """
 
     pipeline: Any
@@ -38,6 +39,7 @@ class PipelineGenerator:
     width: int | None = None
     negative_prompt: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    strength: float = 1.0
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
@@ -49,7 +51,7 @@ class PipelineGenerator:
     @contextmanager
     def _adapter(self) -> Iterator[None]:
         if self.adapter is not None:
-            self.pipeline.set_adapters(self.adapter)
+            self.pipeline.set_adapters(self.adapter, self.strength)
             yield
             return
         loaded = (

@@ -10,20 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.algorithms.learner import Experience, Learner
+from pamela_rl.algorithms.learner import Learner
 from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.memory import peak_memory
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import Interrupted, TrainingError
 from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.training.checkpoint import claim, save_checkpoint
+from pamela_rl.training.examples import RatedExamples
+from pamela_rl.training.experience import Recollections, Rollouts, Source, check_source
 from pamela_rl.training.health import check_health, finite_images, summary
 from pamela_rl.training.interruption import StopRequests
 from pamela_rl.training.plan import memory_text
@@ -32,20 +31,18 @@ from pamela_rl.training.processes import (
     check_precision,
     check_processes,
     check_run,
-    local_advantages,
-    mean_over_processes,
     mismatch_thresholds,
 )
 from pamela_rl.training.record import RunLog
 from pamela_rl.training.state import OLD, TrainState
 from pamela_rl.training.trackers import track
 from pamela_rl.training.validation import Validation
-from pamela_rl.types import PromptBatch, Reward, RewardOutput, Scorer, Trajectory, Verdict, trainable
+from pamela_rl.types import Reward, Scorer
 
 
 def train(
     policy: Policy,
-    reward: Reward,
+    reward: Reward | None,
     prompts: PromptSource,
     config: TrainConfig,
     algorithm: Algorithm,
@@ -54,13 +51,14 @@ def train(
     monitors: Mapping[str, Scorer] | None = None,
     facts: Mapping[str, str] | None = None,
     planned_bytes: int | None = None,
+    examples: RatedExamples | None = None,
 ) -> str:
     """Tune a fresh adapter on the policy to one user, or continue where ``folder`` stopped.
 
     Args:
         policy: The adapter stays on it, active, when the call returns.
-        reward: What is maximised.
-        prompts: Of one user.
+        reward: What is maximised; None, or only watched, where the algorithm learns from rated images.
+        prompts: Of one user; to sample, or only to validate, from.
         config: Everything about the run but the algorithm.
         algorithm: How the adapter learns.
         folder: The user's own: ``run.json``, ``metrics.jsonl``, ``validation.jsonl``, ``checkpoint/`` and ``best/``.
@@ -68,13 +66,14 @@ def train(
         monitors: Scorers that are logged, not trained against, by name, e.g. ``judge``.
         facts: What must not change during a run, e.g. the base model's and the reward's names.
         planned_bytes: Memory of the plan, shown beside the peak after the first iteration.
+        examples: Images that the user rated, for algorithms that learn from these.
 
     Returns:
         The adapter's name on the denoiser.
 
     Raises:
-        ConfigError: Precision, number of processes or algorithm do not fit, the reward is a judge, or early stopping
-            lacks one.
+        ConfigError: Precision, number of processes or algorithm do not fit, the reward is a judge, early stopping lacks
+            one, or the algorithm lacks what it learns from.
         CheckpointError: ``folder`` holds another run.
         StorageError: ``folder`` cannot be written to any more; the last checkpoint is whole.
         TrainingError: Too many rewards or gradients are not finite; the last good state is saved.
@@ -83,17 +82,25 @@ def train(
     check_processes(accelerator, config)
     check_precision(accelerator, policy)
     check_run(policy, config, algorithm)
+    check_source(algorithm, reward, examples)
     user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
         claimed = {"user_id": user, "prompts": prompts.fingerprint, **settings_of(algorithm), **(facts or {})}
+        claimed |= {"examples": examples.fingerprint} if examples is not None else {}
         claim(ensure_writable(folder), config, claimed)
     accelerator.wait_for_everyone()
     state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / "checkpoint")
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.scalars, state.copies.get(OLD))
     run = RunLog(folder / "metrics.jsonl", state.iteration, main, partial(track, accelerator))
-    scorers = {"reward": reward, **monitors}
+    scorers = {**({} if reward is None else {"reward": reward}), **monitors}
     validation = Validation(policy, state.name, scorers, prompts, config, folder, state.iteration, accelerator)
     snapshot, shares = state.checkpoint(), Shares.of(accelerator, config.images_per_iteration, config.batch_size)
+    source: Source
+    if examples is None:
+        assert reward is not None  # check_source
+        source = Rollouts(policy, state, reward, monitors, prompts, config, algorithm, shares)
+    else:
+        source = Recollections(policy, examples, config, algorithm, shares)
     first, thresholds = state.iteration, mismatch_thresholds(accelerator, policy, algorithm, config)
 
     with StopRequests() as stop:
@@ -103,27 +110,12 @@ def train(
             for iteration in run.iterations(state.iteration, config.num_iterations, user):
                 if validation.out_of_patience():
                     break
-                whole = prompts.draw(iteration, config.prompts_per_iteration, config.group_size, config.seed)
-                batch = whole[shares.local_ids]
-                sampling = algorithm.sampling(config, iteration)
-                with state.rollout_weights(), accelerator.autocast():  # act
-                    trajectory = rollout(
-                        policy, batch, sampling, config.seed, iteration, config.batch_size, algorithm.kept_steps,
-                        algorithm.keeps_means,
-                    )  # fmt: skip
-                output = trainable(_score(reward, trajectory, batch))  # judge
-                rewards, advantages = local_advantages(shares, output, whole.group_ids, config)  # credit
-                mask = output.lower_confidence_bound(config.reward.std_weight).isfinite().float()
-                experience = Experience(iteration, batch, sampling, trajectory, advantages, mask)
-                stats = algorithm.update(learner, experience)  # learn
-                monitored = _monitored(output, monitors, trajectory, batch)
-                metrics = (
-                    summary(rewards, shares.gather(finite_images(trajectory.images)))
-                    | stats
-                    | mean_over_processes(shares, monitored)
-                )
+                lived = source(iteration)  # act, judge, credit
+                stats = algorithm.update(learner, lived.experience)  # learn
+                finite = shares.gather(finite_images(lived.experience.trajectory.images))
+                metrics = summary(lived.rewards, finite) | stats | dict(lived.scores)
                 metrics["memory/peak_gb"] = peak_memory(policy.device) / 1e9
-                run.log(iteration, metrics, len(rewards))  # record
+                run.log(iteration, metrics, len(lived.rewards))  # record
                 if planned_bytes is not None and iteration == first:
                     run.say(memory_text(planned_bytes, peak_memory(policy.device), policy.device))
                 check_health(metrics, config.reward.max_bad_share, thresholds)
@@ -141,20 +133,8 @@ def train(
             raise
     state.apply_average()
     validation.restore_best()
+    validation.run_strengths()
     return state.name
-
-
-@torch.no_grad()
-def _score(scorer: Scorer, trajectory: Trajectory, batch: PromptBatch) -> RewardOutput | Verdict:
-    return scorer(trajectory.images, batch.prompts, batch.user_ids)
-
-
-def _monitored(
-    output: RewardOutput, monitors: Mapping[str, Scorer], trajectory: Trajectory, batch: PromptBatch
-) -> dict[str, Tensor]:
-    """The reward's parts and the monitors' scores, by name, ``(b,)`` each."""
-    parts = {f"reward_{part}": values for part, values in (output.parts or {}).items()}
-    return parts | {name: _score(monitor, trajectory, batch).mean for name, monitor in monitors.items()}
 
 
 def settings_of(algorithm: Algorithm) -> dict[str, Any]:

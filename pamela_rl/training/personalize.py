@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +16,7 @@ from pamela_rl.config import IMAGES_PER_PROMPT, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter, save_adapter
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.saved_adapters import STRENGTH
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.evaluation.contact_sheets import contact_sheet, to_png
 from pamela_rl.evaluation.training_curves import draw_curves
@@ -22,6 +24,7 @@ from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import folder_name, read_metrics, writing
 from pamela_rl.training.loop import settings_of, train
 from pamela_rl.training.trackers import tracked
+from pamela_rl.training.validation import STRENGTHS
 from pamela_rl.types import Reward, Scorer
 
 NUM_SAMPLES = 8  # images on the sheet beside the weights
@@ -61,6 +64,13 @@ def _release(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # a checkout on the path: no reason to lose an adapter that is trained
         return "unknown"
+
+
+def _strength(folder: Path) -> dict[str, str]:
+    """The recommended strength, where a judge has told it."""
+    path = folder / STRENGTHS
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {STRENGTH: f"{facts['recommended']:g}"} if "recommended" in facts else {}
 
 
 def num_images_spent(rows: Sequence[Mapping[str, Any]], config: TrainConfig) -> int:
@@ -126,7 +136,14 @@ def personalize(
         rows = read_metrics(folder / "metrics.jsonl")
         recipe = f"{algorithm.name}, {len(rows)} iterations x {config.images_per_iteration} images"
         spent = str(num_images_spent(rows, config))
-        info = {**facts, "recipe": recipe, "seed": str(config.seed), "images_spent": spent, **versions()}
+        info = {
+            **facts,
+            **_strength(folder),
+            "recipe": recipe,
+            "seed": str(config.seed),
+            "images_spent": spent,
+            **versions(),
+        }
         save_adapter(policy, name, user, run, info, {"samples.png": to_png(contact_sheet(samples, NUM_SAMPLES // 2))})
         with writing("the run's curves", folder):
             draw_curves(folder, config.validation.num_images // IMAGES_PER_PROMPT)

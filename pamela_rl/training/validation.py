@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,13 +24,15 @@ from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.errors import ConfigError
 from pamela_rl.evaluation.contact_sheets import save_contact_sheet
 from pamela_rl.evaluation.distances import diversity
-from pamela_rl.storage import ensure_writable, writing
+from pamela_rl.storage import ensure_writable, write_text, writing
 from pamela_rl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pamela_rl.training.record import RunLog
 from pamela_rl.training.trackers import track, track_images
 from pamela_rl.types import PromptBatch, Scorer
 
 JUDGE = "judge"
+STRENGTHS = "strengths.json"
+_KL = "kl_to_reference"
 STEPS_MEASURED = 2  # of each image, for its distance to the base model
 _SHEET_SIDE = 256  # pixels of an image's longer side on a contact sheet
 _NOISE = 1 << 40  # in place of an iteration in the noise's key: the same at every validation, unlike any iteration's
@@ -80,20 +83,38 @@ class Validation:
         self._log = RunLog(
             folder / "validation.jsonl", done + 1, accelerator.is_main_process, partial(track, accelerator)
         )
-        self._sheets = folder / "validation"
+        self._sheets, self._strengths = folder / "validation", folder / STRENGTHS
 
     def run(self, iteration: int) -> None:
         """Validate after so many iterations, if it is time."""
         every = self._config.validation.every
         if every == 0 or iteration % every or any(row["iteration"] == iteration for row in self._log.rows):
             return
-        row, images = self._scores()
+        values, images = self._sample()
+        row = self._summary(values, images)
         better = JUDGE in self._scorers and row[f"eval/{JUDGE}_mean"] > self._best_score()
         self._save_images(images, iteration)
         if better and self._accelerator.is_main_process:
             weights = adapter_state(self._policy, self._name)
             save_checkpoint(self._best, Checkpoint(iteration, weights, {}, {}, {}, {}))
         self._log.log(iteration, row)  # last: a validation that is on record is not repeated
+
+    def run_strengths(self) -> None:
+        """Sample the finished adapter at every strength of the settings, and write down what each gave: ``strengths.json``."""
+        if not self._config.validation.strengths or self._strengths.exists():
+            return
+        rows, judged = [], {}
+        for strength in self._config.validation.strengths:
+            self._policy.pipeline.set_adapters(self._name, strength)
+            values, images = self._sample()
+            rows.append({"strength": strength, **self._summary(values, images)})
+            judged[strength] = values[JUDGE].double().cpu() if JUDGE in values else None
+        self._policy.pipeline.set_adapters(self._name, 1.0)
+        facts: dict[str, Any] = {"rows": rows}
+        if JUDGE in self._scorers:
+            facts["recommended"] = weakest_as_good({s: v for s, v in judged.items() if v is not None})
+        if self._accelerator.is_main_process:
+            write_text(self._strengths, json.dumps(facts, indent=1) + "\n")
 
     def out_of_patience(self) -> bool:
         """Tell whether the judge's mean has not risen for ``validation.patience`` validations."""
@@ -116,8 +137,8 @@ class Validation:
     def _best_score(self) -> float:
         return max(map(_judge_mean, self._log.rows), default=float("-inf"))
 
-    def _scores(self) -> tuple[dict[str, float], Tensor]:
-        """Sample this process's share of the images; return the means and images of all processes."""
+    def _sample(self) -> tuple[dict[str, Tensor], Tensor]:
+        """Sample this process's share of the images; return scores, by name, and images of all processes."""
         config, size = self._config, len(self._batch) // self._accelerator.num_processes
         share = slice(self._accelerator.process_index * size, (self._accelerator.process_index + 1) * size)
         batch = self._batch[share]
@@ -125,14 +146,18 @@ class Validation:
         with self._accelerator.autocast():
             trajectory = rollout(self._policy, batch, self._sampling, config.seed, _NOISE, cut, self._choose)
             kl = kl_to_reference(self._policy, trajectory, self._kl_sampling, cut)
-        scores = {"eval/kl_to_reference": float(self._accelerator.gather(kl).mean())}
+        values = {_KL: self._accelerator.gather(kl)}
         for name, scorer in self._scorers.items():
-            values = self._accelerator.gather(
+            values[name] = self._accelerator.gather(
                 _score(scorer, trajectory.images, batch, config.reward.std_weight).float()
             )
-            scores[f"eval/{name}_mean"] = float(values.nanmean())
-        images = self._accelerator.gather(trajectory.images).cpu()
-        return scores | {"eval/diversity": diversity(images, self._batch.group_ids[: len(images)].numpy())}, images
+        return values, self._accelerator.gather(trajectory.images).cpu()
+
+    def _summary(self, values: Mapping[str, Tensor], images: Tensor) -> dict[str, float]:
+        """The means of all images."""
+        means = {f"eval/{name}_mean": float(part.nanmean()) for name, part in values.items() if name != _KL}
+        spread = diversity(images, self._batch.group_ids[: len(images)].numpy())
+        return {"eval/kl_to_reference": float(values[_KL].mean()), **means, "eval/diversity": spread}
 
     def _save_images(self, images: Tensor, iteration: int) -> None:
         """Write the images as a contact sheet, one column a prompt, and log them to the trackers."""
@@ -146,6 +171,23 @@ class Validation:
                 save_contact_sheet(sheet, partial, len(images) // IMAGES_PER_PROMPT, scale=1)
                 partial.replace(path)
         track_images(self._accelerator, "eval/images", images, iteration)
+
+
+def weakest_as_good(judged: Mapping[float, Tensor]) -> float:
+    """Return the lowest strength whose scores are within a standard error of the best's, on the same prompts and noise.
+
+    Args:
+        judged: The judge's score of each image, by strength, ``(b,)``; images that have none at some strength are left out.
+    """
+    known = torch.stack(list(judged.values())).isfinite().all(dim=0)
+    scores = {strength: values[known] for strength, values in judged.items()}
+    best = max(scores, key=lambda strength: float(scores[strength].sum()))
+
+    def as_good(strength: float) -> bool:
+        loss = scores[best] - scores[strength]
+        return len(loss) < 2 or float(loss.mean()) <= float(loss.std()) / len(loss) ** 0.5
+
+    return min(filter(as_good, scores))
 
 
 def _judge_mean(row: Mapping[str, Any]) -> float:

@@ -36,7 +36,7 @@ def world_study(ratings: WorldRatings, raters: Raters, features: Tensor, seed: i
     table = RatingTable(ratings.table, RatingScale(), raters.demographics, "the world's ratings")
     names = dict(zip(ratings.table["image_index"], ratings.table["image"]))
     images = [str(names.get(row, f"unrated-{row}")) for row in range(len(features))]
-    return make_study(table, features, images, seed=seed)
+    return make_study(table, features, images, seed=seed, num_parts=3)  # of the world's encoder
 
 
 def prepare_world_study(seed: int = 0) -> PreparedStudy:

@@ -8,7 +8,8 @@ from accelerate import Accelerator
 from learning import darkness, learn
 
 from pamela_rl.algorithms.learner import AdapterCopy, Experience, Learner
-from pamela_rl.algorithms.nft import NFT, levels_and_noise
+from pamela_rl.algorithms.forward_process import levels_and_noise
+from pamela_rl.algorithms.nft import NFT
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter
@@ -52,7 +53,7 @@ def test_the_gradient_is_that_of_the_papers_loss(small_policy: Policy, accelerat
     schedule = small_policy.schedule(4, 0.0)
     r = torch.tensor([1.0, 0.0, 0.6, 0.4])
     loss, beta, distance = torch.zeros(()), 0.5, torch.zeros(())
-    levels, noise = levels_and_noise(trajectory, 4, 2, CONFIG.seed, 0)
+    levels, noise = levels_and_noise(trajectory.final_latents, trajectory.image_ids, 4, 2, CONFIG.seed, 0)
     told = trajectory.conditioning[trajectory.prompt_index]
     asked = []
     for slot in range(2):

@@ -18,7 +18,8 @@ from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.phrase_detection import PhraseProbabilities, detect_phrases, without_phrases
 from pamela_rl.rewards.preference import ImageFeatures
 from pamela_rl.rewards.taste.noise import Noise
-from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
+from pamela_rl.rewards.taste.taste_features import TasteFeatures
 from pamela_rl.rewards.taste_description import PhraseEffect, TasteDescription, _effects, describe_taste
 from pamela_rl.world.captions import PHRASEBOOK, PHRASES
 from pamela_rl.world.judge import ContentJudge

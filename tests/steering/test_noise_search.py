@@ -20,7 +20,8 @@ from pamela_rl.rewards.demographics import DemographicsCoding
 from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.taste.noise import Noise
-from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
+from pamela_rl.rewards.taste.taste_features import TasteFeatures
 from pamela_rl.steering.noise_search import NoiseSearch, norm_log_density
 from pamela_rl.steering.settings import NoiseSearchSettings
 from pamela_rl.types import RewardOutput, Verdict

@@ -88,6 +88,17 @@ class FlowPolicy(Policy):
         config = self.pipeline.vae.config
         return latents / config.scaling_factor + config.shift_factor
 
+    def _encode_images(self, images: Tensor) -> Tensor:
+        vae: Any = self.pipeline.vae
+        whole: Tensor = vae.encode(images).latent_dist.mode()
+        latents = (whole - vae.config.shift_factor) * vae.config.scaling_factor
+        return self._packed(latents) if self.packs else latents
+
+    def _packed(self, latents: Tensor) -> Tensor:
+        """Latents, ``(b, c, h, w)``, as patches of two by two, ``(b, n, 4 c)``."""
+        packed: Tensor = self.pipeline._pack_latents(latents, *latents.shape)
+        return packed
+
     def _multiple(self) -> int:
         """Two latents are packed into one patch."""
         return 2 * self._compression()

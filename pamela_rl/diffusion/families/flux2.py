@@ -73,6 +73,14 @@ class Flux2Policy(FlowPolicy):
         images: Tensor = vae.decode(self.pipeline._unpatchify_latents(patches * std + mean), return_dict=False)[0]
         return images
 
+    def _encode_images(self, images: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        patches = self.pipeline._patchify_latents(vae.encode(images).latent_dist.mode())
+        mean = vae.bn.running_mean.view(1, -1, 1, 1).to(patches)
+        std = (vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps).sqrt().to(patches)
+        latents: Tensor = ((patches - mean) / std).flatten(2).transpose(1, 2)
+        return latents
+
     def _places(self, count: int) -> Tensor:
         """Position ids of every patch, ``(b, n, 4)``."""
         ids: Tensor = self.pipeline._prepare_latent_ids(torch.empty(count, 1, *self._grid()))

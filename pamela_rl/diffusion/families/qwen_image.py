@@ -69,3 +69,11 @@ class QwenImagePolicy(FlowPolicy):
         )
         images: Tensor = vae.decode(whole / (1.0 / std) + mean, return_dict=False)[0][:, :, 0]
         return images
+
+    def _encode_images(self, images: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        whole = vae.encode(images[:, :, None]).latent_dist.mode()
+        mean, std = (
+            torch.tensor(v).view(1, -1, 1, 1, 1).to(whole) for v in (vae.config.latents_mean, vae.config.latents_std)
+        )
+        return self._packed(((whole - mean) / std)[:, :, 0])

@@ -80,3 +80,8 @@ class SanaPolicy(FlowPolicy):
         vae = self.pipeline.vae
         images: Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
         return images
+
+    def _encode_images(self, images: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        latents: Tensor = vae.encode(images).latent * vae.config.scaling_factor
+        return latents

@@ -57,3 +57,13 @@ class StableDiffusionXLPolicy(DiffusionPolicy):
             ]
             return images
         return super()._decode(latents)
+
+    def _encode_images(self, images: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        config = vae.config
+        if getattr(config, "latents_mean", None) and getattr(config, "latents_std", None):
+            whole = vae.encode(images).latent_dist.mode()
+            mean, std = (torch.tensor(v).view(1, -1, 1, 1).to(whole) for v in (config.latents_mean, config.latents_std))
+            latents: Tensor = (whole - mean) * config.scaling_factor / std
+            return latents
+        return super()._encode_images(images)

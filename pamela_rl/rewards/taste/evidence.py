@@ -147,6 +147,7 @@ def infer_tastes(
     root: Tensor,
     noise: Tensor,
     misfit: Tensor,
+    beyond: Tensor | None = None,
 ) -> TastePosteriors:
     """Compute posteriors and evidence by integrating over tastes; differentiable in everything but the responses.
 
@@ -162,6 +163,7 @@ def infer_tastes(
         root: R with R Rᵀ the prior covariance, ``(w, w)``.
         noise: Variance of a single rating around the user's mean for that picture, ``(u,)``.
         misfit: Variance of that mean around the prediction of the basis, a scalar.
+        beyond: Further variance of each picture, ``(m,)``; None for none.
     """
     rows, offsets = differences(responses, design.double(), shared.double())
     mask, choice = responses.counts > 0, responses.is_choice
@@ -169,6 +171,9 @@ def infer_tastes(
         2 * (noise + misfit).detach()[:, None] / LOGISTIC**2
     )  # of a comparison: squared rating points in a squared logit
     variance = torch.where(choice, unit / responses.curvature, misfit + noise[:, None] / responses.counts.clamp(min=1))
+    if beyond is not None:
+        open_to = beyond[responses.first] + torch.where(choice, beyond[responses.second.clamp(min=0)], 0.0)
+        variance = variance + open_to
     target = torch.where(choice, responses.values * unit.sqrt() / responses.curvature, responses.values)
     precision = torch.where(mask, 1 / variance, torch.zeros_like(variance))
     error = target - offsets - (rows @ prior_means[:, :, None]).squeeze(-1)

@@ -25,8 +25,10 @@ from pamela_rl.rewards.taste.evidence import (
 )
 from pamela_rl.rewards.taste.kernel_fit import fit_kernel_basis
 from pamela_rl.rewards.taste.noise import Noise
+from pamela_rl.rewards.taste.own_process import MAX_PEOPLE, with_own_process
 from pamela_rl.rewards.taste.prior import fit_prior
-from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
+from pamela_rl.rewards.taste.taste_features import TasteFeatures
 
 MANY_IMAGES, MANY_PEOPLE = 500, 20  # with fewer of either, a network would overfit
 USERS_PER_STEP = 256
@@ -75,7 +77,8 @@ def fit_taste_basis(data: RatingData, seed: int = 0) -> TasteBasis:
     if not len(images):
         raise DataError("there are no training ratings and no choices; a reward is learned from one or the other.")
     if len(images) >= MANY_IMAGES and len(data.user_ids) >= MANY_PEOPLE:
-        return fit_network(data, TasteBasisConfig(seed=seed))
+        basis = fit_network(data, TasteBasisConfig(seed=seed))
+        return with_own_process(basis, data, seed) if len(data.user_ids) <= MAX_PEOPLE else basis
     return fit_kernel_basis(data, seed)
 
 

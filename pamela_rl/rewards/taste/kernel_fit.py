@@ -11,8 +11,8 @@ from torch import Tensor
 from pamela_rl.rewards.demographics import DemographicsCoding
 from pamela_rl.rewards.preference import RatingData
 from pamela_rl.rewards.taste.evidence import LOGISTIC
-from pamela_rl.rewards.taste.kernel_evidence import Scales, fit_scales
-from pamela_rl.rewards.taste.kernel_features import KernelFeatures, unit
+from pamela_rl.rewards.taste.kernel_evidence import Known, Scales, fit_scales
+from pamela_rl.rewards.taste.kernel_features import KernelFeatures, directions, unit
 from pamela_rl.rewards.taste.noise import LEVELS, Noise
 from pamela_rl.rewards.taste.responses import Responses
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
@@ -46,12 +46,13 @@ def fit_kernel_basis(data: RatingData, seed: int = 0) -> TasteBasis:
         floor = max(data.scale.resolution**2 / 12, 1e-5 * variance)  # rounding to the steps of the scale
     else:  # without ratings there are no rating points; the unit is then one logit
         mean, variance, floor = torch.zeros((), dtype=torch.float64), LOGISTIC**2, 0.0
-    scales = fit_scales(responses, unit(features, centre), mean, variance, floor, seed)
+    known = Known.nothing_but(responses.known(mean))
+    scales = fit_scales(responses, directions(features, centre, data.images.parts), known, variance, floor, seed)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     most = min(MAX_LANDMARKS, max(MIN_LANDMARKS, MAX_WEIGHTS // len(data.user_ids)))
-    landmarks = unit(features[images[order[:most].sort().values]], centre)
+    landmarks = unit(features[images[order[:most].sort().values]], centre, scales.parts)
     total = scales.shared + scales.own
-    network = KernelFeatures(landmarks, centre, scales.length, scales.linear, total, mean).requires_grad_(False)
+    network = KernelFeatures(landmarks, centre, scales.parts, scales.length, scales.linear, total, mean)
     design = torch.zeros(len(features), 1 + len(landmarks), dtype=torch.float64)
     design[images] = network(features[images])[1]
     beyond = torch.zeros(len(features), dtype=torch.float64)
@@ -177,7 +178,9 @@ class _Observed:
         for user in self.responses.users.unique().tolist():
             mine = self.responses[(self.responses.users == user).nonzero().squeeze(1)]
             rows = mine.rows_of(self.design)
-            targets, variances = mine.observations(noise.variances[user].expand(len(mine)), noise.misfit, self.mean)
+            targets, variances = mine.observations(
+                noise.variances[user].expand(len(mine)), noise.misfit, mine.known(self.mean)
+            )
             variances = variances + mine.rows_of(self.beyond[:, None]).squeeze(1).abs()
             factor = torch.linalg.cholesky(rows @ prior.own @ rows.T + variances.diag())
             white = torch.linalg.solve_triangular(factor, torch.cat([rows, targets[:, None]], dim=1), upper=False)

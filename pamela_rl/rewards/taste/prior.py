@@ -17,7 +17,8 @@ from pamela_rl.rewards.taste.evidence import (
     tighten_bound,
 )
 from pamela_rl.rewards.taste.noise import Noise
-from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
+from pamela_rl.rewards.taste.taste_features import TasteFeatures
 
 NUM_ROUNDS = 30
 

@@ -55,8 +55,8 @@ class Responses:
         """Which responses are choices, ``(n,)``."""
         return self.second >= 0
 
-    def observations(self, noise: Tensor, misfit: Tensor | float, mean: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each response as a normal observation: its value without the shared score, and its variance.
+    def observations(self, noise: Tensor, misfit: Tensor | float, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each response as a normal observation: its value without what is known of it, and its variance.
 
         A choice is Bradley-Terry on the difference, in units of the noise of comparing two ratings; its logistic
         likelihood enters through the normal bound of Jaakkola and Jordan (2000).
@@ -64,11 +64,15 @@ class Responses:
         Args:
             noise: Variance of a single rating of each response's user, ``(n,)``.
             misfit: Variance of what is the same in all ratings of an image by a user, and different at every image.
-            mean: Shared score of every image, ``()``.
+            known: Score of a rating's image, difference of scores of a choice's, ``(n,)``.
         """
         comparison = 2 * (noise + misfit).detach() / LOGISTIC**2  # squared rating points in a squared logit
-        targets = torch.where(self.is_choice, self.values * comparison.sqrt() / self.curvature, self.values - mean)
+        targets = torch.where(self.is_choice, self.values * comparison.sqrt() / self.curvature, self.values) - known
         return targets, torch.where(self.is_choice, comparison / self.curvature, misfit + noise / self.counts)
+
+    def known(self, score: Tensor) -> Tensor:
+        """Return what the same score of every image, ``()``, tells of each response: of a choice nothing, ``(n,)``."""
+        return torch.where(self.is_choice, 0.0, score.double())
 
     def repeat_loss(self, noise: Tensor) -> Tensor:
         """Return the negative log-likelihood of repeats around their means, ``(n,)`` or as ``noise`` is broadcast to."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from pamela_rl.rewards.demographics import DemographicsCoding
@@ -16,54 +15,13 @@ from pamela_rl.rewards.preference import ImageFeatures
 from pamela_rl.rewards.taste.kernel_features import KernelFeatures
 from pamela_rl.rewards.taste.noise import Noise
 from pamela_rl.rewards.taste.posterior import Posterior, posterior_from_prior
+from pamela_rl.rewards.taste.taste_features import FeaturesWithOwnProcess, TasteFeatures
 from pamela_rl.rewards.tensor_names import add_prefix, strip_prefix
 from pamela_rl.rewards.user_index import user_rows, with_user_row
 from pamela_rl.types import RewardOutput
 
+Network = TasteFeatures | FeaturesWithOwnProcess | KernelFeatures
 FEW_PEOPLE = 20  # to whose kernel landmarks are added; more leave nothing to add, and each has a covariance
-
-
-class TasteFeatures(nn.Module):
-    """Maps encoder features to the shared score and to the features phi of tastes."""
-
-    feature_mean: Tensor
-    feature_std: Tensor
-    rating_mean: Tensor
-    rating_std: Tensor
-
-    def __init__(
-        self, feature_dim: int, taste_dim: int, hidden_dim: int = 256, num_layers: int = 3, dropout: float = 0
-    ):
-        super().__init__()
-        self.register_buffer("feature_mean", torch.zeros(feature_dim))
-        self.register_buffer("feature_std", torch.ones(feature_dim))
-        self.register_buffer("rating_mean", torch.zeros(()))
-        self.register_buffer("rating_std", torch.ones(()))
-        widths = [feature_dim] + [hidden_dim] * num_layers
-        layers: list[nn.Module] = []
-        for wide, narrow in pairwise(widths):
-            layers += [nn.Linear(wide, narrow), nn.SiLU(), nn.Dropout(dropout)]
-        self.trunk = nn.Sequential(*layers)
-        self.shared = nn.Linear(widths[-1], 1)
-        self.taste = nn.Linear(widths[-1], taste_dim)
-
-    @classmethod
-    def shaped_like(cls, state: Mapping[str, Tensor]) -> TasteFeatures:
-        """Return a network with the shapes of ``state``."""
-        layers = [name for name in state if name.startswith("trunk.") and name.endswith(".weight")]
-        taste_dim, hidden_dim = state["taste.weight"].shape
-        return cls(len(state["feature_mean"]), taste_dim, hidden_dim, len(layers))
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the shared score, ``(b,)``, and the design row ``[1, phi(x)]``, ``(b, k + 1)``, in rating units."""
-        hidden = self.trunk((features - self.feature_mean) / self.feature_std)
-        phi = self.taste(hidden)
-        design = torch.cat([torch.ones_like(phi[:, :1]), phi], dim=1)
-        return self.rating_mean + self.rating_std * self.shared(hidden).squeeze(-1), self.rating_std * design
-
-    def unexplained(self, features: Tensor) -> Tensor:
-        """Return zeros, ``(b,)``: the misfit of a basis is the same at every image."""
-        return features.new_zeros(len(features))
 
 
 @dataclass(frozen=True)
@@ -71,7 +29,8 @@ class TasteBasis:
     """A fitted taste basis and the posteriors of its users.
 
     Attributes:
-        network: Maps features to shared score and design row; learned from many people, or a kernel for few.
+        network: Maps features to shared score and design row: learned from many people, with or without a process of each
+            person's own beside it, or a kernel for few.
         coding: Encoding of demographics.
         demographic_effects: A of the prior N(A d, Sigma), ``(k + 1, demographics)``.
         prior_covariance: Sigma, ``(k + 1, k + 1)``.
@@ -81,7 +40,7 @@ class TasteBasis:
         covariances: Their posterior covariances, ``(u, k + 1, k + 1)``.
     """
 
-    network: TasteFeatures | KernelFeatures
+    network: Network
     coding: DemographicsCoding
     demographic_effects: Tensor
     prior_covariance: Tensor
@@ -236,7 +195,8 @@ class TasteBasis:
     def restore(cls, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> TasteBasis:
         """Return the model that ``tensors`` and ``config`` were taken from."""
         state = strip_prefix("network", tensors)
-        kind: type[TasteFeatures | KernelFeatures] = KernelFeatures if "landmarks" in state else TasteFeatures
+        own, alone = "own.landmarks" in state, "landmarks" in state
+        kind: type[Network] = FeaturesWithOwnProcess if own else KernelFeatures if alone else TasteFeatures
         network = kind.shaped_like(state)
         network.load_state_dict(state)
         return cls(

@@ -12,7 +12,8 @@ from torch import Tensor
 from pamela_rl.rewards.preference import ChoiceTensors, ImageFeatures, RatingData, RatingTensors
 from pamela_rl.rewards.taste.noise import Noise
 from pamela_rl.rewards.taste.prior import fit_prior
-from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
+from pamela_rl.rewards.taste.taste_features import TasteFeatures
 
 WIDTH = 3
 PRIOR_MAP = torch.tensor([[0.5, -0.4], [1.0, 0.6], [-0.7, 0.0]], dtype=torch.float64)

@@ -13,7 +13,8 @@ from pamela_rl.agreement.measure import UserRatings, predictions
 from pamela_rl.errors import UnknownUserError
 from pamela_rl.rewards.preference import ImageFeatures
 from pamela_rl.rewards.taste.posterior import Posterior
-from pamela_rl.rewards.taste.taste_basis import TasteBasis, TasteFeatures
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
+from pamela_rl.rewards.taste.taste_features import TasteFeatures
 
 CERTAIN = Posterior(
     torch.tensor([0.4], dtype=torch.float64),

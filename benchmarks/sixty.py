@@ -1,0 +1,250 @@
+"""What can be had from a few ratings of one person: every way to train, along its adapters' strength.
+
+python benchmarks/sixty.py --people tuning --arms default half_std
+python benchmarks/sixty.py --people reported
+python benchmarks/sixty.py --people reported --show
+
+Every person rates images of the base model, and everything else follows from these ratings alone. An adapter draws held-out
+prompts from the base's noise at strengths from 0 to 1.25. Arms are in ``benchmarks/sixty.yaml``; settings are chosen on the
+people of "tuning", and "reported" are every 25th of the list. Each run is one row of
+``benchmarks/measured/sixty.jsonl`` with the scores of its images; what is there is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from accelerate import Accelerator
+from torch import Tensor
+
+from pamela_rl.config import TrainConfig, build_settings
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.data.ratings import RatingScale
+from pamela_rl.diffusion.adapters import remove_adapter
+from pamela_rl.diffusion.families import policy_for
+from pamela_rl.diffusion.loading import load_pipeline
+from pamela_rl.diffusion.randomness import generator_for
+from pamela_rl.errors import PamelaError
+from pamela_rl.evaluation.compare import FIRST_SEED, score_images
+from pamela_rl.evaluation.distances import diversity
+from pamela_rl.intervals import mean_interval, share_interval
+from pamela_rl.rewards.encoders.features import encode_all
+from pamela_rl.rewards.encoders.opening import open_encoder
+from pamela_rl.rewards.personal import FittedOn, PersonalReward
+from pamela_rl.rewards.preference import ImageFeatures, RatingData, RatingTensors, feature_parts
+from pamela_rl.rewards.taste.fit import fit_taste_basis
+from pamela_rl.steering.generators import PipelineGenerator
+from pamela_rl.storage import read_metrics
+from pamela_rl.training.examples import RatedExamples
+from pamela_rl.training.loop import train
+from pamela_rl.types import Reward, Scorer
+from pamela_rl.world.algorithm_settings import open_tuned_algorithm
+from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.judge import ContentJudge, Faithfulness
+from pamela_rl.world.raters import TrueRating, make_raters
+
+HERE = Path(__file__).parent
+PEOPLE = {"reported": range(0, 200, 25), "tuning": range(12, 150, 25), "quick": range(12, 63, 25)}
+STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25)
+DEFAULTS = {"reward": "personal", "encoder": "world", "prompts": True, "num_ratings": 60, "algorithm": "nft"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: an arm for a user."""
+
+    arm: str
+    settings: dict[str, Any]
+    user: int
+    seed: int
+    seeds_per_prompt: int
+
+    @property
+    def config(self) -> TrainConfig:
+        """Put together the settings of the training."""
+        settings = {"num_iterations": 15, **self.settings.get("train", {}), "seed": self.seed}
+        return build_settings(TrainConfig, settings, f"arm {self.arm}")
+
+    @property
+    def key(self) -> str:
+        """Tell runs apart by all their settings."""
+        facts = [self.settings, dataclasses.asdict(self.config), self.user, self.seeds_per_prompt]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+@cache
+def rated_images(count: int) -> tuple[Tensor, list[str], Tensor]:
+    """Draw images of the base model, the prompts in turn, with every user's expected rating."""
+    prompts = train_and_held_out_prompts()[0]
+    asked = [prompts[number % len(prompts)] for number in range(count)]
+    seeds = [generator_for(3, number).initial_seed() for number in range(count)]
+    images = PipelineGenerator(load_pipeline("world"))(asked, seeds)
+    return images, asked, make_raters().expected_ratings(images, asked, ContentJudge.load())
+
+
+@cache
+def opened(encoder: str) -> Any:
+    """Open an encoder once a process."""
+    return open_encoder(encoder, "cpu")
+
+
+def ratings_of(user: int, count: int) -> Tensor:
+    """Let a user rate the first images."""
+    expected = rated_images(count)[2]
+    given = make_raters().rate(expected, np.full(count, user), np.random.default_rng(user))
+    return torch.from_numpy(given).double()
+
+
+def fit(encoder: str, prompts: bool, user: int, count: int) -> PersonalReward:
+    """Fit a reward to one user's ratings alone."""
+    images, asked, _ = rated_images(count)
+    features = encode_all(opened(encoder), images, asked if prompts else [""] * count)
+    rows = RatingTensors(torch.zeros(count, dtype=torch.long), torch.arange(count), ratings_of(user, count))
+    given = ImageFeatures(features, parts=feature_parts(opened(encoder)))
+    model = fit_taste_basis(RatingData(given, rows, (make_raters().user_ids[user],)))
+    fitted_on = FittedOn(frozenset(model.user_ids), frozenset(map(str, range(count))), 0, RatingScale(), prompts, True)
+    return PersonalReward(opened(encoder), model, fitted_on)
+
+
+@cache
+def opened_policy() -> Any:
+    """Open the world's model once a process."""
+    return policy_for(load_pipeline("world"))
+
+
+@cache
+def base_images(seeds_per_prompt: int) -> Tensor:
+    """Draw the held-out prompts with the base model."""
+    return PipelineGenerator(opened_policy().pipeline)(*held_out(seeds_per_prompt))
+
+
+def held_out(seeds_per_prompt: int) -> tuple[list[str], list[int]]:
+    """List the prompt and seed of every image that is compared."""
+    prompts = [prompt for prompt in train_and_held_out_prompts()[1][:16] for _ in range(seeds_per_prompt)]
+    return prompts, [FIRST_SEED + row for row in range(len(prompts))]
+
+
+def measure(cell: Cell) -> dict[str, Any]:
+    """Train one adapter, and draw with it at every strength."""
+    torch.set_num_threads(1)
+    user, settings = make_raters().user_ids[cell.user], {**DEFAULTS, **cell.settings}
+    content, policy = ContentJudge.load(), opened_policy()
+    truth = TrueRating(make_raters(), content)
+    personal = fit(settings["encoder"], settings["prompts"], cell.user, settings["num_ratings"])
+    reward: Reward = truth if settings["reward"] == "truth" else personal
+    scorers: dict[str, Scorer] = {"true_rating": truth, "reward": personal, "faithfulness": Faithfulness(content)}
+    monitors = dict(scorers)
+    if "judge" in settings:
+        monitors["judge"] = fit(settings["judge"], False, cell.user, settings["num_ratings"])
+    algorithm, examples = open_tuned_algorithm(settings["algorithm"], "world"), None
+    if algorithm.learns_from != "rollouts":
+        images, asked, _ = rated_images(settings["num_ratings"])
+        examples = RatedExamples.of(user, images, asked, ratings_of(cell.user, settings["num_ratings"]))
+        monitors = {}
+    prompts, started = PromptSource(train_and_held_out_prompts()[0], user), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        name = train(
+            policy, reward if examples is None else None, prompts, cell.config, algorithm, Path(folder),
+            Accelerator(cpu=True), monitors, examples=examples,
+        )  # fmt: skip
+        seconds = time.monotonic() - started
+        rows, validation = (read_metrics(Path(folder) / f"{kind}.jsonl") for kind in ("metrics", "validation"))
+    asked, seeds = held_out(cell.seeds_per_prompt)
+    groups = np.unique(asked, return_inverse=True)[1]
+    drawn = {"0": base_images(cell.seeds_per_prompt)}
+    for strength in STRENGTHS:
+        drawn[f"{strength:g}"] = PipelineGenerator(policy.pipeline, name, strength=strength)(asked, seeds)
+    remove_adapter(policy, name)
+    found = {}
+    for strength, images in drawn.items():
+        scores = score_images(images, asked, user, scorers)
+        found[strength] = {score: np.round(values, 3).tolist() for score, values in scores.items()}
+        found[strength]["diversity"] = round(diversity(images, groups), 4)
+    return {
+        "key": cell.key, "arm": cell.arm, "user": user, "seed": cell.seed, "seconds": round(seconds, 1),
+        "iterations": len(rows), "kl": [round(row["eval/kl_to_reference"], 6) for row in validation], "strengths": found,
+    }  # fmt: skip
+
+
+def interval(rows: list[dict[str, Any]], strength: str, score: str, share: bool = False) -> str:
+    """Format the paired mean gain over the base, or the share of wins, with a 95 % interval."""
+    gains = [np.subtract(row["strengths"][strength][score], row["strengths"]["0"][score]) for row in rows]
+    prompts = np.concatenate([np.arange(len(gain)) * 16 // len(gain) for gain in gains])
+    users = np.repeat(np.arange(len(gains)), [len(gain) for gain in gains])
+    values = np.concatenate(gains)
+    values = (values > 0) + 0.5 * (values == 0) if share else values
+    found = (share_interval if share else mean_interval)(values, users, prompts)
+    low, high = (float("nan") if end is None else end for end in (found.low, found.high))
+    return f"{100 * found.estimate:.0f} %" if share else f"{found.estimate:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def show(rows: list[dict[str, Any]], strengths: tuple[str, ...]) -> None:
+    """Print one line an arm and strength."""
+    print(f"{'arm':24} people strength {'true rating':21} wins faithful (min)  diversity (base)  reward seconds")
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        mine = [row for row in rows if row["arm"] == arm]
+        for strength in strengths:
+            faithful = [
+                np.mean(row["strengths"][strength]["faithfulness"]) / np.mean(row["strengths"]["0"]["faithfulness"])
+                for row in mine
+            ]
+            spread = [np.mean([row["strengths"][s]["diversity"] for row in mine]) for s in (strength, "0")]
+            reward = np.mean([np.mean(row["strengths"][strength]["reward"]) for row in mine])
+            print(
+                f"{arm:24} {len(mine):6} {strength:>8} {interval(mine, strength, 'true_rating'):21} "
+                f"{interval(mine, strength, 'true_rating', share=True):>4} {np.mean(faithful):8.2f} ({min(faithful):.2f}) "
+                f"{spread[0]:10.3f} ({spread[1]:.3f})  {reward:6.2f} {np.mean([row['seconds'] for row in mine]):7.0f}"
+            )
+
+
+def main() -> None:
+    """Measure what is asked for and not known."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--people", choices=sorted(PEOPLE), required=True)
+    parser.add_argument("--arms", nargs="*", help="none means all")
+    parser.add_argument("--settings", type=Path, default=HERE / "sixty.yaml")
+    parser.add_argument("--rows", type=Path, default=HERE / "measured" / "sixty.jsonl")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds_per_prompt", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--strengths", nargs="*", default=["0.5", "0.75", "1"], help="that are shown")
+    parser.add_argument("--show", action="store_true", help="only show what is known")
+    given = parser.parse_args()
+    arms: dict[str, Any] = yaml.safe_load(given.settings.read_text(encoding="utf-8"))
+    wanted = given.arms or list(arms)
+    cells = [
+        Cell(arm, arms[arm] or {}, user, given.seed, given.seeds_per_prompt)
+        for arm in wanted for user in PEOPLE[given.people]
+    ]  # fmt: skip
+    text = given.rows.read_text(encoding="utf-8") if given.rows.exists() else ""
+    known = {row["key"]: row for row in map(json.loads, text.splitlines())}
+    missing = [] if given.show else [cell for cell in cells if cell.key not in known]
+    with ProcessPoolExecutor(given.workers, mp_context=torch.multiprocessing.get_context("spawn")) as pool:
+        for finished in as_completed([pool.submit(measure, cell) for cell in missing]):
+            try:
+                row = finished.result()
+            except PamelaError as error:
+                print(f"failed: {error}", flush=True)
+                continue
+            known[row["key"]] = row
+            with given.rows.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{row['arm']} {row['user']}: {row['seconds']:.0f} s", flush=True)
+    show([known[cell.key] for cell in cells if cell.key in known], tuple(given.strengths))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""One iteration's experience: sampled and scored by the reward, or recalled from what a person rated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.algorithms.learner import Experience
+from pamela_rl.config import SamplingConfig, TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.adherence import adherence
+from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.rollout import rollout
+from pamela_rl.errors import ConfigError
+from pamela_rl.training.examples import RatedExamples
+from pamela_rl.training.processes import Shares, local_advantages, mean_over_processes
+from pamela_rl.training.state import TrainState
+from pamela_rl.types import PromptBatch, Reward, RewardOutput, Scorer, Trajectory, Verdict, trainable
+
+BASE_ADHERENCE, BASE_SPREAD = "base_adherence", "base_reward_std"  # among the run's scalars
+
+
+@dataclass(frozen=True)
+class Lived:
+    """One iteration before anything is learned from it.
+
+    Attributes:
+        experience: This process's part.
+        rewards: Of all processes' images, ``(b,)``.
+        scores: Means of the reward's parts and of what is only watched, ``rollout/…``.
+    """
+
+    experience: Experience
+    rewards: Tensor
+    scores: Mapping[str, float]
+
+
+class Source(Protocol):
+    """Where a run's experience comes from."""
+
+    def __call__(self, iteration: int) -> Lived:
+        """Return an iteration's experience; it depends on the run's settings and on the adapter alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Act, judge, credit: images of the current policy, scored by the reward, relative to their group.
+
+    Attributes:
+        policy: The pipeline, its adapter on.
+        state: Of the run.
+        reward: What is maximised.
+        monitors: Scorers that are only watched, by name.
+        prompts: Of one user.
+        config: Of the run.
+        algorithm: Of the run.
+        shares: Which process samples which images.
+    """
+
+    policy: Policy
+    state: TrainState
+    reward: Reward
+    monitors: Mapping[str, Scorer]
+    prompts: PromptSource
+    config: TrainConfig
+    algorithm: Algorithm
+    shares: Shares
+
+    def __call__(self, iteration: int) -> Lived:
+        """Sample and score an iteration's images."""
+        config, algorithm = self.config, self.algorithm
+        whole = self.prompts.draw(iteration, config.prompts_per_iteration, config.group_size, config.seed)
+        batch = whole[self.shares.local_ids]
+        sampling = algorithm.sampling(config, iteration)
+        with self.state.rollout_weights(), self.shares.accelerator.autocast():  # act
+            trajectory = rollout(
+                self.policy, batch, sampling, config.seed, iteration, config.batch_size, algorithm.kept_steps,
+                algorithm.keeps_means,
+            )  # fmt: skip
+        output = trainable(_score(self.reward, trajectory, batch))  # judge
+        if config.reward.adherence_weight:
+            output = self._held_to_prompts(output, trajectory, batch, sampling)
+        rewards, advantages = local_advantages(self.shares, output, whole.group_ids, config)  # credit
+        mask = output.lower_confidence_bound(config.reward.std_weight).isfinite().float()
+        parts = {f"reward_{part}": values for part, values in (output.parts or {}).items()}
+        watched = {name: _score(monitor, trajectory, batch).mean for name, monitor in self.monitors.items()}
+        experience = Experience(iteration, batch, sampling, trajectory, advantages, mask)
+        return Lived(experience, rewards, mean_over_processes(self.shares, parts | watched))
+
+    def _held_to_prompts(
+        self, output: RewardOutput, trajectory: Trajectory, batch: PromptBatch, sampling: SamplingConfig
+    ) -> RewardOutput:
+        """Subtract what images lack of the adherence that the base model's have; the first iteration's are the base model's."""
+        config, scalars = self.config, self.state.scalars
+        own = adherence(self.policy, trajectory.final_latents, batch.prompts, sampling, config.batch_size)
+        if BASE_ADHERENCE not in scalars:
+            rewards = self.shares.gather(output.mean.float())
+            scalars[BASE_ADHERENCE] = float(self.shares.gather(own).mean())
+            scalars[BASE_SPREAD] = float(rewards[rewards.isfinite()].std(correction=0).nan_to_num())
+        lacking = (1 - own / max(scalars[BASE_ADHERENCE], 1e-9)).clamp(min=0).to(output.mean)
+        mean = output.mean - config.reward.adherence_weight * scalars[BASE_SPREAD] * lacking
+        return replace(output, mean=mean, parts={**(output.parts or {}), "lacks_of_prompt": lacking})
+
+
+@dataclass(frozen=True)
+class Recollections:
+    """Images that the person rated, drawn from again and again; nothing is sampled.
+
+    Attributes:
+        policy: The pipeline.
+        examples: Of one user.
+        config: Of the run.
+        algorithm: Of the run.
+        shares: Which process learns from which images.
+    """
+
+    policy: Policy
+    examples: RatedExamples
+    config: TrainConfig
+    algorithm: Algorithm
+    shares: Shares
+
+    def __call__(self, iteration: int) -> Lived:
+        """Recall an iteration's images."""
+        config, kind = self.config, self.algorithm.learns_from
+        batch = self.examples.draw(iteration, kind, config)[self.shares.local_ids]
+        trajectory, ratings, advantages = self.examples.recall(self.policy, batch, iteration, kind, config)
+        sampling = self.algorithm.sampling(config, iteration)
+        experience = Experience(iteration, batch, sampling, trajectory, advantages, torch.ones_like(advantages))
+        return Lived(experience, self.shares.gather(ratings), {})
+
+
+def check_source(algorithm: Algorithm, reward: Reward | None, examples: RatedExamples | None) -> None:
+    """Refuse an algorithm without what it learns from.
+
+    Raises:
+        ConfigError: Says what is missing.
+    """
+    if algorithm.learns_from == "rollouts" and reward is None:
+        raise ConfigError(
+            f"{algorithm.name} learns from a reward's scores, but there is no reward; fit one and give it."
+        )
+    if algorithm.learns_from != "rollouts" and examples is None:
+        raise ConfigError(
+            f"{algorithm.name} learns from images that the person rated, but there are none; give them as source.path."
+        )
+
+
+@torch.no_grad()
+def _score(scorer: Scorer, trajectory: Trajectory, batch: PromptBatch) -> RewardOutput | Verdict:
+    return scorer(trajectory.images, batch.prompts, batch.user_ids)
