@@ -160,7 +160,8 @@ class RewardSettings:
     Attributes:
         std_weight: Multiples of the reward's own uncertainty subtracted from its mean; 0 maximises the mean.
         adherence_weight: What an image loses that has nothing to do with its prompt, according to the base model itself,
-            in standard deviations of the base model's rewards; 0 asks nothing of the prompt.
+            in standard deviations of the base model's rewards; 0 asks nothing of the prompt. Algorithms without
+            advantages ignore it.
         max_bad_share: Share of non-finite rewards, or of skipped updates, above which the run stops.
     """
 
@@ -271,6 +272,11 @@ class TrainConfig:
         _at_least("checkpoint_every", self.checkpoint_every, 1, "1 saves after every iteration")
         _at_least("batch_size", self.batch_size, 1, "as many images as memory holds")
 
+        _require(
+            not (self.advantages.separate_parts and self.reward.adherence_weight),
+            "advantages.separate_parts compares parts by themselves, but reward.adherence_weight is "
+            f"{self.reward.adherence_weight}, which is subtracted from their sum; set one of them to 0.",
+        )
         if self.ema.decay:
             for name, least in (("num_iterations", self.num_iterations), ("validation.every", self.validation.every)):
                 _require(

@@ -53,6 +53,7 @@ class Algorithm(ABC):
         needs_noise: Whether it uses the density of the sampled steps, so that they must be stochastic.
         learns_from: Images that it samples and a reward scores ("rollouts"), or ones that the person rated: single
             "images", or "pairs" of them, neighbours, of which the one with the positive advantage was preferred.
+        uses_advantages: Whether it learns from advantages, so that what is subtracted from a reward reaches it.
         samples_with_old: Whether images are sampled with a slowly moving copy of the adapter.
         learning_rate: Of AdamW.
         weight_decay: Of AdamW.
@@ -66,6 +67,7 @@ class Algorithm(ABC):
 
     needs_noise: ClassVar[bool] = True
     learns_from: ClassVar[LearnsFrom] = "rollouts"
+    uses_advantages: ClassVar[bool] = True
     samples_with_old: ClassVar[bool] = False
 
     learning_rate: float = 3e-4

@@ -37,6 +37,7 @@ class DRaFT(Algorithm):
     """
 
     needs_noise: ClassVar[bool] = False
+    uses_advantages: ClassVar[bool] = False
 
     learning_rate: float = 4e-4
     weight_decay: float = 0.1

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the diffusion loss on rated images, the liked ones weighted more (arXiv:2302.12192, arXiv:2305.13301)."""
+"""Supervised fine-tuning: the diffusion loss on rated images, weighted by how much they were liked (arXiv:2302.12192)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pamela_rl.config import TrainConfig
 class SFT(Algorithm):
     """Learn to draw the images that were liked; no image is sampled and no reward is asked.
 
-    Each image's loss is weighted by ``exp(sharpness * z)``, with z its rating in standard deviations from the person's
-    mean, as reward-weighted regression weights samples. There is no distance to the base.
+    Each image's loss is weighted by ``sigmoid(sharpness * z)``, with z its rating in standard deviations from the
+    person's mean. There is no distance to the base.
 
     Attributes:
-        sharpness: How much more a better liked image counts; 0 weights all alike.
+        sharpness: How clearly liked and disliked images are told apart; large, images above the mean alone count.
     """
 
     needs_noise: ClassVar[bool] = False
@@ -32,11 +32,11 @@ class SFT(Algorithm):
 
     learning_rate: float = 1e-4
     num_updates: int = 1
-    sharpness: float = 2.0
+    sharpness: float = 5.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.sharpness >= 0, f"sft's sharpness is {self.sharpness}; use 0, which weights all alike, or more.")
+        require(self.sharpness >= 0, f"sft's sharpness is {self.sharpness}; use 0, for which all count alike, or more.")
         require(not self.kl_weight, f"sft's kl_weight is {self.kl_weight}, but it measures no distance; leave it 0.")
 
     def footprint(self, config: TrainConfig) -> Footprint:
@@ -46,7 +46,7 @@ class SFT(Algorithm):
     def update(self, learner: Learner, experience: Experience) -> dict[str, float]:
         """Take the iteration's optimizer steps."""
         noised = NoisedImages.of(self, learner, experience)
-        weights = (self.sharpness * experience.advantages).exp()
+        weights = (self.sharpness * experience.advantages).sigmoid()
 
         def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
             noisy, step, target = noised.rows(batch)

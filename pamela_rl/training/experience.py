@@ -14,7 +14,7 @@ from pamela_rl.algorithms.learner import Experience
 from pamela_rl.config import SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adherence import adherence
-from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.policy import Policy, adapter_off
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import ConfigError
 from pamela_rl.training.examples import RatedExamples
@@ -84,28 +84,34 @@ class Rollouts:
                 algorithm.keeps_means,
             )  # fmt: skip
         output = trainable(_score(self.reward, trajectory, batch))  # judge
-        if config.reward.adherence_weight:
-            output = self._held_to_prompts(output, trajectory, batch, sampling)
+        watched = {f"reward_{part}": values for part, values in (output.parts or {}).items()}
+        watched |= {name: _score(monitor, trajectory, batch).mean for name, monitor in self.monitors.items()}
+        if config.reward.adherence_weight and algorithm.uses_advantages:
+            watched["lacks_of_prompt"] = lacking = self._lacking(output, trajectory, batch, sampling)
+            weight = config.reward.adherence_weight * self.state.scalars[BASE_SPREAD]
+            output = replace(output, mean=output.mean - weight * lacking)
         rewards, advantages = local_advantages(self.shares, output, whole.group_ids, config)  # credit
         mask = output.lower_confidence_bound(config.reward.std_weight).isfinite().float()
-        parts = {f"reward_{part}": values for part, values in (output.parts or {}).items()}
-        watched = {name: _score(monitor, trajectory, batch).mean for name, monitor in self.monitors.items()}
         experience = Experience(iteration, batch, sampling, trajectory, advantages, mask)
-        return Lived(experience, rewards, mean_over_processes(self.shares, parts | watched))
+        return Lived(experience, rewards, mean_over_processes(self.shares, watched))
 
-    def _held_to_prompts(
+    def _lacking(
         self, output: RewardOutput, trajectory: Trajectory, batch: PromptBatch, sampling: SamplingConfig
-    ) -> RewardOutput:
-        """Subtract what images lack of the adherence that the base model's have; the first iteration's are the base model's."""
+    ) -> Tensor:
+        """Return which share of the base model's adherence to prompts each image lacks, 0 where nothing, ``(b,)``."""
         config, scalars = self.config, self.state.scalars
         own = adherence(self.policy, trajectory.final_latents, batch.prompts, sampling, config.batch_size)
         if BASE_ADHERENCE not in scalars:
-            rewards = self.shares.gather(output.mean.float())
-            scalars[BASE_ADHERENCE] = float(self.shares.gather(own).mean())
+            base, rewards = own, output.mean
+            if self.state.started:  # else the first images are the base model's
+                with adapter_off(self.policy), self.shares.accelerator.autocast():
+                    drawn = rollout(self.policy, batch, sampling, config.seed, 0, config.batch_size)
+                base = adherence(self.policy, drawn.final_latents, batch.prompts, sampling, config.batch_size)
+                rewards = trainable(_score(self.reward, drawn, batch)).mean
+            rewards = self.shares.gather(rewards.float())
+            scalars[BASE_ADHERENCE] = float(self.shares.gather(base).mean())
             scalars[BASE_SPREAD] = float(rewards[rewards.isfinite()].std(correction=0).nan_to_num())
-        lacking = (1 - own / max(scalars[BASE_ADHERENCE], 1e-9)).clamp(min=0).to(output.mean)
-        mean = output.mean - config.reward.adherence_weight * scalars[BASE_SPREAD] * lacking
-        return replace(output, mean=mean, parts={**(output.parts or {}), "lacks_of_prompt": lacking})
+        return (1 - own / max(scalars[BASE_ADHERENCE], 1e-9)).clamp(min=0).to(output.mean)
 
 
 @dataclass(frozen=True)
