@@ -23,7 +23,7 @@ from pamela_rl.errors import AdapterError
 from pamela_rl.storage import folder_name, publish, write_text, writing
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
-_CHECK = "pamela_check"
+_CHECK, _START = "pamela_check", "pamela_start"  # names of adapters that are on a pipeline for a moment
 
 
 def add_adapter(policy: Policy, name: str, settings: LoraSettings, seed: int) -> list[torch.nn.Parameter]:
@@ -62,6 +62,28 @@ def adapter_state(policy: Policy, name: str) -> dict[str, Tensor]:
 def load_adapter_state(policy: Policy, name: str, state: Mapping[str, Tensor]) -> None:
     """Put saved weights into an adapter that is already on the denoiser."""
     set_peft_model_state_dict(policy.denoiser, dict(state), adapter_name=name)
+
+
+def copy_adapter(policy: Policy, folder: Path, name: str) -> None:
+    """Give an adapter that is on the denoiser the weights of a saved one, to train on from there.
+
+    Raises:
+        AdapterError: The saved one does not fit the model, or has another rank or alpha.
+    """
+    denoiser: Any = policy.denoiser
+    load_adapter_folder(policy.pipeline, folder, _START)
+    try:
+        saved, own = adapter_state(policy, _START), adapter_state(policy, name)
+        loaded, mine = (denoiser.peft_config[which] for which in (_START, name))
+        if (loaded.r, loaded.lora_alpha) != (mine.r, mine.lora_alpha) or saved.keys() != own.keys():
+            raise AdapterError(
+                f"the adapter in {folder} has rank {loaded.r} and alpha {loaded.lora_alpha}, the one to train has rank "
+                f"{mine.r} and alpha {mine.lora_alpha}; set train.lora to its numbers to go on from it."
+            )
+        load_adapter_state(policy, name, saved)
+    finally:
+        policy.pipeline.delete_adapters(_START)
+        denoiser.set_adapter(name)
 
 
 def save_adapter(

@@ -18,6 +18,7 @@ from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.memory import peak_memory
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.saved_adapters import adapter_digest
 from pamela_rl.errors import Interrupted, TrainingError
 from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.training.checkpoint import claim, save_checkpoint
@@ -52,6 +53,7 @@ def train(
     facts: Mapping[str, str] | None = None,
     planned_bytes: int | None = None,
     examples: RatedExamples | None = None,
+    start: Path | None = None,
 ) -> str:
     """Tune a fresh adapter on the policy to one user, or continue where ``folder`` stopped.
 
@@ -67,6 +69,7 @@ def train(
         facts: What must not change during a run, e.g. the base model's and the reward's names.
         planned_bytes: Memory of the plan, shown beside the peak after the first iteration.
         examples: Images that the user rated, for algorithms that learn from these.
+        start: Folder of an adapter to go on from; None starts from the base model.
 
     Returns:
         The adapter's name on the denoiser.
@@ -87,9 +90,10 @@ def train(
     if main:
         claimed = {"user_id": user, "prompts": prompts.fingerprint, **settings_of(algorithm), **(facts or {})}
         claimed |= {"examples": examples.fingerprint} if examples is not None else {}
+        claimed |= {"start": adapter_digest(start)} if start is not None else {}
         claim(ensure_writable(folder), config, claimed)
     accelerator.wait_for_everyone()
-    state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / "checkpoint")
+    state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / "checkpoint", start)
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.scalars, state.copies.get(OLD))
     run = RunLog(folder / "metrics.jsonl", state.iteration, main, partial(track, accelerator))
     scorers = {**({} if reward is None else {"reward": reward}), **monitors}

@@ -11,14 +11,14 @@ from pamela_rl.types import Scorer
 
 
 def next_steps(
-    adapters: Mapping[str, Path], run: Path, reward: Path, model: ModelSettings, scorers: Mapping[str, Scorer]
+    adapters: Mapping[str, Path], run: Path, reward: Path | None, model: ModelSettings, scorers: Mapping[str, Scorer]
 ) -> str:
     """Say where adapters are, who tells whether they are good, and how to find out.
 
     Args:
         adapters: Folder of each user's adapter.
         run: The run's folder.
-        reward: What it was trained against, as it was given.
+        reward: What it was trained against or watched by, as it was given; None for neither.
         model: The base model.
         scorers: Of the run, by name.
     """
@@ -30,7 +30,9 @@ def next_steps(
         else f"What the judge said on the way ({basis}) is in each user's validation.jsonl and curves.png."
     )
     pages = f"--run {shlex.quote(str(run / 'evaluation'))}"
-    where = f"--run {shlex.quote(str(run))} --reward {shlex.quote(str(reward))}"
+    where = (
+        f"--run {shlex.quote(str(run))} --reward {'outputs/my-reward' if reward is None else shlex.quote(str(reward))}"
+    )
     if model.name != "world":
         where += f" --base_model {shlex.quote(model.name)} --dtype {model.dtype} --prompts held_out.txt"
     lines += [

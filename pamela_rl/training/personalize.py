@@ -22,6 +22,7 @@ from pamela_rl.evaluation.contact_sheets import contact_sheet, to_png
 from pamela_rl.evaluation.training_curves import draw_curves
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import folder_name, read_metrics, writing
+from pamela_rl.training.examples import RatedExamples
 from pamela_rl.training.loop import settings_of, train
 from pamela_rl.training.trackers import tracked
 from pamela_rl.training.validation import STRENGTHS
@@ -73,15 +74,22 @@ def _strength(folder: Path) -> dict[str, str]:
     return {STRENGTH: f"{facts['recommended']:g}"} if "recommended" in facts else {}
 
 
-def num_images_spent(rows: Sequence[Mapping[str, Any]], config: TrainConfig) -> int:
-    """Count the images a run sampled for training and validation, from its ``metrics.jsonl``."""
+def num_images_spent(rows: Sequence[Mapping[str, Any]], config: TrainConfig, samples: bool = True) -> int:
+    """Count the images a run sampled for validation and, where its algorithm ``samples``, for training.
+
+    Args:
+        rows: Of its ``metrics.jsonl``.
+        config: Of the run.
+        samples: Whether the algorithm learns from images that it samples.
+    """
     validations = 1 + len(rows) // config.validation.every if config.validation.every else 0
-    return len(rows) * config.images_per_iteration + validations * config.validation.num_images
+    trained = len(rows) * config.images_per_iteration if samples else 0
+    return trained + validations * config.validation.num_images
 
 
 def personalize(
     policy: Policy,
-    reward: Reward,
+    reward: Reward | None,
     prompts: PromptSource,
     config: TrainConfig,
     algorithm: Algorithm,
@@ -91,12 +99,14 @@ def personalize(
     monitors: Mapping[str, Scorer] | None = None,
     num_inference_steps: int = 20,
     planned_bytes: int | None = None,
+    examples: RatedExamples | None = None,
+    start: Path | None = None,
 ) -> Path:
     """Train one user's adapter, publish it under ``<run>/adapters/``, and leave the base model as it was.
 
     Args:
         policy: The pipeline.
-        reward: What is maximised.
+        reward: What is maximised; None where the algorithm learns from rated images.
         prompts: Of one user.
         config: Of the training.
         algorithm: How it learns, e.g. ``DDPO()``.
@@ -106,6 +116,8 @@ def personalize(
         monitors: Scorers that are logged, not trained against, by name.
         num_inference_steps: Of the sample images.
         planned_bytes: Memory of the plan, shown beside the peak after the first iteration.
+        examples: Images that the user rated, for algorithms that learn from these.
+        start: Folder of an adapter to go on from; None starts from the base model.
 
     Returns:
         The adapter's folder.
@@ -123,7 +135,9 @@ def personalize(
     folder = run / "users" / folder_name(user)
     facts = provenance.to_json()
     with tracked(accelerator, run.name, user, {**asdict(config), **settings_of(algorithm), **facts}):
-        name = train(policy, reward, prompts, config, algorithm, folder, accelerator, monitors, facts, planned_bytes)
+        name = train(
+            policy, reward, prompts, config, algorithm, folder, accelerator, monitors, facts, planned_bytes, examples, start
+        )  # fmt: skip
     if accelerator.is_main_process or policy.sharded:
         sample_prompts = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
         draw = PipelineGenerator(
@@ -135,7 +149,7 @@ def personalize(
     if accelerator.is_main_process:
         rows = read_metrics(folder / "metrics.jsonl")
         recipe = f"{algorithm.name}, {len(rows)} iterations x {config.images_per_iteration} images"
-        spent = str(num_images_spent(rows, config))
+        spent = str(num_images_spent(rows, config, algorithm.learns_from == "rollouts"))
         info = {
             **facts,
             **_strength(folder),
@@ -154,7 +168,7 @@ def personalize(
 
 def personalize_users(
     policy: Policy,
-    reward: Reward,
+    reward: Reward | None,
     prompts: Sequence[str],
     users: Sequence[str],
     config: TrainConfig,
@@ -165,12 +179,14 @@ def personalize_users(
     scorers: Mapping[str, Scorer] | None = None,
     num_inference_steps: int = 20,
     planned_bytes: int | None = None,
+    examples: Mapping[str, RatedExamples] | None = None,
+    starts: Mapping[str, Path] | None = None,
 ) -> dict[str, Path]:
     """Train and publish one adapter a user, one after the other, all from the same prompts.
 
     Args:
         policy: The pipeline.
-        reward: What is maximised.
+        reward: What is maximised; None where the algorithm learns from rated images.
         prompts: To train on.
         users: Known to the reward.
         config: Of each training.
@@ -181,6 +197,8 @@ def personalize_users(
         scorers: Everything that scores, by name; all but the reward itself are logged.
         num_inference_steps: Of the sample images.
         planned_bytes: Memory of the plan, shown beside the peak after the first user's first iteration.
+        examples: Images that each user rated, for algorithms that learn from these.
+        starts: Folders of the adapters to go on from, by user.
 
     Returns:
         Each user's adapter folder.
@@ -192,7 +210,8 @@ def personalize_users(
     return {
         user: personalize(
             policy, reward, PromptSource(prompts, user), config, algorithm, run, accelerator, provenance, monitors,
-            num_inference_steps, planned_bytes if user == users[0] else None,
+            num_inference_steps, planned_bytes if user == users[0] else None, (examples or {}).get(user),
+            (starts or {}).get(user),
         )
         for user in users
     }  # fmt: skip

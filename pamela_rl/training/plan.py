@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.minibatches import micro_batches
 from pamela_rl.config import TrainConfig
+from pamela_rl.diffusion.adherence import LEVELS
 from pamela_rl.diffusion.memory import sampling_bytes, update_bytes
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.training.processes import image_shares
@@ -86,9 +87,13 @@ class Plan:
         parts = [("base model", memory.base), ("adapter", memory.adapter), ("rewards", memory.scorers)]
         parts += [("trajectory", memory.trajectory), ("activations", memory.working or 0)]
         split = ", ".join(f"{name} {size_text(count)}" for name, count in parts if count)
+        sampled = (
+            f"images = {c.prompts_per_iteration} prompts x {c.group_size}{shared}: "
+            f"{c.num_iterations * c.images_per_iteration:,} images"
+        )
         rows = [
-            f"{c.num_iterations} iterations of {c.images_per_iteration} images = {c.prompts_per_iteration} prompts x "
-            f"{c.group_size}{shared}: {c.num_iterations * c.images_per_iteration:,} images",
+            f"{c.num_iterations} iterations of {c.images_per_iteration} "
+            + (sampled if algorithm.learns_from == "rollouts" else f"of the rated images{shared}, none sampled"),
             f"an iteration: {updates} update{'s' * (updates > 1)} of {pairs} (image, step) pairs; denoiser calls of "
             f"{self.rows_per_call} rows: {self.sampling_calls} to sample, {self.training_calls} to train, "
             f"{self.reference_calls} to compare",
@@ -119,7 +124,11 @@ def plan_run(
     updates, cost = algorithm.num_updates * algorithm.num_inner_epochs, algorithm.footprint(config)
     rows = min(config.batch_size, local)
     passes = algorithm.num_inner_epochs * count_calls(config, algorithm, num_processes)
-    steps, compared = cost.steps_per_pair, passes if algorithm.kl_weight > 0 or policy.sharded else updates
+    samples, steps = algorithm.learns_from == "rollouts", cost.steps_per_pair
+    always = algorithm.kl_weight > 0 or algorithm.learns_from == "pairs" or policy.sharded
+    compared = passes if always else updates * samples
+    held = config.reward.adherence_weight and algorithm.uses_advantages and samples
+    adherence_calls = cuts * 2 * len(LEVELS) if held else 0
     guided = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale) is not None
     weights = adapter_size(policy, config.lora.rank)
     copies = int(algorithm.samples_with_old) + int(config.ema.decay > 0)
@@ -128,9 +137,9 @@ def plan_run(
         config=config,
         algorithm=algorithm,
         num_processes=num_processes,
-        sampling_calls=cuts * sampling.num_inference_steps,
+        sampling_calls=cuts * sampling.num_inference_steps * samples,
         training_calls=passes * steps,
-        reference_calls=compared * steps + passes * algorithm.samples_with_old,
+        reference_calls=compared * steps + passes * algorithm.samples_with_old + adherence_calls,
         rows_per_call=rows * (2 if guided else 1),
         memory=memory,
         checkpoint_bytes=weights * (4 + 4 * copies + _MOMENTS[algorithm.optimizer]),

@@ -15,7 +15,7 @@ from torch import Tensor
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.learner import AdapterCopy, weights_of
 from pamela_rl.config import EMASettings, TrainConfig
-from pamela_rl.diffusion.adapters import adapter_state, add_adapter, load_adapter_state
+from pamela_rl.diffusion.adapters import adapter_state, add_adapter, copy_adapter, load_adapter_state
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import CheckpointError, ConfigError
 from pamela_rl.training.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
@@ -38,6 +38,7 @@ class TrainState:
         iteration: Completed iterations.
         counters: Totals over all of them.
         scalars: The algorithm's own state.
+        started: Whether it began from an adapter's weights, not from the base model.
     """
 
     policy: Policy
@@ -49,18 +50,31 @@ class TrainState:
     iteration: int = 0
     counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0))
     scalars: dict[str, float] = field(default_factory=dict)
+    started: bool = False
 
     @classmethod
-    def resume(cls, policy: Policy, name: str, config: TrainConfig, algorithm: Algorithm, folder: Path) -> TrainState:
-        """Add the adapter to the policy, fresh or from the checkpoint in ``folder``.
+    def resume(
+        cls,
+        policy: Policy,
+        name: str,
+        config: TrainConfig,
+        algorithm: Algorithm,
+        folder: Path,
+        start: Path | None = None,
+    ) -> TrainState:
+        """Add the adapter to the policy: from the checkpoint in ``folder``, else with the weights of ``start``, else fresh.
 
         Raises:
             CheckpointError: There is one, but it cannot be read or is of another adapter.
+            AdapterError: ``start`` is an adapter of another model or rank.
         """
         weights = add_adapter(policy, name, config.lora, config.seed)
+        if start is not None:
+            copy_adapter(policy, start, name)
         needed = {OLD: algorithm.samples_with_old, EMA: config.ema.decay > 0}
         copies = {copy: AdapterCopy(weights) for copy, is_needed in needed.items() if is_needed}
-        state = cls(policy, name, new_optimizer(weights, algorithm), algorithm, config.ema, copies)
+        optimizer = new_optimizer(weights, algorithm)
+        state = cls(policy, name, optimizer, algorithm, config.ema, copies, started=start is not None)
         saved = load_checkpoint(folder)
         if saved is not None:
             check_fits(folder, adapter_state(policy, name), saved.adapter)

@@ -1,0 +1,83 @@
+"""Adapters for people of one's own, from settings to published folders."""
+
+from __future__ import annotations
+
+from accelerate import Accelerator
+
+from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.data.prompts import read_prompts
+from pamela_rl.diffusion.policy import Policy
+from pamela_rl.rewards.hacking import hacking_warning
+from pamela_rl.rewards.opening import open_scorers
+from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.rewards.settings import WORLD
+from pamela_rl.storage import SHIPPED_PIPELINES
+from pamela_rl.training.next_steps import next_steps
+from pamela_rl.training.personalize import Provenance, personalize_users
+from pamela_rl.training.plan import plan_run
+from pamela_rl.training.processes import new_accelerator, open_policy
+from pamela_rl.types import Scorer
+from pamela_rl.world.algorithm_settings import open_tuned_algorithm
+from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.rated_examples import read_examples
+from pamela_rl.world.run_settings import TrainSettings
+from pamela_rl.world.scorers import world_scorers
+
+
+def train_users(settings: TrainSettings) -> None:
+    """Train and publish one adapter a user, and say what to do with them.
+
+    Raises:
+        PamelaError: A part is missing or does not fit, or the training fails.
+    """
+    accelerator = new_accelerator(settings.output_dir, settings.trackers)
+    algorithm = open_tuned_algorithm(settings.algorithm, settings.model.name)
+    reward, scorers = _open_scorers(settings, accelerator)
+    policy = open_policy(settings.model, accelerator)
+    examples = (
+        {}
+        if algorithm.learns_from == "rollouts"
+        else read_examples(settings.source, settings.users, policy.height, policy.width)
+    )
+    known = reward.model.user_ids if reward is not None and not examples else tuple(examples)
+    users = settings.users or list(known)
+    if settings.model.name in SHIPPED_PIPELINES:
+        scorers |= world_scorers(users, settings.content in (None, WORLD))
+    prompts = train_and_held_out_prompts()[0] if settings.prompts is None else read_prompts(settings.prompts)
+    if examples and settings.prompts is None:
+        prompts = list(dict.fromkeys(prompt for mine in examples.values() for prompt in mine.prompts))
+    plan = plan_run(policy, settings.train, algorithm, accelerator.num_processes, list(scorers.values()))
+    for_whom = f"For {'each of ' * (len(users) > 1)}{', '.join(users)}"
+    accelerator.print(f"{for_whom}:\n{plan.text()}\n{_warning(settings, algorithm, reward, scorers)}")
+    adapters = personalize_users(
+        policy, None if examples else reward, prompts, users, settings.train, algorithm, settings.output_dir, accelerator,
+        _provenance(settings, policy, reward, algorithm), scorers, settings.num_inference_steps, plan.memory.total, examples,
+        settings.starts(users),
+    )  # fmt: skip
+    accelerator.print(next_steps(adapters, settings.output_dir, settings.reward, settings.model, scorers))
+    accelerator.end_training()
+
+
+def _open_scorers(settings: TrainSettings, accelerator: Accelerator) -> tuple[PersonalReward | None, dict[str, Scorer]]:
+    if settings.reward is None:
+        return None, {}
+    content = settings.content or (WORLD if settings.model.name in SHIPPED_PIPELINES else "none")
+    eyes = settings.judge, settings.encoder, settings.judge_encoder
+    return open_scorers(settings.reward, *eyes, content, settings.watch, str(accelerator.device))
+
+
+def _warning(
+    settings: TrainSettings, algorithm: Algorithm, reward: PersonalReward | None, scorers: dict[str, Scorer]
+) -> str:
+    if reward is None or algorithm.learns_from != "rollouts":
+        return ""
+    judge = getattr(scorers.get("judge"), "encoder_name", None)
+    return hacking_warning(reward.encoder.name, judge, settings.train.validation.patience, algorithm.kl_target)
+
+
+def _provenance(
+    settings: TrainSettings, policy: Policy, reward: PersonalReward | None, algorithm: Algorithm
+) -> Provenance:
+    if reward is None or algorithm.learns_from != "rollouts":
+        return Provenance.of(settings.model, policy, "none: learned from rated images")
+    return Provenance.of(settings.model, policy, f"encoder {reward.encoder.fingerprint}")

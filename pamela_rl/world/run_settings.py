@@ -1,0 +1,112 @@
+"""Settings of a training for people of one's own; checked without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pamela_rl.config import AlgorithmChoice, RewardSettings, Tracker, TrainConfig, ValidationSettings
+from pamela_rl.data.prompts import check_prompt_file
+from pamela_rl.data.settings import SourceSettings
+from pamela_rl.diffusion.saved_adapters import adapter_folder
+from pamela_rl.diffusion.settings import ModelSettings
+from pamela_rl.errors import ConfigError
+from pamela_rl.rewards.saved import check_rewards
+from pamela_rl.storage import SHIPPED_PIPELINES
+from pamela_rl.world.algorithm_settings import open_tuned_algorithm
+
+STRENGTHS = (0.5, 0.75, 1.0, 1.25)
+
+
+def for_few_ratings() -> TrainConfig:
+    """Return the settings that were chosen for rewards of few ratings (docs/own_images.md, What was chosen how)."""
+    return TrainConfig(
+        num_iterations=15,
+        reward=RewardSettings(std_weight=1.0, adherence_weight=2.0),
+        validation=ValidationSettings(strengths=list(STRENGTHS)),
+    )
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What to train, for whom, on what.
+
+    Attributes:
+        reward: What recipes/fit_reward.py wrote, or the folder of one reward in it. Algorithms that learn from rated images
+            need none; one that is given is watched.
+        judge: Folder of another one, only watched; none means the one fitted beside the reward.
+        source: Where people's rated images are, for algorithms that learn from these: sft and dpo.
+        start: A finished run whose adapters are trained on; none starts from the base model.
+        output_dir: The run's folder; adapters come into ``adapters/``.
+        users: Whom to train for; none means everybody the reward knows, or who rated.
+        prompts: One a line; the world has its own. Algorithms that learn from rated images take those of the images.
+        model: The base model.
+        encoder: Of the reward, where it is elsewhere than when that was fitted.
+        judge_encoder: Of the judge, likewise.
+        content: What tells whether images show what was asked: "world", its models' default; "none", or e.g. "clip_score".
+        watch: Rewards of the average person to be watched, e.g. [pickscore].
+        num_inference_steps: Of the sample pictures beside each adapter.
+        trackers: Where to show the run besides its own record: tensorboard, wandb, trackio.
+        algorithm: How adapters learn: a name, or a mapping with a name and settings.
+        train: Of each adapter.
+    """
+
+    reward: Path | None = None
+    judge: Path | None = None
+    source: SourceSettings = field(default_factory=SourceSettings)
+    start: Path | None = None
+    output_dir: Path = Path("outputs/mine")
+    users: list[str] = field(default_factory=list)
+    prompts: Path | None = None
+    model: ModelSettings = field(default_factory=ModelSettings)
+    encoder: str | None = None
+    judge_encoder: str | None = None
+    content: str | None = None
+    watch: list[str] = field(default_factory=list)
+    num_inference_steps: int = 20
+    trackers: list[Tracker] = field(default_factory=list)
+    algorithm: AlgorithmChoice = "nft"
+    train: TrainConfig = field(default_factory=for_few_ratings)
+
+    def __post_init__(self) -> None:
+        algorithm = open_tuned_algorithm(self.algorithm, self.model.name)
+        if self.reward is not None:
+            check_rewards(self.reward, self.judge, self.users)
+        if algorithm.learns_from == "rollouts":
+            self._check_rollouts(algorithm.name)
+        else:
+            self._check_examples(algorithm.name)
+        for user in self.users if self.start is not None else ():
+            adapter_folder(self.start, user)  # type: ignore[arg-type]
+        algorithm.check(self.train)
+
+    def starts(self, users: list[str]) -> Mapping[str, Path]:
+        """Return the adapter that each user's training goes on from.
+
+        Raises:
+            AdapterError: The run it starts from has none of a user.
+        """
+        return {} if self.start is None else {user: adapter_folder(self.start, user) for user in users}
+
+    def _check_rollouts(self, name: str) -> None:
+        if self.reward is None:
+            raise ConfigError(
+                f"{name} learns from a reward, but reward is not given; fit one with recipes/fit_reward.py, or train on the "
+                "rated images themselves with --algorithm sft."
+            )
+        if self.source.path is not None:
+            raise ConfigError(f"{name} learns from the reward alone; leave out source, or use sft or dpo.")
+        in_world = self.model.name in SHIPPED_PIPELINES
+        check_prompt_file(self.prompts, None if in_world else f"the base model is {self.model.name}")
+
+    def _check_examples(self, name: str) -> None:
+        if self.source.path is None:
+            raise ConfigError(
+                f"{name} learns from images that people rated, but there are none; give their folder as --source.path."
+            )
+        if self.train.validation.patience and self.reward is None and self.judge is None:
+            raise ConfigError(
+                "train.validation.patience needs a judge; give the reward it was fitted beside, or set it to 0."
+            )
+        self.source.check_paths()
