@@ -7,6 +7,7 @@ python recipes/evaluate.py --run outputs/mine --base_model stable-diffusion-v1-5
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ class EvaluateConfig(RunSettings):
         output_dir: Where the report goes; None is ``evaluation/`` in the run.
         arms: Which to compare; none means all that can be made.
         adapters: Further arms, name to the run their adapters are from, e.g. {long: outputs/long}.
+        strengths: At which own adapters are drawn besides 0, the base model, and 1, as they were trained; none draws none.
         rewriter: Folder of a rewriter that recipes/train_rewriter.py trained.
         seeds_per_prompt: Pictures of each prompt and arm.
         images_budget: Pictures an arm may spend on a person; None is what training the adapter took.
@@ -40,6 +42,7 @@ class EvaluateConfig(RunSettings):
     output_dir: Path | None = None
     arms: list[str] = field(default_factory=list)
     adapters: dict[str, Path] = field(default_factory=dict)
+    strengths: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.25])
     rewriter: Path | None = None
     seeds_per_prompt: int = 2
     images_budget: int | None = None
@@ -53,6 +56,10 @@ class EvaluateConfig(RunSettings):
         check_counts(seeds_per_prompt=self.seeds_per_prompt, images_budget=self.images_budget)
         super().__post_init__()
         self.check_further_runs(self.adapters)
+        if not all(0 < strength < math.inf for strength in self.strengths):
+            raise ConfigError(
+                f"strengths is {self.strengths}; use positive numbers, e.g. [0.5, 0.75]: 0 is the base model, drawn anyway."
+            )
         if self.rewriter is not None and not self.rewriter.is_dir():
             raise ConfigError(f"rewriter is {self.rewriter}, but there is no such folder; train one first.")
 
@@ -70,6 +77,7 @@ def evaluate(config: EvaluateConfig) -> None:
         open_run(config, folder / "service"), folder, config.arms, seeds_per_prompt=config.seeds_per_prompt,
         images_budget=config.images_budget, reference_images=config.reference_images, drawing=config.drawing,
         search=config.search, noise=config.noise, rewriter=config.rewriter, further_runs=config.adapters,
+        strengths=config.strengths,
         chat=open_chat(config.chat), context={"command": shlex.join(["python", *sys.argv]), "versions": releases},
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""More people for rewards that are fitted already: known from their own answers, while nobody else is fitted again."""
+"""More people, or more answers of known people, for rewards that are fitted already; nobody else is fitted again."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from torch import Tensor
 from pamela_rl.agreement.answers import Answers, read_answers
 from pamela_rl.agreement.cross_validation import rated_by
 from pamela_rl.agreement.study import make_study
+from pamela_rl.agreement.tables import count_of
 from pamela_rl.data.settings import SourceSettings
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.encoders.opening import open_encoder
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.preference import PreferenceModel, RatingData
 from pamela_rl.rewards.saved import SavedReward, judge_folder, reward_folder
-from pamela_rl.rewards.taste.newcomer import PairChoices, add_choices
+from pamela_rl.rewards.taste.newcomer import PairChoices, add_choices, with_more_ratings
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
 
 
 def add_people(folder: Path, source: SourceSettings, cache: Path) -> str:
     """Introduce the people of a source to a fitted reward and to its judge, save both, and say who is known now.
 
+    Answers of a person who is known already are added to what is known of them, e.g. ratings of what their adapter draws.
+    Models other than the taste basis know people by one list of ratings, which the new one replaces.
+
     Args:
         folder: What recipes/fit_reward.py wrote, or the folder of one reward.
-        source: Where the new people's ratings are; those of people who are known already replace what was known of them.
+        source: Where the ratings are. The same answers given twice count twice.
         cache: Where features are kept between runs.
 
     Raises:
@@ -46,7 +50,11 @@ def add_people(folder: Path, source: SourceSettings, cache: Path) -> str:
         reward.save(kept)
     users = extended[place].model.user_ids
     new = [user for user in users if user not in known]
-    return f"Added: {', '.join(new) or 'nobody new'}; {place} knows {len(users)} people now."
+    more = [user for user in answers.people if user in known]
+    told = f"; more answers of {', '.join(more)}" if more else ""
+    return (
+        f"Added: {', '.join(new) or 'nobody new'}{told}; {place} knows {count_of(len(users), 'person', 'people')} now."
+    )
 
 
 def _extended(reward: PersonalReward, answers: Answers, features: Tensor) -> PersonalReward:
@@ -64,7 +72,10 @@ def _extended(reward: PersonalReward, answers: Answers, features: Tensor) -> Per
 
 def _introduced(model: PreferenceModel, data: RatingData, row: int, user: str) -> PreferenceModel:
     mine = rated_by(data, data.train[data.train.users == row])
-    model = model.introduce(user, mine.images, mine.ratings, data.demographics_of(user))
+    if isinstance(model, TasteBasis) and user in model.user_ids:
+        model = with_more_ratings(model, user, mine.images, mine.ratings)
+    else:
+        model = model.introduce(user, mine.images, mine.ratings, data.demographics_of(user))
     if data.choices is None or not isinstance(model, TasteBasis):
         return model
     chosen = (data.choices.users == row).nonzero().squeeze(1)

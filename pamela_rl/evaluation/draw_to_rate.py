@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,10 +14,15 @@ from pamela_rl.data.prompts import check_prompts
 from pamela_rl.diffusion.adapters import load_adapter_folder
 from pamela_rl.diffusion.loading import DTYPES, load_pipeline, prepare_policy
 from pamela_rl.diffusion.randomness import generator_for
+from pamela_rl.errors import ConfigError
 from pamela_rl.evaluation.contact_sheets import to_png
 from pamela_rl.evaluation.rated_drawing import RatedDrawing
 from pamela_rl.evaluation.rating_folder import DrawnImages, update_ratings
 from pamela_rl.evaluation.rating_sheet import RatingSheet
+from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.rewards.preference import ImageFeatures
+from pamela_rl.rewards.taste.newcomer import next_images
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import ensure_writable, writing
 
@@ -47,7 +52,58 @@ def open_generator(drawing: RatedDrawing) -> PipelineGenerator:
     )  # fmt: skip
 
 
-def draw_missing(folder: Path, drawing: RatedDrawing, prompts: Sequence[str], num_images: int) -> RatingSheet:
+@dataclass(frozen=True)
+class Question:
+    """Whose opinion is sought: of many images those are kept whose rating tells most about this user's taste.
+
+    Attributes:
+        reward: That knows the user.
+        user_id: Who will rate.
+        num_candidates: Images drawn to choose from.
+    """
+
+    reward: PersonalReward
+    user_id: str
+    num_candidates: int
+
+
+def draw_informative(
+    folder: Path, drawing: RatedDrawing, prompts: Sequence[str], num_images: int, question: Question
+) -> RatingSheet:
+    """Draw many images into memory, and keep those in a folder that are worth most to be rated, as ``draw_missing`` does.
+
+    Args:
+        folder: As of ``draw_missing``; images that are in it already are kept, and no others are chosen.
+        drawing: How images are drawn, e.g. with the user's own adapter.
+        prompts: Gone through in turn.
+        num_images: To keep.
+        question: Whose opinion is sought.
+
+    Raises:
+        ConfigError: As ``draw_missing``; or the reward is of a kind that does not say what it knows.
+        DataError: As ``draw_missing``.
+    """
+    model = question.reward.model
+    if not isinstance(model, TasteBasis):
+        raise ConfigError(
+            f"the reward is a {type(model).__name__}, which does not say what it is unsure of; use a taste basis."
+        )
+    prompts, before = check_prompts(prompts), DrawnImages.read(folder, drawing.facts())
+    numbers = [int(Path(name).stem) for name in before.prompts]
+    if not numbers:
+        draw, size, parts = open_generator(drawing), drawing.batch_size, []
+        asked = [prompts[number % len(prompts)] for number in range(question.num_candidates)]
+        for first in tqdm(range(0, question.num_candidates, size), desc="candidates", unit="batch"):
+            batch = range(first, min(first + size, question.num_candidates))
+            seeds = [generator_for(drawing.seed, number).initial_seed() for number in batch]
+            texts = [asked[number] for number in batch]
+            with torch.no_grad():
+                parts.append(question.reward.features(draw(texts, seeds), texts).features)
+        numbers = next_images(model, question.user_id, ImageFeatures(torch.cat(parts)), num_images)
+    return draw_missing(folder, drawing, prompts, sorted(numbers))
+
+
+def draw_missing(folder: Path, drawing: RatedDrawing, prompts: Sequence[str], numbers: Sequence[int]) -> RatingSheet:
     """Draw the images that a folder lacks, and keep its table and page up to date after every call of the model.
 
     Image i shows prompt ``i mod len(prompts)`` from the noise of the key (seed, i), whatever is drawn with it. An image
@@ -57,7 +113,7 @@ def draw_missing(folder: Path, drawing: RatedDrawing, prompts: Sequence[str], nu
         folder: Gets images, ``drawn.json``, ``ratings.csv`` and ``rate.html``.
         drawing: How images are drawn.
         prompts: Gone through in turn.
-        num_images: The folder then holds at least so many.
+        numbers: Of the images that the folder then holds at least.
 
     Returns:
         The table.
@@ -68,13 +124,13 @@ def draw_missing(folder: Path, drawing: RatedDrawing, prompts: Sequence[str], nu
         StorageError: An image cannot be written.
     """
     prompts, before = check_prompts(prompts), DrawnImages.read(folder, drawing.facts())
-    names = [f"{number:04d}.png" for number in range(num_images)]
-    wanted = {name: prompts[number % len(prompts)] for number, name in enumerate(names)}
+    names = {number: f"{number:04d}.png" for number in numbers}
+    wanted = {name: prompts[number % len(prompts)] for number, name in names.items()}
     drawn = DrawnImages(before.settings, {**wanted, **before.prompts})
     ensure_writable(folder)
     with writing("the list of what is drawn", folder):
         drawn.write(folder)  # before the images, so that each has its prompt whenever the run is stopped
-    missing = [number for number, name in enumerate(names) if not (folder / name).exists()]
+    missing = [number for number, name in names.items() if not (folder / name).exists()]
     if missing:
         draw, size = open_generator(drawing), drawing.batch_size
         for numbers in tqdm([missing[first : first + size] for first in range(0, len(missing), size)], unit="batch"):

@@ -71,6 +71,18 @@ def add_rating(basis: TasteBasis, posterior: Posterior, images: ImageFeatures, r
     return posterior.observe_ratings(design, ratings.double() - shared.double(), unexplained=unexplained)
 
 
+def with_more_ratings(basis: TasteBasis, user_id: str, images: ImageFeatures, ratings: Tensor) -> TasteBasis:
+    """Return a copy in which a known user's posterior has more ratings, ``(n,)``; nobody is fitted again.
+
+    Raises:
+        UnknownUserError: The model does not know the user.
+        DataError: Ratings and pictures do not pair up, or a rating is not a finite number.
+    """
+    _check(ratings, images)
+    wider = basis.with_landmarks(images.features)
+    return wider.with_user(user_id, add_rating(wider, wider.posterior(user_id), images, ratings))
+
+
 def add_choices(basis: TasteBasis, posterior: Posterior, choices: PairChoices) -> Posterior:
     """Return the posterior after more choices, without refitting.
 
@@ -124,6 +136,34 @@ def next_image(
     unexplained = basis.network.unexplained(candidates.features)
     predictive_variance = (projected * design).sum(dim=1) + posterior.misfit + unexplained + posterior.noise_variance
     return int((variance_reduction / predictive_variance).argmax())
+
+
+@torch.no_grad()
+def next_images(basis: TasteBasis, user_id: str, candidates: ImageFeatures, count: int) -> list[int]:
+    """Choose which pictures a known user should rate next: each reduces the variance of all candidates the most.
+
+    Args:
+        basis: Of the user.
+        user_id: Who is asked.
+        candidates: Pictures to choose from.
+        count: How many.
+
+    Returns:
+        Their rows, the most informative first.
+
+    Raises:
+        UnknownUserError: The model does not know the user.
+        DataError: There are fewer candidates.
+    """
+    wider = basis.with_landmarks(candidates.features)
+    posterior, left, chosen = wider.posterior(user_id), list(range(len(candidates))), list[int]()
+    for _ in range(count):
+        row = left.pop(next_image(wider, posterior, candidates[torch.tensor(left, dtype=torch.long)], candidates))
+        picture = candidates[torch.tensor([row])]
+        foretold = wider.predict(picture, [user_id]).mean  # covariances do not depend on what the rating will be
+        posterior = add_rating(wider, posterior, picture, foretold)
+        chosen.append(row)
+    return chosen
 
 
 def _check(ratings: Tensor, images: ImageFeatures) -> None:
