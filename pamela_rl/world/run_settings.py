@@ -70,9 +70,9 @@ class TrainSettings:
     train: TrainConfig = field(default_factory=for_few_ratings)
 
     def __post_init__(self) -> None:
-        algorithm = open_tuned_algorithm(self.algorithm, self.model.name)
-        if self.reward is not None:
+        if self.reward is not None:  # first, since nothing heavy is loaded for it
             check_rewards(self.reward, self.judge, self.users)
+        algorithm = open_tuned_algorithm(self.algorithm, self.model.name)
         if algorithm.learns_from == "rollouts":
             self._check_rollouts(algorithm.name)
         else:
