@@ -33,7 +33,7 @@ from torch import Tensor
 from pamela_rl.config import TrainConfig, build_settings
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.data.ratings import RatingScale
-from pamela_rl.diffusion.adapters import remove_adapter
+from pamela_rl.diffusion.adapters import load_adapter_folder
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.diffusion.randomness import generator_for
@@ -46,10 +46,11 @@ from pamela_rl.rewards.encoders.opening import open_encoder
 from pamela_rl.rewards.personal import FittedOn, PersonalReward
 from pamela_rl.rewards.preference import ImageFeatures, RatingData, RatingTensors, feature_parts
 from pamela_rl.rewards.taste.fit import fit_taste_basis
+from pamela_rl.rewards.taste.newcomer import next_images
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
 from pamela_rl.steering.generators import PipelineGenerator
-from pamela_rl.storage import read_metrics
 from pamela_rl.training.examples import RatedExamples
-from pamela_rl.training.loop import train
+from pamela_rl.training.personalize import personalize
 from pamela_rl.types import Reward, Scorer
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
 from pamela_rl.world.captions import train_and_held_out_prompts
@@ -58,6 +59,7 @@ from pamela_rl.world.raters import TrueRating, make_raters
 
 HERE = Path(__file__).parent
 PEOPLE = {"reported": range(0, 200, 25), "tuning": range(12, 150, 25), "quick": range(12, 63, 25)}
+NUM_CANDIDATES = 100  # of an adapter, of which those to be rated are chosen
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25)
 DEFAULTS = {"reward": "personal", "encoder": "world", "prompts": True, "num_ratings": 60, "algorithm": "nft"}
 
@@ -101,21 +103,45 @@ def opened(encoder: str) -> Any:
     return open_encoder(encoder, "cpu")
 
 
-def ratings_of(user: int, count: int) -> Tensor:
-    """Let a user rate the first images."""
-    expected = rated_images(count)[2]
-    given = make_raters().rate(expected, np.full(count, user), np.random.default_rng(user))
-    return torch.from_numpy(given).double()
+@dataclass(frozen=True)
+class Rated:
+    """A user's rated images.
+
+    Attributes:
+        user: Row among the raters.
+        images: ``(n, 3, h, w)``.
+        prompts: One an image.
+        ratings: One an image, ``(n,)``.
+    """
+
+    user: int
+    images: Tensor
+    prompts: list[str]
+    ratings: Tensor
+
+    @classmethod
+    def first(cls, user: int, count: int) -> Rated:
+        """Let a user rate the first images of the base model."""
+        images, prompts, expected = rated_images(count)
+        given = make_raters().rate(expected, np.full(count, user), np.random.default_rng(user))
+        return cls(user, images, prompts, torch.from_numpy(given).double())
+
+    def and_more(self, images: Tensor, prompts: list[str], seed: int) -> Rated:
+        """Let the user rate further images."""
+        expected = make_raters().expected_ratings(images, prompts, ContentJudge.load())
+        given = make_raters().rate(expected, np.full(len(images), self.user), np.random.default_rng((self.user, seed)))
+        ratings = torch.cat([self.ratings, torch.from_numpy(given).double()])
+        return Rated(self.user, torch.cat([self.images, images]), self.prompts + prompts, ratings)
 
 
-def fit(encoder: str, prompts: bool, user: int, count: int) -> PersonalReward:
+def fit(encoder: str, prompts: bool, rated: Rated) -> PersonalReward:
     """Fit a reward to one user's ratings alone."""
-    images, asked, _ = rated_images(count)
-    features = encode_all(opened(encoder), images, asked if prompts else [""] * count)
-    rows = RatingTensors(torch.zeros(count, dtype=torch.long), torch.arange(count), ratings_of(user, count))
+    count, users = len(rated.ratings), (make_raters().user_ids[rated.user],)
+    features = encode_all(opened(encoder), rated.images, rated.prompts if prompts else [""] * count)
+    rows = RatingTensors(torch.zeros(count, dtype=torch.long), torch.arange(count), rated.ratings)
     given = ImageFeatures(features, parts=feature_parts(opened(encoder)))
-    model = fit_taste_basis(RatingData(given, rows, (make_raters().user_ids[user],)))
-    fitted_on = FittedOn(frozenset(model.user_ids), frozenset(map(str, range(count))), 0, RatingScale(), prompts, True)
+    model = fit_taste_basis(RatingData(given, rows, users))
+    fitted_on = FittedOn(frozenset(users), frozenset(map(str, range(count))), 0, RatingScale(), prompts, True)
     return PersonalReward(opened(encoder), model, fitted_on)
 
 
@@ -143,40 +169,71 @@ def measure(cell: Cell) -> dict[str, Any]:
     user, settings = make_raters().user_ids[cell.user], {**DEFAULTS, **cell.settings}
     content, policy = ContentJudge.load(), opened_policy()
     truth = TrueRating(make_raters(), content)
-    personal = fit(settings["encoder"], settings["prompts"], cell.user, settings["num_ratings"])
-    reward: Reward = truth if settings["reward"] == "truth" else personal
-    scorers: dict[str, Scorer] = {"true_rating": truth, "reward": personal, "faithfulness": Faithfulness(content)}
-    monitors = dict(scorers)
-    if "judge" in settings:
-        monitors["judge"] = fit(settings["judge"], False, cell.user, settings["num_ratings"])
-    algorithm, examples = open_tuned_algorithm(settings["algorithm"], "world"), None
-    if algorithm.learns_from != "rollouts":
-        images, asked, _ = rated_images(settings["num_ratings"])
-        examples = RatedExamples.of(user, images, asked, ratings_of(cell.user, settings["num_ratings"]))
-        monitors = {}
-    prompts, started = PromptSource(train_and_held_out_prompts()[0], user), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        name = train(
-            policy, reward if examples is None else None, prompts, cell.config, algorithm, Path(folder),
-            Accelerator(cpu=True), monitors, examples=examples,
-        )  # fmt: skip
+        started = time.monotonic()
+        personal, adapter = trained(cell, settings, user, truth, Path(folder))
         seconds = time.monotonic() - started
-        rows, validation = (read_metrics(Path(folder) / f"{kind}.jsonl") for kind in ("metrics", "validation"))
+        load_adapter_folder(policy.pipeline, adapter, "own")
+    scorers: dict[str, Scorer] = {"true_rating": truth, "reward": personal, "faithfulness": Faithfulness(content)}
     asked, seeds = held_out(cell.seeds_per_prompt)
     groups = np.unique(asked, return_inverse=True)[1]
     drawn = {"0": base_images(cell.seeds_per_prompt)}
-    for strength in STRENGTHS:
-        drawn[f"{strength:g}"] = PipelineGenerator(policy.pipeline, name, strength=strength)(asked, seeds)
-    remove_adapter(policy, name)
-    found = {}
+    for value in STRENGTHS:
+        drawn[f"{value:g}"] = PipelineGenerator(policy.pipeline, "own", strength=value)(asked, seeds)
+    policy.pipeline.delete_adapters("own")
+    found: dict[str, dict[str, Any]] = {}
     for strength, images in drawn.items():
         scores = score_images(images, asked, user, scorers)
         found[strength] = {score: np.round(values, 3).tolist() for score, values in scores.items()}
         found[strength]["diversity"] = round(diversity(images, groups), 4)
+        foretold = personal.model.predict(personal.features(images, asked), [user] * len(asked)).mean
+        found[strength]["outside"] = round(float(((foretold < 1) | (foretold > 5)).double().mean()), 3)
     return {
         "key": cell.key, "arm": cell.arm, "user": user, "seed": cell.seed, "seconds": round(seconds, 1),
-        "iterations": len(rows), "kl": [round(row["eval/kl_to_reference"], 6) for row in validation], "strengths": found,
+        "strengths": found,
     }  # fmt: skip
+
+
+def trained(
+    cell: Cell, settings: dict[str, Any], user: str, truth: Reward, folder: Path
+) -> tuple[PersonalReward, Path]:
+    """Fit the reward and train the adapter, in one or more rounds; the last reward, and the adapter's folder."""
+    rounds, policy, adapter = settings.get("rounds", 1), opened_policy(), None
+    count = settings["num_ratings"] // rounds
+    rated, prompts = Rated.first(cell.user, count), train_and_held_out_prompts()[0]
+    algorithm, examples = open_tuned_algorithm(settings["algorithm"], "world"), None
+    for number in range(rounds):
+        personal = fit(settings["encoder"], settings["prompts"], rated)
+        if algorithm.learns_from != "rollouts":
+            examples = RatedExamples.of(user, rated.images, rated.prompts, rated.ratings)
+        reward = None if examples is not None else truth if settings["reward"] == "truth" else personal
+        source = PromptSource(prompts, user)
+        adapter = personalize(
+            policy, reward, source, cell.config, algorithm, folder / str(number), Accelerator(cpu=True),
+            examples=examples, start=adapter,
+        )  # fmt: skip
+        if number + 1 < rounds:
+            rated = asked_next(personal, rated, adapter, prompts, count, number)
+    assert adapter is not None
+    return personal, adapter
+
+
+def asked_next(
+    reward: PersonalReward, rated: Rated, adapter: Path, prompts: list[str], count: int, number: int
+) -> Rated:
+    """Let the user rate the images that tell most, of those that the adapter draws."""
+    pipeline, user = opened_policy().pipeline, reward.model.user_ids[0]
+    load_adapter_folder(pipeline, adapter, "asked")
+    asked = [prompts[place % len(prompts)] for place in range(NUM_CANDIDATES)]
+    seeds = [generator_for(4, number, place).initial_seed() for place in range(NUM_CANDIDATES)]
+    images = PipelineGenerator(pipeline, "asked")(asked, seeds)
+    pipeline.delete_adapters("asked")
+    assert isinstance(reward.model, TasteBasis)
+    features = ImageFeatures(
+        encode_all(reward.encoder, images, asked if reward.fitted_on.prompts else [""] * len(asked))
+    )
+    rows = next_images(reward.model, user, features, count)
+    return rated.and_more(images[rows], [asked[row] for row in rows], number)
 
 
 def interval(rows: list[dict[str, Any]], strength: str, score: str, share: bool = False) -> str:
