@@ -178,7 +178,7 @@ def measure(cell: Cell) -> dict[str, Any]:
     asked, seeds = held_out(cell.seeds_per_prompt)
     groups = np.unique(asked, return_inverse=True)[1]
     drawn = {"0": base_images(cell.seeds_per_prompt)}
-    for value in STRENGTHS:
+    for value in settings.get("strengths", STRENGTHS):
         drawn[f"{value:g}"] = PipelineGenerator(policy.pipeline, "own", strength=value)(asked, seeds)
     policy.pipeline.delete_adapters("own")
     found: dict[str, dict[str, Any]] = {}
@@ -202,6 +202,9 @@ def trained(
     count = settings["num_ratings"] // rounds
     rated, prompts = Rated.first(cell.user, count), train_and_held_out_prompts()[0]
     algorithm, examples = open_tuned_algorithm(settings["algorithm"], "world"), None
+    if "before" in settings:
+        before = Cell(cell.arm, settings["before"], cell.user, cell.seed, cell.seeds_per_prompt)
+        _, adapter = trained(before, {**DEFAULTS, **settings["before"]}, user, truth, folder / "before")
     for number in range(rounds):
         personal = fit(settings["encoder"], settings["prompts"], rated)
         if algorithm.learns_from != "rollouts":

@@ -17,6 +17,8 @@ _UNET: Mapping[str, Mapping[str, Any]] = {
     "grpo": {"learning_rate": 1.2e-2, "clip_range": 1e-3, "kl_weight": 0.1},
     "nft": {"learning_rate": 4e-3, "kl_weight": 0.3, "advantage_scale": 2.0, "num_updates": 2},
     "draft": {"learning_rate": 4e-3, "weight_decay": 1e-4, "kl_weight": 0.1, "num_updates": 2},
+    "sft": {"learning_rate": 2e-3},  # these two on other users, those of "tuning" in benchmarks/sixty.py
+    "dpo": {"learning_rate": 1e-3, "beta": 500.0},
 }
 _FLOW: Mapping[str, Mapping[str, Any]] = {
     "ddpo": {"learning_rate": 4e-3, "clip_range": 1e-3, "kl_weight": 0.01},

@@ -1,4 +1,4 @@
-"""Fitting of a taste basis: for many people the network by marginal likelihood, then the prior over tastes."""
+"""Fitting of a taste basis: for many people a network by marginal likelihood and the prior over tastes, else a kernel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pamela_rl.rewards.taste.prior import fit_prior
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
 from pamela_rl.rewards.taste.taste_features import TasteFeatures
 
-MANY_IMAGES, MANY_PEOPLE = 500, 20  # with fewer of either, a network would overfit
+MANY_IMAGES, MANY_PEOPLE = 500, 60  # with fewer of either, a kernel foretells more than a network (docs/reward.md)
 USERS_PER_STEP = 256
 PRIOR_LEARNING_RATE = 0.03  # learning rate of prior and noise, at its highest
 CHECK_EVERY, PATIENCE = 10, 8  # steps between validations; validations without improvement before stopping
@@ -64,7 +64,7 @@ class TasteBasisConfig:
 
 
 def fit_taste_basis(data: RatingData, seed: int = 0) -> TasteBasis:
-    """Fit tastes: with a network where many people rated many images, else with Gaussian processes.
+    """Fit tastes: Gaussian processes, of all people and of each; beside them a network where many rated many images.
 
     Args:
         data: Ratings, choices, or both.
