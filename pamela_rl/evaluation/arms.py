@@ -143,6 +143,17 @@ class ArmMaker:
         """
         return [self._make(name, user, num_images) for name in names]
 
+    def at_strengths(self, user: str, strengths: Sequence[float]) -> dict[float, ImageGenerator]:
+        """Return what draws with a user's own adapter at each strength."""
+        adapter = self._adapters[user]
+        return {
+            strength: self._keep(
+                self._draw(adapter, strength=strength), f"own at {strength!r}", user,
+                self._facts(adapter) | {"strength": strength},
+            )
+            for strength in strengths
+        }  # fmt: skip
+
     def _make(self, name: str, user: str, num_images: int) -> Arm:
         trained = images_spent(self._source.run, user) if self._source.adapted else 0
         each = max(1, self._budget // num_images + 1)
@@ -209,13 +220,13 @@ class ArmMaker:
             proposers.append(LanguageModelProposer(self._chat, taste.sentence()))
         return MixedProposer(proposers)
 
-    def _draw(self, adapter: str | None, search: bool = False) -> ImageGenerator:
+    def _draw(self, adapter: str | None, search: bool = False, strength: float = 1.0) -> ImageGenerator:
         if self._source.remote is not None:
             return self._source.remote
         drawing = self._drawing
         return PipelineGenerator(
             self._source.pipeline, adapter, self._steps(search), drawing.guidance_scale, drawing.batch_size,
-            drawing.height, drawing.width,
+            drawing.height, drawing.width, strength=strength,
         )  # fmt: skip
 
     def _facts(self, adapter: str | None, search: bool = False) -> dict[str, Any]:

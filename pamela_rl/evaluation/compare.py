@@ -29,6 +29,8 @@ COMPARED_PAIRS = (  # paired comparisons, where both arms are available
     ("prompt_search", "other_prompt_search"),
     ("rewriter", "untrained_rewriter"),
     ("early_stopped", "long"),
+    (OWN, "sft"),
+    (OWN, "dpo"),
 )
 
 
@@ -177,28 +179,45 @@ def _pair(comparisons: Sequence[UserComparison], first: str, second: str, primar
     return {"first": first, "second": second, "gain": gain, "wins": won}
 
 
-def _row(comparisons: Sequence[UserComparison], arm: str, primary_score: str) -> dict[str, Any]:
+def score_row(comparisons: Sequence[UserComparison], arm: str, primary_score: str) -> dict[str, Any]:
+    """Return the part of an arm's row that follows from its scores: see ``summarize``."""
+
     def all_of(which: str, name: str) -> NDArray[np.float64]:
         return _all_of(comparisons, which, name)
-
-    def won(over: str) -> dict[str, float | None]:
-        return _mean(comparisons, wins(all_of(arm, primary_score), all_of(over, primary_score)), is_share=True)
 
     names = comparisons[0].scores[arm]
     shares = {name for name in names if comparisons[0].units.get(name) == Unit.SHARE}
     row: dict[str, Any] = {name: _mean(comparisons, all_of(arm, name), name in shares) for name in names}
     row["gain"] = {name: _mean(comparisons, all_of(arm, name) - all_of(BASE, name)) for name in names}
-    row["win_over_base"] = won(BASE)
-    if arm == OWN and OTHER in comparisons[0].scores:
-        row["win_over_other"] = won(OTHER)
+    row["win_over_base"] = _won(comparisons, arm, BASE, primary_score)
     if "faithfulness" in names:
         base = all_of(BASE, "faithfulness").mean()
         has_share = "faithfulness" in shares and base > 0
         row["faithfulness_share"] = float(all_of(arm, "faithfulness").mean() / base) if has_share else None
-    spread = np.mean([diversity(c.images[arm], np.unique(c.prompts, return_inverse=True)[1]) for c in comparisons])
-    row["diversity"] = (
-        float(spread) if np.isfinite(spread) else None
-    )  # NaN with one seed per prompt, and not valid JSON
+    return row
+
+
+def prompt_diversity(images: Tensor, prompts: Sequence[str]) -> float:
+    """Return the mean RMS pixel difference between images of the same prompt, in [0, 1]; NaN with one image of each."""
+    return diversity(images, np.unique(prompts, return_inverse=True)[1])
+
+
+def mean_diversity(values: Sequence[float]) -> float | None:
+    """Return the mean over users; None, which is valid JSON, where one is NaN."""
+    mean = float(np.mean(values))
+    return mean if np.isfinite(mean) else None
+
+
+def _won(comparisons: Sequence[UserComparison], arm: str, over: str, primary_score: str) -> dict[str, float | None]:
+    first, second = (_all_of(comparisons, which, primary_score) for which in (arm, over))
+    return _mean(comparisons, wins(first, second), is_share=True)
+
+
+def _row(comparisons: Sequence[UserComparison], arm: str, primary_score: str) -> dict[str, Any]:
+    row = score_row(comparisons, arm, primary_score)
+    if arm == OWN and OTHER in comparisons[0].scores:
+        row["win_over_other"] = _won(comparisons, arm, OTHER, primary_score)
+    row["diversity"] = mean_diversity([prompt_diversity(c.images[arm], c.prompts) for c in comparisons])
     row["distance_from_base"] = float(np.mean([distance(c.images[arm], c.images[BASE]) for c in comparisons]))
     row["images_spent"] = sum(c.images_spent[arm] for c in comparisons)
     row["images_per_output"] = comparisons[0].images_per_output.get(arm, 1)

@@ -26,7 +26,14 @@ from pamela_rl.evaluation.gallery import save_gallery
 from pamela_rl.evaluation.report import Report, write_report
 from pamela_rl.evaluation.settings import DrawingSettings
 from pamela_rl.evaluation.source import Source
-from pamela_rl.evaluation.text_tables import arms_table, summary_table
+from pamela_rl.evaluation.strengths import (
+    UserStrengths,
+    recommended_strengths,
+    score_strengths,
+    strengths_to_draw,
+    summarize_strengths,
+)
+from pamela_rl.evaluation.text_tables import arms_table, strengths_table, summary_table
 from pamela_rl.evaluation.verdict import blind_test_command, interval_meaning, overall_verdict, self_judging_note
 from pamela_rl.steering.chat import ChatModel
 from pamela_rl.steering.settings import NoiseSearchSettings, PromptSearchSettings
@@ -48,6 +55,7 @@ def compare_arms(
     noise: NoiseSearchSettings | None = None,
     rewriter: Path | None = None,
     further_runs: Mapping[str, Path] | None = None,
+    strengths: Sequence[float] = (),
     chat: ChatModel | None = None,
     context: Mapping[str, str] | None = None,
 ) -> Path:
@@ -67,6 +75,7 @@ def compare_arms(
         noise: Of initial noise.
         rewriter: Folder of a trained rewriter, or None.
         further_runs: Name of a further arm to the run its adapters are from.
+        strengths: At which own adapters are drawn besides 0 and 1, the base and the own arm; none draws none.
         chat: A chat language model that proposes prompts too, or None.
         context: What is needed to reproduce it, e.g. command and versions; the seconds it took are added.
 
@@ -85,14 +94,11 @@ def compare_arms(
     )  # fmt: skip
     names = _checked(arms, maker)
     maker.describe(reference_images)
-    comparisons = [
-        compare_user(
-            user, maker.make(names, user, len(source.prompts) * seeds_per_prompt), source.prompts, seeds_per_prompt,
-            source.scorers,
-        )
-        for user in tqdm(source.users, unit="person")
-    ]  # fmt: skip
+    further = strengths_to_draw(strengths) if OWN in names else []
+    comparisons, at_strengths = _drawn(source, maker, names, seeds_per_prompt, further)
     summary = summarize(comparisons)
+    if at_strengths:
+        summary["strengths"] = summarize_strengths(at_strengths, recommended_strengths(source.run, source.users))
     if len(source.users) > 1 and OWN in names:
         summary["matrix"] = adapter_matrix(comparisons, source.scorers[choose_primary_score(comparisons[0])])
     summary["tastes"] = {user: taste.to_json() for user, taste in maker.tastes.items()}
@@ -104,11 +110,27 @@ def compare_arms(
     return page
 
 
+def _drawn(
+    source: Source, maker: ArmMaker, names: Sequence[str], seeds_per_prompt: int, strengths: Sequence[float]
+) -> tuple[list[UserComparison], list[UserStrengths]]:
+    """Draw and score every user's arms, and their own adapter at the strengths where there are any."""
+    comparisons, at_strengths = [], []
+    for user in tqdm(source.users, unit="person"):
+        arms = maker.make(names, user, len(source.prompts) * seeds_per_prompt)
+        comparisons.append(compare_user(user, arms, source.prompts, seeds_per_prompt, source.scorers))
+        if strengths:
+            drawn = maker.at_strengths(user, strengths)
+            at_strengths.append(score_strengths(comparisons[-1], drawn, source.scorers))
+    return comparisons, at_strengths
+
+
 def _print(source: Source, folder: Path, summary: Mapping[str, Any]) -> None:
     """Print the tables, what was bought, and the verdict."""
     if OWN in summary["overall"]:
         print(f"\n{summary_table(summary)}")
     print(f"\n{arms_table(summary)}\n[low, high]: {interval_meaning(len(summary['users']))}")
+    if "strengths" in summary:
+        print(f"\n{strengths_table(summary)}")
     if source.remote is not None:
         spent = source.remote.spent
         print(f"\nBought so far: {spent.images:,} pictures, at a cost of {spent.cost:.2f}.")

@@ -14,6 +14,7 @@ from torch import Tensor
 from pamela_rl.evaluation.compare import OWN, UserComparison
 from pamela_rl.evaluation.report_grids import arms_grid, exemplars_html, side_by_side
 from pamela_rl.evaluation.report_plots import draw_plots
+from pamela_rl.evaluation.report_strengths import strengths_html
 from pamela_rl.evaluation.report_tables import (
     arms_table_html,
     matrix_html,
@@ -54,6 +55,8 @@ _GLOSSARY = {
     "wins": "Share of pairs of the same prompt and seed in which the arm scores higher; ties count one half.",
     "diversity": "Mean difference between images of one prompt from different seeds (RMS of pixels in [0, 1]).",
     "distance from base": "Mean difference from the base's image of the same prompt and seed (RMS of pixels in [0, 1]).",
+    "strength": "What an adapter's effect on each layer is multiplied by: 0 is the base model, 1 the adapter as it was trained. "
+    "An adapter recommends the weakest strength whose images the judge scores within a standard error of the best.",
     "images spent": "Images drawn to prepare an arm.",
     "images per output": "Images drawn for every image returned, once the arm is prepared.",
     "KL": "KL divergence of one denoising step of the adapter from the base's, mean over latent dimensions.",
@@ -65,7 +68,8 @@ class Report:
     """The contents of a report.
 
     Attributes:
-        summary: From ``summarize``; with ``matrix``, from ``adapter_matrix``, where there is one.
+        summary: From ``summarize``; with ``matrix``, from ``adapter_matrix``, and ``strengths``, from
+            ``summarize_strengths``, where there are any.
         comparisons: The images and scores behind it.
         curves: Each user's ``metrics.jsonl``, one mapping per iteration.
         validation: Each user's ``validation.jsonl``, one mapping per validation.
@@ -105,6 +109,7 @@ def write_report(folder: Path, report: Report) -> Path:
 {_self_judging(summary, folder)}
 {side_by_side(report.comparisons, report.tastes)}
 {_all_users(summary)}
+{_strengths_of_all(summary)}
 {_pairs(summary)}
 {_matrix(summary)}
 {user_sections}
@@ -127,6 +132,13 @@ def _all_users(summary: Mapping[str, Any]) -> str:
         return ""  # the user's own table says it
     table = arms_table_html(summary["overall"], summary["primary_score"], summary["units"])
     return f"<h2>All users</h2>{table}"
+
+
+def _strengths_of_all(summary: Mapping[str, Any]) -> str:
+    if len(summary["users"]) == 1:
+        return ""
+    charts = strengths_html(summary)
+    return f"<h2>Strength of own adapters</h2>{charts}" if charts else ""
 
 
 def _pairs(summary: Mapping[str, Any]) -> str:
@@ -159,6 +171,7 @@ def _user_section(comparison: UserComparison, report: Report) -> str:
     return (
         f"<section><h2>{html.escape(user)}</h2>{''.join(lines)}{arms_grid(comparison)}"
         f"{_charts(validation, report.curves.get(user, ()))}{arms_table_html(rows, primary_score, summary['units'])}"
+        f"{strengths_html(summary, user)}"
         f"{_taste_details(report, user)}{prompts_html(prompts) if prompts else ''}</section>"
     )
 
@@ -180,11 +193,10 @@ def _charts(validation: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str
         by_distance = sorted(validation, key=lambda row: float(row["eval/kl_to_reference"]))
         distances = [row["eval/kl_to_reference"] for row in by_distance]
         best = best_iteration_by_judge(validation)
-        mark = None if best is None else iterations.index(best)
-        mark_by_distance = None if best is None else [row["iteration"] for row in by_distance].index(best)
+        mark_by_distance = None if best is None else distances[[row["iteration"] for row in by_distance].index(best)]
         charts = [
             line_chart(
-                "Scores over iterations", _columns(validation, _VALIDATION_SCORES), "iterations", iterations, mark
+                "Scores over iterations", _columns(validation, _VALIDATION_SCORES), "iterations", iterations, best
             ),
             line_chart(
                 "Scores over KL to the base",
@@ -193,7 +205,7 @@ def _charts(validation: Sequence[Mapping[str, Any]], curve: Sequence[Mapping[str
                 distances,
                 mark_by_distance,
             ),
-            line_chart("Side effects", _columns(validation, _SIDE_EFFECTS), "iterations", iterations, mark),
+            line_chart("Side effects", _columns(validation, _SIDE_EFFECTS), "iterations", iterations, best),
         ]
     elif len(curve) > 1:
         drift = {"KL to the base": "train/kl_to_reference"}
@@ -215,6 +227,8 @@ def _footer(context: Mapping[str, str], summary: Mapping[str, Any]) -> str:
     facts = "".join(f"<dt>{html.escape(k)}</dt><dd><code>{html.escape(v)}</code></dd>" for k, v in context.items())
     shown = {score_name(name) for name in summary["units"]}
     terms = {name: text for name, text in _GLOSSARY.items() if name not in _SCORE_TERMS or name in shown}
+    if "strengths" not in summary:
+        del terms["strength"]
     if summary["judge_basis"]:
         terms["judge"] = f"A second reward, never trained against, fitted on {summary['judge_basis']}."
     terms["[low, high]"] = interval_meaning(len(summary["users"]))

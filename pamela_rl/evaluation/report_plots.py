@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pamela_rl.evaluation.compare import BASE
+from pamela_rl.evaluation.report_strengths import gain_curves, side_effect_curves, side_effects_title
 from pamela_rl.evaluation.verdict import arm_title, score_name
 from pamela_rl.storage import ensure_writable
 
@@ -20,6 +21,7 @@ _CURVES = {
     "eval/faithfulness_mean": "faithful",
     "eval/diversity": "diversity",
 }
+_COLOURS = ("#b3541e", "#2f6690", "#3a7d44", "#8a8880")
 _DPI = 160
 MAX_LABEL_LENGTH = 20  # characters
 
@@ -27,7 +29,10 @@ MAX_LABEL_LENGTH = 20  # characters
 def draw_plots(
     folder: Path, summary: Mapping[str, Any], validation: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[Path]:
-    """Draw ``arms.png`` and, where the data is there, ``matrix.png`` and ``over_optimization.png``; return the files."""
+    """Draw ``arms.png`` and, where the data is there, the other figures; return the files.
+
+    The others are ``matrix.png``, ``over_optimization.png`` and ``strengths.png``.
+    """
     ensure_writable(folder)
     figures = {"arms": _arms(summary)}
     if "matrix" in summary:
@@ -35,6 +40,8 @@ def draw_plots(
     rows_by_user = [list(rows) for rows in validation.values() if len(rows) > 1]
     if rows_by_user:
         figures["over_optimization"] = _over_optimization(rows_by_user)
+    if "strengths" in summary:
+        figures["strengths"] = _strengths(summary)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=_DPI)
     return [folder / f"{name}.png" for name in figures]
@@ -106,6 +113,37 @@ def _over_optimization(users: Sequence[Sequence[Mapping[str, Any]]]) -> Figure:
         grid[0][0].axvline(iterations[best], color="#8a8880", linestyle=":", label="best by the judge")
         grid[0][1].axvline(distances[best], color="#8a8880", linestyle=":")
         grid[0][0].legend(frameon=False)
+    return figure
+
+
+def _strengths(summary: Mapping[str, Any]) -> Figure:
+    """Plot means over users against the strength of their own adapters: gains on the left, side effects on the right."""
+    rows, primary_score = summary["strengths"]["overall"], summary["primary_score"]
+    gains: Mapping[str, Sequence[float | None]] = gain_curves(rows, primary_score)
+    side_effects = side_effect_curves(rows, summary["units"])
+    strengths = [row["strength"] for row in rows]
+    panels = 1 + bool(side_effects)
+    figure = Figure(figsize=(4.8 * panels, 3.4), layout="constrained")
+    left, *right = figure.subplots(1, panels, squeeze=False)[0]
+    ends = [row["gain"][primary_score] for row in rows]
+    if all(end["low"] is not None for end in ends):
+        low, high = ([end[name] for end in ends] for name in ("low", "high"))
+        left.fill_between(strengths, low, high, color=_COLOURS[0], alpha=0.15, linewidth=0, label="95 % interval")
+    left.axhline(0, color="#8a8880", linewidth=1)
+    axes = [left, *right, *(panel.twinx() for panel in right if len(side_effects) > 1)]
+    colours, corners = (
+        iter(_COLOURS),
+        iter(("best", "lower left", "upper right") if len(axes) > 2 else ("best", "best")),
+    )
+    for panel, curves in zip(axes, [gains, *side_effects]):
+        for name, values in curves.items():
+            panel.plot(strengths, np.array(values, dtype=float), "o-", color=next(colours), markersize=4, label=name)
+        panel.set_ylabel("gain over the base" if panel is left else side_effects_title(curves))
+        panel.legend(frameon=False, fontsize=8, loc=next(corners))
+    for panel in (left, *right):
+        panel.set_xticks(strengths, [f"{strength:g}" for strength in strengths])
+        panel.set_xlabel("strength (0: base model, 1: as trained)")
+        panel.grid(alpha=0.3)
     return figure
 
 

@@ -30,7 +30,9 @@ def line_chart(
     curves: Mapping[str, Sequence[float | None]],
     x_label: str,
     xs: Sequence[float],
-    mark: int | None = None,
+    mark: float | None = None,
+    mark_title: str = "best by the judge",
+    ticks: Sequence[float] = (),
 ) -> str:
     """Draw curves as inline SVG; gaps where a value is missing.
 
@@ -39,7 +41,9 @@ def line_chart(
         curves: By name, each as long as ``xs``.
         x_label: What ``xs`` are.
         xs: Along the x axis, rising or not.
-        mark: Index of the x value with a vertical line, e.g. the best iteration by the judge.
+        mark: An x value with a vertical line, e.g. the best iteration by the judge; none where it is outside ``xs``.
+        mark_title: What the vertical line is, for a pointer that rests on it.
+        ticks: x values written under the axis; none writes the first and the last beside the label.
 
     Returns:
         The SVG; empty where there is no value at all.
@@ -64,21 +68,28 @@ def line_chart(
             f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="var(--line)"/>'
             f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{_tick(value, high - low)}</text>'
         )
-    if mark is not None:
-        at = f"{x(xs[mark]):.1f}"
+    if mark is not None and first <= mark <= last:
+        at = f"{x(mark):.1f}"
         line = f'x1="{at}" x2="{at}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"'
         parts.append(
-            f'<line {line} stroke="var(--soft)" stroke-dasharray="3 3"><title>best by the judge</title></line>'
+            f'<line {line} stroke="var(--soft)" stroke-dasharray="3 3"><title>{html.escape(mark_title)}</title></line>'
         )
     for number, (name, curve) in enumerate(curves.items()):
         points = [None if v is None else (x(value_x), y(v)) for value_x, v in zip(xs, curve)]
         parts.append(_curve(name, points, _COLOURS[number % len(_COLOURS)], _LEFT + number * 105))
-    range_text = f"{_tick(first, span)} to {_tick(last, span)}" if span < 1 else f"{first:.0f} to {last:.0f}"
+    for at_tick in ticks:
+        anchor = "end" if at_tick == last else "middle"  # the last would reach over the frame
+        parts.append(
+            f'<text x="{x(at_tick):.1f}" y="{_HEIGHT - _BOTTOM + 13}" text-anchor="{anchor}">{at_tick:g}</text>'
+        )
+    label = html.escape(x_label) if ticks else f"{html.escape(x_label)} {_range(first, last, span)}"
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(
-        f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{html.escape(x_label)} {range_text}</text></svg>'
-    )
+    parts.append(f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{label}</text></svg>')
     return "".join(parts)
+
+
+def _range(first: float, last: float, span: float) -> str:
+    return f"{_tick(first, span)} to {_tick(last, span)}" if span < 1 else f"{first:.0f} to {last:.0f}"
 
 
 def _with_margin(low: float, high: float, share: float) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pamela_rl.evaluation.compare import BASE, OTHER, OWN
-from pamela_rl.evaluation.verdict import arm_title, gains_shown, score_name
+from pamela_rl.evaluation.verdict import USE_STRENGTH, arm_title, gains_shown, score_name, strength_title
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
@@ -60,6 +60,30 @@ def arms_table(summary: Mapping[str, Any]) -> str:
         names = f"{arm_title(pair['first'])} over {arm_title(pair['second'])}"
         pairs.append((names, _interval(pair["wins"], ".0%"), _interval(pair["gain"][name], "+.2f")))
     return _aligned(rows) + (f"\n\n{_aligned(pairs)}" if summary["pairs"] else "")
+
+
+def strengths_table(summary: Mapping[str, Any]) -> str:
+    """Format own adapters over all users, one line per strength, and the strengths that adapters recommend."""
+    name, gains = summary["primary_score"], gains_shown(summary["overall"][BASE])
+    rows = [
+        ("strength of own adapter", score_name(name), *(f"gain in {score_name(gain)} (95 %)" for gain in gains),
+         "beats base", "faithful", "diversity")
+    ]  # fmt: skip
+    for row in summary["strengths"]["overall"]:
+        is_base, spread = row["strength"] == 0, row["diversity"]
+        rows.append(
+            (
+                strength_title(row["strength"]),
+                f"{row[name]['estimate']:.2f}",
+                *("" if is_base else _interval(row["gain"][gain], "+.2f") for gain in gains),
+                "" if is_base else f"{row['win_over_base']['estimate']:.0%}",
+                _faithful(row),
+                "-" if spread is None else f"{spread:.2f}",
+            )
+        )
+    recommended = ", ".join(f"{user} {at:g}" for user, at in summary["strengths"]["recommended"].items())
+    lines = [_aligned(rows), *([f"Recommended strengths: {recommended}."] if recommended else []), USE_STRENGTH]
+    return "\n".join(lines)
 
 
 def _faithful(row: Mapping[str, Any]) -> str:

@@ -24,6 +24,8 @@ _ARMS = {
     "untrained_rewriter": "Untrained rewriter",
     "early_stopped": "Stopped by the judge",
     "long": "Three times as long",
+    "sft": "SFT on rated images",
+    "dpo": "DPO on rated images",
 }
 _STEERED = (
     OWN,
@@ -34,6 +36,9 @@ _STEERED = (
 )  # the verdict is about the first available one
 
 
+USE_STRENGTH = "To draw at a strength: pipe.set_adapters(name, strength), after the adapter is loaded."
+
+
 def score_name(name: str) -> str:
     """Return the display name of a score."""
     return _SCORES.get(name, name)
@@ -42,6 +47,12 @@ def score_name(name: str) -> str:
 def arm_title(arm: str) -> str:
     """Return the display name of an arm."""
     return _ARMS.get(arm, arm)
+
+
+def strength_title(strength: float) -> str:
+    """Return the display name of a strength, with the arm it is."""
+    arms = {0.0: "base model", 1.0: "as trained"}
+    return f"{strength:g} ({arms[strength]})" if strength in arms else f"{strength:g}"
 
 
 def steered_arm(rows: Mapping[str, Any]) -> str | None:

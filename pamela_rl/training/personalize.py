@@ -83,6 +83,7 @@ def num_images_spent(rows: Sequence[Mapping[str, Any]], config: TrainConfig, sam
         samples: Whether the algorithm learns from images that it samples.
     """
     validations = 1 + len(rows) // config.validation.every if config.validation.every else 0
+    validations += len(config.validation.strengths)
     trained = len(rows) * config.images_per_iteration if samples else 0
     return trained + validations * config.validation.num_images
 

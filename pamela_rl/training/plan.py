@@ -104,6 +104,9 @@ class Plan:
             count = 1 + c.num_iterations // c.validation.every
             stop = f"; {c.validation.patience} without gain stop the run" if c.validation.patience else ""
             rows.insert(2, f"validation: {count} times {c.validation.num_images} images{stop}")
+        if c.validation.strengths:
+            at = ", ".join(f"{strength:g}" for strength in c.validation.strengths)
+            rows.insert(-2, f"at the end: {c.validation.num_images} images at each of the strengths {at}")
         return "\n".join(rows)
 
 

@@ -15,7 +15,7 @@ from pamela_rl.world.algorithm_settings import ALGORITHM_SETTINGS, open_tuned_al
 
 
 def test_every_algorithm_is_known_by_its_files_name() -> None:
-    assert algorithm_names() == ["ddpo", "ddpo_sf", "draft", "grpo", "nft"]
+    assert algorithm_names() == ["ddpo", "ddpo_sf", "dpo", "draft", "grpo", "nft", "sft"]
     assert [open_algorithm(name).name for name in algorithm_names()] == algorithm_names()
 
 
@@ -42,7 +42,10 @@ def test_on_the_world_settings_that_are_not_given_are_those_tuned_for_it() -> No
 @pytest.mark.parametrize(
     ("choice", "sentence"),
     [
-        ("nftt", r"algorithm is 'nftt'; use one of ddpo, ddpo_sf, draft, grpo, nft, or the path of a file of your own"),
+        (
+            "nftt",
+            r"algorithm is 'nftt'; use one of ddpo, ddpo_sf, dpo, draft, grpo, nft, sft, or the path of a file of your own",
+        ),
         ("advantages", "algorithm is 'advantages'; use one of"),
         ("policy_gradient", "algorithm is 'policy_gradient'; use one of"),
         ({"beta": 1.0}, "give a name, or a mapping with a name and settings"),

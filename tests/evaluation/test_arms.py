@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from local_server import LocalServer, Reply, gemini, png
+from safetensors import safe_open
 from small_taste_basis import small_taste_basis
 from torch import Tensor
 
@@ -94,6 +95,31 @@ def test_another_adapter_gets_images_of_its_own_and_the_same_is_not_drawn_again(
     assert torch.equal(drawn(source, tmp_path / "out", "own", batch_size=1), images[2])
     assert file.stat().st_mtime_ns == written
     assert not torch.equal(drawn(source, tmp_path / "out", "own", num_inference_steps=3), images[2])
+
+
+def test_an_adapter_is_drawn_at_its_strength_and_kept_by_it(finished: tuple[Any, Path], tmp_path: Path) -> None:
+    pipeline, run = finished
+    source = a_source(pipeline, None, run, a_reward())
+    base, own = (drawn(source, tmp_path / "out", arm) for arm in ("base", "own"))
+
+    def at(*strengths: float) -> list[Tensor]:
+        maker = ArmMaker(source, tmp_path / "out", DRAWING, 4, SEARCH, NoiseSearchSettings(num_steps=1), None, {})
+        return [draw(source.prompts, [1, 2]) for draw in maker.at_strengths(USER, strengths).values()]
+
+    half, full, none = at(0.5, 1.0, 0.0)
+    assert torch.equal(full, own)
+    assert torch.equal(none, base)
+    assert 0 < (half - base).abs().mean() < (own - base).abs().mean()
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "drawings").iterdir()}
+    assert len(files) == 6  # with the images that describe tastes
+    keys = set()
+    for file in files:
+        with safe_open(str(file), "pt") as kept:
+            keys.add(kept.metadata()["key"])
+    assert len(keys) == 6  # what is kept is known by its strength, not by its name alone
+    assert torch.equal(at(0.5)[0], half)
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "drawings").iterdir()} == files
+    assert torch.equal(drawn(source, tmp_path / "elsewhere", "own"), own)  # whatever strength was drawn before
 
 
 @pytest.mark.parametrize("arm", ["best_of_n", "noise_search", "prompt_search"])

@@ -91,6 +91,15 @@ def test_without_another_persons_arm_nothing_is_said_of_it(by_hand: UserComparis
     assert "win_over_other" not in summarize([by_hand])["overall"]["own"]
 
 
+@pytest.mark.parametrize("further", ["sft", "dpo"])
+def test_the_own_arm_is_held_against_runs_on_the_rated_images(by_hand: UserComparison, further: str) -> None:
+    for part in (by_hand.images, by_hand.scores, by_hand.images_spent):
+        part[further] = part.pop("other")
+    (pair,) = summarize([by_hand])["pairs"]
+    assert (pair["first"], pair["second"]) == ("own", further)
+    assert pair["gain"]["true_rating"]["estimate"] == pytest.approx((1 + 2 + 0 - 1) / 4)
+
+
 @pytest.mark.parametrize(
     ("scorers", "decides"),
     [

@@ -16,8 +16,10 @@ from PIL import Image
 
 from pamela_rl.evaluation.compare import UserComparison, summarize
 from pamela_rl.evaluation.report import Report, write_report
+from pamela_rl.evaluation.report_plots import draw_plots
 from pamela_rl.evaluation.report_tables import arms_table_html
-from pamela_rl.types import Unit
+from pamela_rl.evaluation.strengths import score_strengths, summarize_strengths
+from pamela_rl.types import RewardOutput, Unit
 
 USER = "<script>alert(1)</script>"
 PROMPT = "a \"boat\" & 'tree' <img src=x onerror=alert(2)>"
@@ -145,6 +147,73 @@ def test_only_a_declared_share_is_shown_as_one(by_hand: UserComparison, unit: Un
     summary = summarize([replace(by_hand, scores=scores, units={"faithfulness": unit})])
     page = Page(arms_table_html(summary["overall"], "true_rating", summary["units"]))
     assert any(word.strip().startswith(as_text) for word in page.words)
+
+
+def with_strengths(people: list[UserComparison], recommended: dict[str, float]) -> dict[str, Any]:
+    """A summary with strengths 0, 0.5 and 1.25 besides the own arm's."""
+
+    def scored(value: float) -> Any:
+        return lambda images, prompts, users: RewardOutput(torch.full((len(images),), value))
+
+    def half(prompts: Any, seeds: Any) -> torch.Tensor:
+        return torch.rand(len(seeds), 3, 4, 4)
+
+    scorers = {name: scored(3.0) for name in people[0].scores["base"]}
+    drawn = [score_strengths(one, {0.5: half, 1.25: half}, scorers) for one in people]
+    return {**summarize(people), "strengths": summarize_strengths(drawn, recommended)}
+
+
+def test_the_page_shows_what_strength_does_for_all_and_for_each(by_hand: UserComparison, tmp_path: Path) -> None:
+    people = [by_hand, replace(by_hand, user_id=USER)]
+    summary = with_strengths(people, {USER: 0.75})
+    page = Page(write_report(tmp_path, Report(summary, people)).read_text(encoding="utf-8"))
+    charts = [a["aria-label"] for tag, a in page.tags if tag == "svg"]
+    assert (
+        charts == [f"{title} over strength" for title in ("Gain over the base model", "Faithfulness and diversity")] * 3
+    )
+    assert page.words.count("recommended strength 0.75") == 2  # the marks in the charts of the one who has it
+    text = "".join(page.words)
+    assert re.search(
+        r'0.75 is recommended \(dashed line\). Use it with pipe.set_adapters\("script-alert-1-script-\w+", 0.75\)', text
+    )
+    assert 'Use another with, e.g., pipe.set_adapters("ada", 0.5)' in text
+    assert page.words.count("pipe.set_adapters(name, strength)") == 1
+    assert page.words.count("strength") == 3 * (2 + 1) + 1  # axes, heads of tables, glossary
+    assert "script" not in {tag for tag, _ in page.tags}
+    facts = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    assert facts["strengths"] == summary["strengths"]
+    with Image.open(tmp_path / "figures" / "strengths.png") as figure:
+        assert figure.width > 2 * figure.height
+
+
+def test_a_page_without_strengths_does_not_speak_of_them(page: Page, folder: Path) -> None:
+    assert "strength" not in "".join(page.words).lower()
+    assert not (folder / "figures" / "strengths.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("unit", "has_pairs", "titles"),
+    [
+        (Unit.SHARE, True, ["Faithfulness and diversity"]),
+        (Unit.SCORE, True, ["Faithfulness", "Diversity"]),  # CLIP's score has an axis of its own
+        (Unit.SHARE, False, ["Faithfulness"]),
+        (None, True, ["Diversity"]),
+        (None, False, []),
+    ],
+)
+def test_side_effects_that_share_no_unit_share_no_axis(
+    by_hand: UserComparison, tmp_path: Path, unit: Unit | None, has_pairs: bool, titles: list[str]
+) -> None:
+    scores = by_hand.scores
+    if unit is None:
+        scores = {arm: {"reward": row["true_rating"]} for arm, row in scores.items()}
+    prompts = by_hand.prompts if has_pairs else ("a", "b", "c", "d")
+    single = replace(by_hand, scores=scores, prompts=prompts, units={} if unit is None else {"faithfulness": unit})
+    summary = with_strengths([single], {})
+    page = Page(write_report(tmp_path, Report(summary, [single])).read_text(encoding="utf-8"))
+    shown = [a["aria-label"] for tag, a in page.tags if tag == "svg"]
+    assert shown == [f"{title} over strength" for title in ("Gain over the base model", *titles)]
+    assert tmp_path / "figures" / "strengths.png" in draw_plots(tmp_path / "figures", summary, {})
 
 
 def test_one_persons_report_speaks_of_no_other_people(page: Page) -> None:

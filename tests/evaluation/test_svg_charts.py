@@ -72,6 +72,25 @@ def test_a_chart_is_well_formed_whatever_its_names() -> None:
     assert sum(name in (text.text or "") for text in root.iter("text")) == 2
 
 
+def test_a_mark_may_stand_between_values_and_outside_there_is_none() -> None:
+    def marked(at: float) -> list[float]:
+        root = ElementTree.fromstring(line_chart("t", {"a": [1.0, 2.0]}, "x", [0, 1], at, "<here>", ticks=(0, 1)))
+        lines = [line for line in root.iter("line") if "stroke-dasharray" in line.attrib]
+        assert [line.findtext("title") for line in lines] == ["<here>"] * len(lines)
+        return [float(line.attrib["x1"]) for line in lines]
+
+    ((first, last),) = [[x for x, _ in curve] for curve in points(line_chart("t", {"a": [1.0, 2.0]}, "x", [0, 1]))]
+    assert marked(0.25) == [pytest.approx(first + (last - first) / 4, abs=0.1)]
+    assert marked(1.5) == []
+
+
+def test_ticks_stand_under_their_values_and_take_the_place_of_the_range() -> None:
+    svg = line_chart("t", {"a": [1.0, 2.0, 3.0]}, "strength", [0, 0.5, 1.25], ticks=(0, 0.5, 1.25))
+    texts = {text.text: float(text.attrib["x"]) for text in ElementTree.fromstring(svg).iter("text")}
+    assert [texts[tick] for tick in ("0", "0.5", "1.25")] == [pytest.approx(x, abs=0.1) for x, _ in points(svg)[0]]
+    assert "strength" in texts
+
+
 def test_a_value_alone_between_gaps_is_a_dot() -> None:
     root = ElementTree.fromstring(line_chart("t", {"a": [None, 2.0, None, 1.0]}, "iteration", [0, 1, 2, 3]))
     assert len(list(root.iter("circle"))) == 2

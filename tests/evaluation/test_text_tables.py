@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from pamela_rl.evaluation.compare import UserComparison, summarize
-from pamela_rl.evaluation.text_tables import arms_table, summary_table
+from pamela_rl.evaluation.strengths import UserStrengths, summarize_strengths
+from pamela_rl.evaluation.text_tables import arms_table, strengths_table, summary_table
 
 
 @pytest.mark.parametrize("user", ["a", "ada", "somebody-with-a-long-name"])
@@ -35,6 +36,20 @@ def test_the_judges_gain_stands_beside_the_true_one(by_hand: UserComparison) -> 
     head, line = summary_table(summarize([by_hand])).splitlines()
     assert "gain in true rating (95 %)  gain in judge (95 %)" in head
     assert "+0.38 [-1.21, +1.96]" in line
+
+
+def test_every_strength_has_a_line_from_the_base_model_on(by_hand: UserComparison) -> None:
+    one = UserStrengths(by_hand, {1.0: 0.1, 0.0: 0.2})
+    summary = {**summarize([by_hand]), "strengths": summarize_strengths([one], {"ada": 0.5})}
+    head, base, own, recommended, use = strengths_table(summary).splitlines()
+    assert base.split("  ")[0] == "0 (base model)"
+    assert base[len("0 (base model)") :].split() == ["2.50", "100%", "0.20"]  # no gain over itself
+    assert own.split() == ["1", "(as", "trained)", "3.25", "+0.75", "[-2.43,", "+3.93]", "88%", "67%", "0.10"]
+    assert len(base) == len(own) == len(head)
+    assert recommended == "Recommended strengths: ada 0.5."
+    assert "pipe.set_adapters(name, strength)" in use
+    summary["strengths"]["recommended"] = {}
+    assert "Recommended" not in strengths_table(summary)
 
 
 def test_one_prompt_has_no_interval(by_hand: UserComparison) -> None:

@@ -28,10 +28,10 @@ def finished(world_reward: PersonalReward, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("run")
     world_reward.save(folder / "rewards" / "personal")
     policy = policy_for(load_pipeline("world"))
-    for seed, user in enumerate(PEOPLE):
+    for seed, (user, recommended) in enumerate(zip(PEOPLE, ({"recommended_strength": "0.75"}, {}))):
         for weight in add_adapter(policy, "x", LoraSettings(rank=2, alpha=2), seed):
             weight.data += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
-        save_adapter(policy, "x", user, folder, {"images_spent": "60"}, {})
+        save_adapter(policy, "x", user, folder, {"images_spent": "60", **recommended}, {})
         remove_adapter(policy, "x")
     return folder
 
@@ -39,14 +39,14 @@ def finished(world_reward: PersonalReward, tmp_path_factory: pytest.TempPathFact
 def config(run: Path, output: Path, *arguments: str) -> EvaluateConfig:
     small = ["--num_prompts=2", "--seeds_per_prompt=1", "--reference_images=30", "--noise.num_steps=1"]
     small += ["--drawing.num_inference_steps=3", "--drawing.search_inference_steps=2", "--noise.num_inference_steps=2"]
-    small += ["--search.num_variants=3", "--search.num_elites=1", "--images_budget=8"]
+    small += ["--search.num_variants=3", "--search.num_elites=1", "--images_budget=8", "--strengths=[]"]
     return read_config(EvaluateConfig, "", [f"--run={run}", f"--output_dir={output}", *small, *arguments])
 
 
 def test_all_arms_are_drawn_compared_and_reported(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evaluate(config(finished, tmp_path, "--adapters={again: " + str(finished) + "}"))
+    evaluate(config(finished, tmp_path, "--adapters={again: " + str(finished) + "}", "--strengths=[0.5, 1, 1.5]"))
     facts = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
     arms = facts["overall"]
     assert set(arms) == {
@@ -75,9 +75,18 @@ def test_all_arms_are_drawn_compared_and_reported(
         assert matrix[user][user]["estimate"] == pytest.approx(rows["own"]["gain"]["true_rating"]["estimate"])
         assert matrix[user][other]["estimate"] == pytest.approx(rows["other"]["gain"]["true_rating"]["estimate"])
     assert len(load_gallery(tmp_path)) == 2 * 9 * 2
-    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"arms.png", "matrix.png"}
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"arms.png", "matrix.png", "strengths.png"}
+    strengths = facts["strengths"]
+    for rows, of_arms in ((strengths["overall"], arms), *((strengths["users"][u], facts["users"][u]) for u in PEOPLE)):
+        assert [row["strength"] for row in rows] == [0, 0.5, 1, 1.5]
+        assert [rows[0]["true_rating"], rows[2]["true_rating"]] == [of_arms[a]["true_rating"] for a in ("base", "own")]
+        assert 0 < len({row["true_rating"]["estimate"] for row in rows}) == 4
+    assert strengths["recommended"] == {PEOPLE[0]: 0.75}
+    assert len(list((tmp_path / "drawings").glob("*.own-at-*"))) == 4  # 0.5 and 1.5 of two people, and not 1
     said = capsys.readouterr().out
     assert "paired comparison" in said
+    assert said.index("1 (as trained)") > said.index("paired comparison")
+    assert f"Recommended strengths: {PEOPLE[0]} 0.75." in said
     assert str(tmp_path / "report.html") in said
 
 
@@ -104,6 +113,7 @@ def test_outside_the_world_there_are_no_true_ratings(finished: Path, tmp_path: P
     facts = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
     assert facts["primary_score"] == "reward"
     assert set(facts["overall"]["own"]["gain"]) == {"reward"}
+    assert "strengths" not in facts  # none are drawn where none are given
 
 
 def test_a_remote_service_takes_the_place_of_the_pipeline(
@@ -122,6 +132,7 @@ def test_a_remote_service_takes_the_place_of_the_pipeline(
         f"--service.key_variable={KEY_VARIABLE}",
         "--service.size=64",
         "--service.price_per_image=0.04",
+        "--strengths=[0.5]",  # of adapters, which a service has not
     ]
     with LocalServer(answer=paint) as server:
         asked = config(finished, tmp_path / "out", *arguments, f"--service.url={server.url}")
@@ -145,6 +156,9 @@ def test_a_remote_service_takes_the_place_of_the_pipeline(
         (["--base_model=some/model"], r"no prompts are known; give --prompts FILE"),
         (["--num_prompts=0"], r"num_prompts is 0; use 1 or more"),
         (["--images_budget=0"], r"images_budget is 0; use 1 or more"),
+        (["--strengths=[0.5, 0]"], r"strengths is \[0.5, 0.0\]; use positive numbers, e.g. \[0.5, 0.75\]"),
+        (["--strengths=[-1]"], r"strengths is \[-1.0\]; use positive numbers"),
+        (["--strengths=[.inf]"], r"strengths is \[inf\]; use positive numbers"),
     ],
 )
 def test_what_cannot_be_compared_is_told_in_a_sentence(
@@ -180,6 +194,12 @@ def test_what_is_not_there_is_refused_with_the_config(
 ) -> None:
     with pytest.raises(PamelaError, match=sentence):
         config(finished, tmp_path, *arguments)
+
+
+def test_further_runs_are_given_by_the_names_of_their_arms(finished: Path, tmp_path: Path) -> None:
+    asked = config(finished, tmp_path, "--adapters.sft", str(finished), "--adapters.dpo", str(finished))
+    assert asked.adapters == {"sft": finished, "dpo": finished}
+    assert EvaluateConfig(finished).strengths == [0.25, 0.5, 0.75, 1.25]
 
 
 def test_a_further_run_must_have_everybodys_adapter(finished: Path, tmp_path: Path) -> None:

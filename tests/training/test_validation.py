@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,8 @@ from pamela_rl.errors import ConfigError
 from pamela_rl.storage import read_metrics
 from pamela_rl.training.checkpoint import load_checkpoint
 from pamela_rl.training.loop import train
-from pamela_rl.types import RewardOutput, Verdict
+from pamela_rl.training.validation import weakest_as_good
+from pamela_rl.types import RewardOutput, Scorer, Verdict
 
 CONFIG = TrainConfig(
     num_iterations=6,
@@ -184,3 +187,98 @@ def test_stopping_by_a_judge_needs_one(small_policy: Policy, accelerator: Accele
 def test_looks_that_cannot_work_are_refused(settings: dict[str, int], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         ValidationSettings(**settings)
+
+
+class Dark:
+    """A judge who likes images the better the darker they are; counts how often it was asked to validate."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> Verdict:
+        self.asked += len(images) == CONFIG.validation.num_images
+        return Verdict(-images.mean(dim=(1, 2, 3)))
+
+
+STRENGTHS_OF = replace(CONFIG, num_iterations=2, validation=ValidationSettings(2, 4, strengths=[1.0, 0.001, 0.5]))
+
+
+def finish(small_policy: Policy, config: TrainConfig, folder: Path, accelerator: Accelerator, judge: Scorer) -> str:
+    return train(
+        small_policy, darkness, PROMPTS, config, DDPO(learning_rate=2e-2), folder, accelerator, {"judge": judge}
+    )
+
+
+def test_the_finished_adapter_is_sampled_once_at_every_strength(
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    judge = Dark()
+    name = finish(small_policy, STRENGTHS_OF, tmp_path, accelerator, judge)
+    assert judge.asked == 2 + 3
+    written = (tmp_path / "strengths.json").read_bytes()
+    rows = {row.pop("strength"): row for row in json.loads(written)["rows"]}
+    assert list(rows) == [1.0, 0.001, 0.5]
+    first, last = read_metrics(tmp_path / "validation.jsonl")
+    for measure in ("eval/judge_mean", "eval/reward_mean", "eval/diversity", "eval/kl_to_reference"):
+        assert rows[1.0][measure] == pytest.approx(last[measure], rel=1e-4, abs=1e-7)
+        assert rows[0.001][measure] == pytest.approx(first[measure], abs=1e-3)
+    assert 0 < rows[0.5]["eval/kl_to_reference"] < rows[1.0]["eval/kl_to_reference"]
+    scalings = {
+        layer.scaling[name] for layer in small_policy.denoiser.modules() if name in getattr(layer, "scaling", {})
+    }
+    assert scalings == {1.0}  # alpha over rank
+    remove_adapter(small_policy, name)
+
+    finish(small_policy, STRENGTHS_OF, tmp_path, accelerator, judge)
+    assert judge.asked == 2 + 3
+    assert (tmp_path / "strengths.json").read_bytes() == written
+
+
+def test_an_adapter_that_was_trained_on_is_sampled_anew_at_every_strength(
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    judge = Dark()
+    remove_adapter(small_policy, finish(small_policy, STRENGTHS_OF, tmp_path, accelerator, judge))
+    before = json.loads((tmp_path / "strengths.json").read_text())
+    finish(small_policy, replace(STRENGTHS_OF, num_iterations=4), tmp_path, accelerator, judge)
+    after = json.loads((tmp_path / "strengths.json").read_text())
+    last = read_metrics(tmp_path / "validation.jsonl")[-1]
+    assert after["rows"][0]["eval/judge_mean"] == pytest.approx(last["eval/judge_mean"], rel=1e-4)
+    assert after["rows"][0] != before["rows"][0]
+
+
+def test_without_a_judge_strengths_are_measured_and_none_is_recommended(
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    short = replace(STRENGTHS_OF, num_iterations=1, validation=ValidationSettings(0, 4, strengths=[0.5]))
+    run(small_policy, short, tmp_path, accelerator, None)
+    facts = json.loads((tmp_path / "strengths.json").read_text())
+    assert [row["strength"] for row in facts["rows"]] == [0.5]
+    assert "recommended" not in facts
+    run(small_policy, replace(short, validation=ValidationSettings(0, 4)), tmp_path / "none", accelerator, None)
+    assert not (tmp_path / "none" / "strengths.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("judged", "weakest"),
+    [
+        ({1.0: [3.0, 3, 3, 3], 0.5: [3.0, 3, 3, 3]}, 0.5),
+        ({1.0: [3.0, 3, 3, 3], 0.5: [2.9, 2.9, 2.9, 2.9]}, 1.0),  # every image is worse, however little
+        # losses 0, 0, 0, 1: the mean is .25, and the standard error .25
+        ({1.0: [3.0, 3, 3, 3], 0.5: [3.0, 3, 3, 2]}, 0.5),
+        # losses 1, 1, 1, 0: the mean is .75, the standard error .25
+        ({1.0: [3.0, 3, 3, 3], 0.5: [2.0, 2, 2, 3]}, 1.0),
+        ({0.25: [1.0, 1, 1, 1], 0.5: [2.0, 2, 2, 2.1], 1.0: [2.0, 2, 2, 2]}, 0.5),  # less can be better
+        ({0.25: [1.0, 1, 1, 1.1], 1.0: [2.0, 2, 2, 2]}, 1.0),
+        ({0.5: [math.nan, 2, 2, 2.0], 1.0: [9.0, 2, 2, 2]}, 0.5),  # where one has no score, neither counts
+    ],
+)
+def test_the_weakest_that_is_as_good_is_within_a_standard_error_of_the_best(
+    judged: dict[float, list[float]], weakest: float
+) -> None:
+    assert weakest_as_good({strength: torch.tensor(scores) for strength, scores in judged.items()}) == weakest
+
+
+def test_strengths_that_cannot_work_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"validation.strengths is \[0.5, 0.0\]; use positive numbers"):
+        ValidationSettings(strengths=[0.5, 0.0])

@@ -8,8 +8,8 @@ from torch import Tensor
 from pamela_rl.agreement.calibration import coverage
 from pamela_rl.data.ratings import RatingScale
 from pamela_rl.rewards.preference import ChoiceTensors, ImageFeatures, RatingData, RatingTensors
-from pamela_rl.rewards.taste.kernel_evidence import fit_scales
-from pamela_rl.rewards.taste.kernel_features import JITTER, KernelFeatures, kernel, unit
+from pamela_rl.rewards.taste.kernel_evidence import Known, fit_scales
+from pamela_rl.rewards.taste.kernel_features import JITTER, KernelFeatures, directions, kernel
 from pamela_rl.rewards.taste.kernel_fit import fit_kernel_basis
 from pamela_rl.rewards.taste.responses import Responses
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
@@ -42,10 +42,10 @@ def test_everybodys_posterior_is_that_of_the_joint_gaussian_process() -> None:
     assert isinstance(basis.network, KernelFeatures)
     responses = Responses.of(data)
     centre = data.images.features.double()[responses.first.unique()].mean(dim=0)
-    directions = unit(data.images.features, centre)
     mean, variance = data.train.ratings.mean(), float(data.train.ratings.var(correction=0))
-    scales = fit_scales(responses, directions, mean, variance, 1e-5 * variance, 0)
-    gram = kernel(directions, directions, scales.length, scales.linear)
+    away, known = directions(data.images.features, centre, 1), Known.nothing_but(responses.known(mean))
+    scales = fit_scales(responses, away, known, variance, 1e-5 * variance, 0)
+    gram = kernel(away[:, 0] @ away[:, 0].T, scales.length, scales.linear)
     users, images = responses.users, responses.first
     noise = basis.noise.variances[users]
     for user in range(3):
