@@ -31,8 +31,8 @@ from accelerate import Accelerator
 from algorithm_figures import draw_figure, foretold, table
 
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.algorithms.registry import open_algorithm
-from pamela_rl.config import AdvantageSettings, AlgorithmChoice, TrainConfig, build_settings
+from pamela_rl.algorithms.registry import build_settings, open_algorithm
+from pamela_rl.config import AdvantageSettings, AlgorithmChoice, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter
 from pamela_rl.diffusion.families import policy_for

@@ -30,7 +30,8 @@ import yaml
 from accelerate import Accelerator
 from torch import Tensor
 
-from pamela_rl.config import TrainConfig, build_settings
+from pamela_rl.algorithms.registry import build_settings
+from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.data.ratings import RatingScale
 from pamela_rl.diffusion.adapters import load_adapter_folder

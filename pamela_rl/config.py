@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from pamela_rl.errors import ConfigError
 
@@ -13,7 +12,6 @@ AdvantageScale = Literal["group", "batch"]
 FLOW_NOISES: tuple[str, ...] = get_args(FlowNoise)
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 AlgorithmChoice = str | dict[str, Any]  # a name, or a mapping with a name and settings
-Settings = TypeVar("Settings")
 
 
 def _require(holds: bool, sentence: str) -> None:
@@ -293,21 +291,3 @@ class TrainConfig:
     def prompts_per_iteration(self) -> int:
         """Different prompts an iteration, over all processes."""
         return self.images_per_iteration // self.group_size
-
-
-def build_settings(kind: type[Settings], values: Mapping[str, Any], what: str) -> Settings:
-    """Make a settings dataclass of plain values, as YAML gives them; types are checked, and text may stand for a number.
-
-    Raises:
-        ConfigError: A value has no setting or another type; ``what`` names the thing that is set.
-    """
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind)
-    try:
-        return kind(**vars(parser.instantiate(parser.parse_object(dict(values)))))
-    except ArgumentError as error:
-        known = ", ".join(setting.name for setting in fields(kind))  # type: ignore[arg-type]
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise ConfigError(f"{what} cannot be set so: {reason}. Its settings are {known}.") from error

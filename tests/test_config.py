@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pamela_rl.algorithms.registry import build_settings
 from pamela_rl.config import (
     AdvantageSettings,
     EMASettings,
@@ -12,7 +13,6 @@ from pamela_rl.config import (
     SamplingConfig,
     TrainConfig,
     ValidationSettings,
-    build_settings,
 )
 from pamela_rl.errors import ConfigError
 

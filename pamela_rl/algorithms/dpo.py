@@ -56,7 +56,7 @@ class DPO(Algorithm):
             value = getattr(config, name)
             require(
                 value % 2 == 0,
-                f"{name} is {value}, but dpo learns from pairs of images; use {value + 1} or {value - 1}.",
+                f"{name} is {value}, but dpo learns from pairs of images; use {value + 1}{f' or {value - 1}' if value > 1 else ''}.",
             )
         pairs = config.images_per_iteration // 2
         require(
@@ -75,7 +75,7 @@ class DPO(Algorithm):
     def update(self, learner: Learner, experience: Experience) -> dict[str, float]:
         """Take the iteration's optimizer steps."""
         noised = NoisedImages.of(self, learner, experience, in_pairs=True)
-        preferred = experience.advantages > 0
+        signs = experience.advantages.sign()  # 0 where a control experiment has none
 
         def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
             noisy, step, target = noised.rows(batch)
@@ -83,8 +83,7 @@ class DPO(Algorithm):
                 reference = learner.predict(experience, noised.schedule, noisy, step, batch.image)
             now = learner.predict(experience, noised.schedule, noisy, step, batch.image)
             better = _mse(reference, target) - _mse(now, target)  # than the base, ``(n,)``
-            sign = torch.where(preferred[batch.image], 1.0, -1.0)
-            margin = (sign * better).view(-1, 2).sum(dim=1)
+            margin = (signs[batch.image] * better).view(-1, 2).sum(dim=1)
             losses = -logsigmoid(0.5 * self.beta * margin).repeat_interleave(2)  # the half as in the paper's code
             right = (margin > 0).float().repeat_interleave(2)
             metrics = {"accuracy": right, "reference_mse": _mse(now, reference)}

@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.config import AlgorithmChoice, build_settings
+from pamela_rl.config import AlgorithmChoice
 from pamela_rl.diffusion.plugins import classes_in, load_class
 from pamela_rl.errors import ConfigError
+
+Settings = TypeVar("Settings")
 
 
 def open_algorithm(choice: AlgorithmChoice, tuned: Mapping[str, Mapping[str, Any]] | None = None) -> Algorithm:
@@ -38,6 +41,24 @@ def open_algorithm(choice: AlgorithmChoice, tuned: Mapping[str, Mapping[str, Any
 def algorithm_names() -> list[str]:
     """List the names of the algorithms that come with the package."""
     return list(_own_classes())
+
+
+def build_settings(kind: type[Settings], values: Mapping[str, Any], what: str) -> Settings:
+    """Make a settings dataclass of plain values, as YAML gives them; types are checked, and text may stand for a number.
+
+    Raises:
+        ConfigError: A value has no setting or another type; ``what`` names the thing that is set.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind)
+    try:
+        return kind(**vars(parser.instantiate(parser.parse_object(dict(values)))))
+    except ArgumentError as error:
+        known = ", ".join(setting.name for setting in fields(kind))  # type: ignore[arg-type]
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(f"{what} cannot be set so: {reason}. Its settings are {known}.") from error
 
 
 @cache

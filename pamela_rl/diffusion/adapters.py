@@ -82,8 +82,8 @@ def copy_adapter(policy: Policy, folder: Path, name: str) -> None:
             )
         load_adapter_state(policy, name, saved)
     finally:
-        policy.pipeline.delete_adapters(_START)
         denoiser.set_adapter(name)
+        policy.pipeline.delete_adapters(_START)
 
 
 def save_adapter(

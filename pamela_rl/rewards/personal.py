@@ -166,5 +166,11 @@ class PersonalReward:
             raise ConfigError(
                 f"the reward in {saved.folder} is of kind {saved.kind!r}; this version knows {', '.join(RESTORE)}."
             )
-        model = RESTORE[saved.kind](tensors, saved.config["model"])
-        return cls(encoder, model, FittedOn.from_json(saved.config["fitted_on"]))
+        try:
+            model = RESTORE[saved.kind](tensors, saved.config["model"])
+            fitted_on = FittedOn.from_json(saved.config["fitted_on"])
+        except KeyError as error:
+            raise ConfigError(
+                f"the reward in {saved.folder} lacks {error}, so another version saved it; fit it again."
+            ) from error
+        return cls(encoder, model, fitted_on)

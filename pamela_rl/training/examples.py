@@ -35,7 +35,7 @@ class RatedExamples:
     prompts: tuple[str, ...]
     ratings: Tensor
     pairs: Tensor
-    _latents: dict[int, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    _latents: dict[Policy, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -130,10 +130,10 @@ class RatedExamples:
 
     def _encoded(self, policy: Policy, batch_size: int) -> Tensor:
         """Latents of all images, on the CPU; encoded once a policy."""
-        if id(policy) not in self._latents:
+        if policy not in self._latents:
             parts = [policy.encode_images(part).cpu() for part in self.images.split(batch_size)]
-            self._latents[id(policy)] = torch.cat(parts)
-        return self._latents[id(policy)]
+            self._latents[policy] = torch.cat(parts)
+        return self._latents[policy]
 
     def _rows(self, iteration: int, kind: LearnsFrom, config: TrainConfig) -> Tensor:
         """Rows of an iteration's images, without replacement within an epoch, ``(b,)``."""

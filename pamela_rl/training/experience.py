@@ -111,7 +111,9 @@ class Rollouts:
             rewards = self.shares.gather(rewards.float())
             scalars[BASE_ADHERENCE] = float(self.shares.gather(base).mean())
             scalars[BASE_SPREAD] = float(rewards[rewards.isfinite()].std(correction=0).nan_to_num())
-        return (1 - own / max(scalars[BASE_ADHERENCE], 1e-9)).clamp(min=0).to(output.mean)
+        if scalars[BASE_ADHERENCE] <= 0:
+            return torch.zeros_like(output.mean)
+        return (1 - own / scalars[BASE_ADHERENCE]).clamp(min=0).to(output.mean)
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,19 @@ class Recollections:
         return Lived(experience, self.shares.gather(ratings), {})
 
 
-def check_source(algorithm: Algorithm, reward: Reward | None, examples: RatedExamples | None) -> None:
-    """Refuse an algorithm without what it learns from.
+def check_source(
+    algorithm: Algorithm, reward: Reward | None, examples: RatedExamples | None, config: TrainConfig, num_processes: int
+) -> None:
+    """Refuse an algorithm without what it learns from, and processes that would share a pair.
 
     Raises:
-        ConfigError: Says what is missing.
+        ConfigError: Says what is missing, or what would divide.
     """
+    if algorithm.learns_from == "pairs" and config.images_per_iteration % (2 * num_processes):
+        raise ConfigError(
+            f"images_per_iteration is {config.images_per_iteration} but {algorithm.name} learns from pairs, of which "
+            f"{num_processes} processes get equally many; use a multiple of {2 * num_processes}."
+        )
     if algorithm.learns_from == "rollouts" and reward is None:
         raise ConfigError(
             f"{algorithm.name} learns from a reward's scores, but there is no reward; fit one and give it."

@@ -85,7 +85,7 @@ def train(
     check_processes(accelerator, config)
     check_precision(accelerator, policy)
     check_run(policy, config, algorithm)
-    check_source(algorithm, reward, examples)
+    check_source(algorithm, reward, examples, config, accelerator.num_processes)
     user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
         claimed = {"user_id": user, "prompts": prompts.fingerprint, **settings_of(algorithm), **(facts or {})}
@@ -100,10 +100,11 @@ def train(
     validation = Validation(policy, state.name, scorers, prompts, config, folder, state.iteration, accelerator)
     snapshot, shares = state.checkpoint(), Shares.of(accelerator, config.images_per_iteration, config.batch_size)
     source: Source
-    if examples is None:
+    if algorithm.learns_from == "rollouts":
         assert reward is not None  # check_source
         source = Rollouts(policy, state, reward, monitors, prompts, config, algorithm, shares)
     else:
+        assert examples is not None
         source = Recollections(policy, examples, config, algorithm, shares)
     first, thresholds = state.iteration, mismatch_thresholds(accelerator, policy, algorithm, config)
 
@@ -137,7 +138,7 @@ def train(
             raise
     state.apply_average()
     validation.restore_best()
-    validation.run_strengths()
+    validation.run_strengths(state.iteration)
     return state.name
 
 

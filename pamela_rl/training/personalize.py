@@ -50,6 +50,14 @@ class Provenance:
         how = [name for name in ("detach_unconditional", "compile_blocks") if getattr(model, name)]
         return cls(" ".join([model.name, f"{policy.height} x {policy.width}", model.dtype, *how]), reward)
 
+    @classmethod
+    def found(cls, policy: Policy, reward: Reward | None) -> Provenance:
+        """Name what can be told from a pipeline and a reward alone."""
+        source = str(getattr(policy.pipeline.config, "_name_or_path", None) or type(policy.pipeline).__name__)
+        encoder = getattr(getattr(reward, "encoder", None), "fingerprint", "")
+        scored_by = "none" if reward is None else f"{type(reward).__name__} {encoder}".strip()
+        return cls(f"{source} {policy.height} x {policy.width}", scored_by)
+
     def to_json(self) -> dict[str, str]:
         """Return the facts by name."""
         return dict(vars(self))
@@ -127,14 +135,9 @@ def personalize(
         PamelaError: As ``train`` and ``save_adapter`` do.
     """
     accelerator = accelerator or Accelerator()
-    if provenance is None:
-        source = str(getattr(policy.pipeline.config, "_name_or_path", None) or type(policy.pipeline).__name__)
-        encoder = getattr(getattr(reward, "encoder", None), "fingerprint", "")
-        scored_by = f"{type(reward).__name__} {encoder}".strip()
-        provenance = Provenance(f"{source} {policy.height} x {policy.width}", scored_by)
     user = prompts.user_id
     folder = run / "users" / folder_name(user)
-    facts = provenance.to_json()
+    facts = (provenance or Provenance.found(policy, reward)).to_json()
     with tracked(accelerator, run.name, user, {**asdict(config), **settings_of(algorithm), **facts}):
         name = train(
             policy, reward, prompts, config, algorithm, folder, accelerator, monitors, facts, planned_bytes, examples, start

@@ -99,18 +99,23 @@ class Validation:
             save_checkpoint(self._best, Checkpoint(iteration, weights, {}, {}, {}, {}))
         self._log.log(iteration, row)  # last: a validation that is on record is not repeated
 
-    def run_strengths(self) -> None:
+    def run_strengths(self, iteration: int) -> None:
         """Sample the finished adapter at every strength of the settings, and write down what each gave: ``strengths.json``."""
-        if not self._config.validation.strengths or self._strengths.exists():
+        if not self._config.validation.strengths:
+            return
+        if (
+            self._strengths.exists()
+            and json.loads(self._strengths.read_text(encoding="utf-8"))["iteration"] == iteration
+        ):
             return
         rows, judged = [], {}
         for strength in self._config.validation.strengths:
             self._policy.pipeline.set_adapters(self._name, strength)
             values, images = self._sample()
             rows.append({"strength": strength, **self._summary(values, images)})
-            judged[strength] = values[JUDGE].double().cpu() if JUDGE in values else None
+            judged[strength] = values[JUDGE].cpu().double() if JUDGE in values else None
         self._policy.pipeline.set_adapters(self._name, 1.0)
-        facts: dict[str, Any] = {"rows": rows}
+        facts: dict[str, Any] = {"iteration": iteration, "rows": rows}
         if JUDGE in self._scorers:
             facts["recommended"] = weakest_as_good({s: v for s, v in judged.items() if v is not None})
         if self._accelerator.is_main_process:

@@ -127,7 +127,7 @@ def test_which_image_of_a_pair_comes_first_makes_no_difference(small_policy: Pol
     assert abs(reverse - one) > 1e-3
 
 
-@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("sign", [1, pytest.param(-1, marks=pytest.mark.slow)])
 def test_learning_tells_the_preferred_image_of_each_pair(
     small_policy: Policy, accelerator: Accelerator, sign: int
 ) -> None:

@@ -7,8 +7,8 @@ import torch
 from accelerate import Accelerator
 from learning import darkness, learn
 
-from pamela_rl.algorithms.learner import AdapterCopy, Experience, Learner
 from pamela_rl.algorithms.forward_process import levels_and_noise
+from pamela_rl.algorithms.learner import AdapterCopy, Experience, Learner
 from pamela_rl.algorithms.nft import NFT
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource

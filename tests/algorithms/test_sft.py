@@ -113,6 +113,7 @@ def test_what_is_drawn_comes_nearer_to_what_was_liked(
     assert sign * (after - before) > 0.05
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_ends_with_the_same_adapter_bit_for_bit(
     small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:

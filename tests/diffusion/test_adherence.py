@@ -117,13 +117,12 @@ def test_neither_the_size_of_calls_nor_who_is_beside_an_image_changes_it(policy:
     latents = drawn(policy, SUBJECTS).final_latents
     add_adapter(policy, "ada", LoraSettings(rank=2), seed=0)
     whole = adherence(policy, latents, SUBJECTS, SAMPLING, 48)
-    for size in (1, 3):
-        torch.testing.assert_close(adherence(policy, latents, SUBJECTS, SAMPLING, size), whole, atol=1e-5, rtol=0)
+    torch.testing.assert_close(adherence(policy, latents, SUBJECTS, SAMPLING, 3), whole, atol=1e-5, rtol=0)
     alone = adherence(policy, latents[2:3], SUBJECTS[2:3], SAMPLING, 48)
     torch.testing.assert_close(alone, whole[2:3], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("steps", [1, 4])
 def test_chains_of_few_steps_have_an_adherence_too(policy: Policy, steps: int) -> None:
     latents = drawn(policy, SUBJECTS).final_latents
     add_adapter(policy, "ada", LoraSettings(rank=2), seed=0)
@@ -197,6 +196,7 @@ def test_without_a_weight_nothing_is_measured(small_policy: Policy, accelerator:
     assert saved.scalars == {}
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_compares_with_the_same_base(
     small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 import pamela_rl
 from pamela_rl.config import LoraSettings
 from pamela_rl.diffusion.adapters import add_adapter, load_adapter_folder, save_adapter
-from pamela_rl.diffusion.families import FAMILIES, policy_for
+from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.saved_adapters import INFO, STRENGTH, adapter_folder, recommended_strength
@@ -49,8 +49,8 @@ def test_at_no_strength_it_is_the_base_at_full_strength_the_adapter_and_between_
     assert torch.equal(drawn(policy, "ada"), whole)  # a strength does not outlast its call
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_knows_strengths(family: str) -> None:
+@pytest.mark.parametrize("family", ["StableDiffusionXLPipeline", "FluxPipeline", "SanaPipeline"])
+def test_families_know_strengths(family: str) -> None:
     torch.manual_seed(0)
     policy = policy_for(aligned(BUILDERS[family]()), 32, 64)
     policy.pipeline.set_progress_bar_config(disable=True)

@@ -200,7 +200,7 @@ def test_an_algorithm_without_what_it_learns_from_is_refused_before_anything_is_
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        check_source(algorithm, reward, examples)
+        check_source(algorithm, reward, examples, TrainConfig(), 1)
     with pytest.raises(ConfigError, match=sentence):
         train(
             small_policy, reward, rated().prompt_source, CONFIG, algorithm, tmp_path / "run", accelerator,
@@ -210,9 +210,11 @@ def test_an_algorithm_without_what_it_learns_from_is_refused_before_anything_is_
 
 
 def test_what_an_algorithm_learns_from_is_enough() -> None:
-    check_source(NFT(), darkness, None)
-    check_source(SFT(), None, rated())
-    check_source(DPO(), darkness, rated())
+    check_source(NFT(), darkness, None, TrainConfig(), 1)
+    check_source(SFT(), None, rated(), TrainConfig(), 1)
+    check_source(DPO(), darkness, rated(), TrainConfig(), 1)
+    with pytest.raises(ConfigError, match="use a multiple of 64"):
+        check_source(DPO(), darkness, rated(), TrainConfig(), 32)
 
 
 @pytest.mark.parametrize("algorithm", [SFT(), DPO()], ids=lambda algorithm: algorithm.name)

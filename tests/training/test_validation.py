@@ -264,10 +264,10 @@ def test_without_a_judge_strengths_are_measured_and_none_is_recommended(
     [
         ({1.0: [3.0, 3, 3, 3], 0.5: [3.0, 3, 3, 3]}, 0.5),
         ({1.0: [3.0, 3, 3, 3], 0.5: [2.9, 2.9, 2.9, 2.9]}, 1.0),  # every image is worse, however little
-        # losses 0, 0, 0, 1: the mean is .25, and the standard error .25
-        ({1.0: [3.0, 3, 3, 3], 0.5: [3.0, 3, 3, 2]}, 0.5),
-        # losses 1, 1, 1, 0: the mean is .75, the standard error .25
-        ({1.0: [3.0, 3, 3, 3], 0.5: [2.0, 2, 2, 3]}, 1.0),
+        # losses -.2, 0, 0, .4: the mean is .05, the standard error .13
+        ({1.0: [3.0, 3, 3, 3], 0.5: [3.2, 3, 3, 2.6]}, 0.5),
+        # losses 0, 0, 1, 1: the mean is .5, the standard deviation .58, but the standard error .29
+        ({1.0: [3.0, 3, 3, 3], 0.5: [3.0, 3, 2, 2]}, 1.0),
         ({0.25: [1.0, 1, 1, 1], 0.5: [2.0, 2, 2, 2.1], 1.0: [2.0, 2, 2, 2]}, 0.5),  # less can be better
         ({0.25: [1.0, 1, 1, 1.1], 1.0: [2.0, 2, 2, 2]}, 1.0),
         ({0.5: [math.nan, 2, 2, 2.0], 1.0: [9.0, 2, 2, 2]}, 0.5),  # where one has no score, neither counts

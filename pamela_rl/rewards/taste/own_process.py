@@ -17,7 +17,7 @@ from pamela_rl.rewards.taste.taste_features import FeaturesWithOwnProcess, Taste
 
 MAX_PEOPLE = 2000  # each has a covariance, which would fill the memory
 NUM_LANDMARKS = 64
-LEAST_SHARE = 0.02  # of the variance of a single rating; less is not worth its memory
+LEAST_SHARE = 0.1  # of the variance of a single rating; less is not worth its memory
 USERS_PER_STEP = 64
 BOUND_ROUNDS = 4
 
@@ -40,7 +40,7 @@ def with_own_process(basis: TasteBasis, data: RatingData, seed: int = 0) -> Tast
     images = torch.cat([responses.first, responses.second[responses.is_choice]]).unique()
     features = data.images.features
     shared, design = (
-        torch.zeros(len(features), *part.shape[1:], dtype=torch.float64) for part in basis.network(features[:1])
+        torch.zeros(len(features), *part.shape[1:], dtype=torch.float64) for part in basis.network(features[:1].float())
     )
     shared[images], design[images] = (part.double() for part in basis.network(features[images].float()))
     prior_means = torch.stack([basis.prior(data.demographics_of(user)).mean for user in data.user_ids])
