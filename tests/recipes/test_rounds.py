@@ -124,7 +124,8 @@ def test_answers_of_a_known_person_are_added_to_what_is_known(reward: Path, pict
         [torch.from_numpy(np.array(Image.open(out / f"000{n}.png"))).permute(2, 0, 1).float() / 255 for n in range(6)]
     )
     old, new = (r.model.predict(r.features(images, [""] * 6), ["me"] * 6) for r in (before, after))
-    assert old.std is not None and new.std is not None
+    assert old.std is not None
+    assert new.std is not None
     assert bool((new.std < old.std).all())
     given = torch.tensor([1.0 + n % 5 for n in range(6)])
     assert (new.mean - given).abs().mean() < (old.mean - given).abs().mean()
