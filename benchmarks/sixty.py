@@ -28,6 +28,7 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
+from sixty_tables import show, show_at_equal_diversity
 from torch import Tensor
 
 from pamela_rl.algorithms.registry import build_settings
@@ -41,7 +42,6 @@ from pamela_rl.diffusion.randomness import generator_for
 from pamela_rl.errors import PamelaError
 from pamela_rl.evaluation.compare import FIRST_SEED, score_images
 from pamela_rl.evaluation.distances import diversity
-from pamela_rl.intervals import mean_interval, share_interval
 from pamela_rl.rewards.encoders.features import encode_all
 from pamela_rl.rewards.encoders.opening import open_encoder
 from pamela_rl.rewards.personal import FittedOn, PersonalReward
@@ -240,37 +240,6 @@ def asked_next(
     return rated.and_more(images[rows], [asked[row] for row in rows], number)
 
 
-def interval(rows: list[dict[str, Any]], strength: str, score: str, share: bool = False) -> str:
-    """Format the paired mean gain over the base, or the share of wins, with a 95 % interval."""
-    gains = [np.subtract(row["strengths"][strength][score], row["strengths"]["0"][score]) for row in rows]
-    prompts = np.concatenate([np.arange(len(gain)) * 16 // len(gain) for gain in gains])
-    users = np.repeat(np.arange(len(gains)), [len(gain) for gain in gains])
-    values = np.concatenate(gains)
-    values = (values > 0) + 0.5 * (values == 0) if share else values
-    found = (share_interval if share else mean_interval)(values, users, prompts)
-    low, high = (float("nan") if end is None else end for end in (found.low, found.high))
-    return f"{100 * found.estimate:.0f} %" if share else f"{found.estimate:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def show(rows: list[dict[str, Any]], strengths: tuple[str, ...]) -> None:
-    """Print one line an arm and strength."""
-    print(f"{'arm':24} people strength {'true rating':21} wins faithful (min)  diversity (base)  reward seconds")
-    for arm in dict.fromkeys(row["arm"] for row in rows):
-        mine = [row for row in rows if row["arm"] == arm]
-        for strength in strengths:
-            faithful = [
-                np.mean(row["strengths"][strength]["faithfulness"]) / np.mean(row["strengths"]["0"]["faithfulness"])
-                for row in mine
-            ]
-            spread = [np.mean([row["strengths"][s]["diversity"] for row in mine]) for s in (strength, "0")]
-            reward = np.mean([np.mean(row["strengths"][strength]["reward"]) for row in mine])
-            print(
-                f"{arm:24} {len(mine):6} {strength:>8} {interval(mine, strength, 'true_rating'):21} "
-                f"{interval(mine, strength, 'true_rating', share=True):>4} {np.mean(faithful):8.2f} ({min(faithful):.2f}) "
-                f"{spread[0]:10.3f} ({spread[1]:.3f})  {reward:6.2f} {np.mean([row['seconds'] for row in mine]):7.0f}"
-            )
-
-
 def main() -> None:
     """Measure what is asked for and not known."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -304,7 +273,9 @@ def main() -> None:
             with given.rows.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(f"{row['arm']} {row['user']}: {row['seconds']:.0f} s", flush=True)
-    show([known[cell.key] for cell in cells if cell.key in known], tuple(given.strengths))
+    found = [known[cell.key] for cell in cells if cell.key in known]
+    show(found, tuple(given.strengths))
+    show_at_equal_diversity(found, wanted)
 
 
 if __name__ == "__main__":
