@@ -154,14 +154,8 @@ def personalize(
         rows = read_metrics(folder / "metrics.jsonl")
         recipe = f"{algorithm.name}, {len(rows)} iterations x {config.images_per_iteration} images"
         spent = str(num_images_spent(rows, config, algorithm.learns_from == "rollouts"))
-        info = {
-            **facts,
-            **_strength(folder),
-            "recipe": recipe,
-            "seed": str(config.seed),
-            "images_spent": spent,
-            **versions(),
-        }
+        made = {"recipe": recipe, "seed": str(config.seed), "images_spent": spent}
+        info = {**facts, **_strength(folder), **made, **versions()}
         save_adapter(policy, name, user, run, info, {"samples.png": to_png(contact_sheet(samples, NUM_SAMPLES // 2))})
         with writing("the run's curves", folder):
             draw_curves(folder, config.validation.num_images // IMAGES_PER_PROMPT)

@@ -26,6 +26,8 @@ _FLOW: Mapping[str, Mapping[str, Any]] = {
     "grpo": {"learning_rate": 4e-3, "clip_range": 1e-3, "kl_weight": 0.01},
     "nft": {"learning_rate": 2e-3, "kl_weight": 0.3, "advantage_scale": 2.0, "num_updates": 2},
     "draft": {"learning_rate": 4e-3, "weight_decay": 1e-4, "kl_weight": 0.1, "num_updates": 2, "num_steps": 3},
+    "sft": {"learning_rate": 1e-3},  # not tried: half the UNet's rates, as for nft
+    "dpo": {"learning_rate": 5e-4, "beta": 500.0},
 }
 ALGORITHM_SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {"world": _UNET, "flow": _FLOW}
 """By the name of the model in :data:`pamela_rl.storage.SHIPPED_PIPELINES`, then by the name of the algorithm."""

@@ -44,6 +44,7 @@ def test_an_algorithms_own_numbers_go_over_the_model_its_header_names(file: Path
     text = file.read_text(encoding="utf-8")
     (model,) = re.findall(r"--config (\S+train_\w+\.yaml) --config \S+/" + file.name, text)
     flags = [f"--config={CONFIGS.parents[1] / model}", f"--config={file}", *paths]
+    flags += ["--source.path=."] if file.stem in ("sft", "dpo") else []
     config = read_config(TrainRecipeConfig, "", flags)
     assert "/" in config.model.name
     named = {"grpo_fast": "grpo", "mix_grpo": "grpo", "grpo_guard": "grpo"}.get(file.stem, file.stem)

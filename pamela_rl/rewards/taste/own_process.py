@@ -68,7 +68,6 @@ def with_own_process(basis: TasteBasis, data: RatingData, seed: int = 0) -> Tast
         network=network,
         demographic_effects=nn.functional.pad(basis.demographic_effects, (0, 0, 0, len(landmarks))),
         prior_covariance=torch.block_diag(basis.prior_covariance, added),
-        noise=replace(basis.noise.scaled(float(scales.noise)), misfit=float(scales.misfit)),
     )
     return _with_posteriors(wider, data)
 
