@@ -26,8 +26,8 @@ BOUND_ROUNDS = 4
 def with_own_process(basis: TasteBasis, data: RatingData, seed: int = 0) -> TasteBasis:
     """Return a basis in which every person has a Gaussian process of their own beside the common dimensions.
 
-    It takes the place of noise: what a person thinks of an image beyond the basis is alike at images that are alike. Its
-    scales maximise the marginal likelihood of some people's responses, given the basis. Where they find nothing of the
+    What a person thinks of an image beyond the basis is alike at images that are alike. Noise stays as it was calibrated on
+    held-out images, since a noise fitted anew to images that the network has learned from would be too small. Scales maximise the marginal likelihood of some people's responses, given the basis. Where they find nothing of the
     kind, the basis is returned as it is.
 
     Args:
