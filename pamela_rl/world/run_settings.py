@@ -20,7 +20,7 @@ STRENGTHS = (0.5, 0.75, 1.0, 1.25)
 
 
 def for_few_ratings() -> TrainConfig:
-    """Return the settings that were chosen for rewards of few ratings (docs/own_images.md, What was chosen how)."""
+    """Return the settings that were chosen for rewards of few ratings (docs/log.md)."""
     return TrainConfig(
         num_iterations=15,
         reward=RewardSettings(std_weight=1.0, adherence_weight=2.0),
