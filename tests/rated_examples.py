@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pamela_rl.algorithms.algorithm import LearnsFrom
+from pamela_rl.config import TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.training.examples import RatedExamples
+from pamela_rl.types import Trajectory
 
 SIDE = 32
 
@@ -22,3 +27,15 @@ def rated(liked: float = 5.0, disliked: float = 1.0, count: int = 8) -> RatedExa
     prompts = ["a boat", "a boat", "a tree", "a tree"] * (count // 4)
     ratings = torch.tensor([liked, disliked], dtype=torch.float64).repeat(count // 2)
     return RatedExamples.of("ada", dark_and_bright(count), prompts, ratings)
+
+
+def prompts_of(examples: RatedExamples) -> PromptSource:
+    """The different prompts of the images, to validate from."""
+    return PromptSource(list(dict.fromkeys(examples.prompts)), examples.user_id)
+
+
+def recalled(policy: Policy, kind: LearnsFrom, config: TrainConfig) -> tuple[Trajectory, Tensor]:
+    """The first iteration of ``rated``, and its advantages."""
+    examples = rated()
+    trajectory, _, advantages = examples.recall(policy, examples.draw(0, kind, config), 0, kind, config)
+    return trajectory, advantages

@@ -58,6 +58,20 @@ def check_prompts(prompts: Sequence[str]) -> list[str]:
     return stripped
 
 
+def rows_by_epoch(size: int, first: int, count: int, seed: int) -> list[int]:
+    """Return rows of a list that is gone through again and again, each time in another order, without replacement.
+
+    Args:
+        size: Of the list.
+        first: Place of the first row, counted over all epochs.
+        count: Of rows.
+        seed: With the epoch it fixes the order.
+    """
+    places = range(first, first + count)
+    orders = {epoch: np.random.default_rng((seed, epoch)).permutation(size) for epoch in {p // size for p in places}}
+    return [int(orders[place // size][place % size]) for place in places]
+
+
 class PromptSource:
     """A list of prompts for one user, drawn without replacement, epoch by epoch."""
 
@@ -74,13 +88,8 @@ class PromptSource:
         """Draw the prompts of an iteration, ``group_size`` times each. The result depends only on the arguments."""
         import torch
 
-        first = iteration * num_prompts
-        chosen = [self._row_at(position, seed) for position in range(first, first + num_prompts)]
+        chosen = rows_by_epoch(len(self.prompts), iteration * num_prompts, num_prompts, seed)
         prompts = tuple(self.prompts[row] for row in chosen for _ in range(group_size))
         # a prompt that is drawn twice in an iteration forms one group, since its pictures are comparable
         groups = torch.tensor(chosen).repeat_interleave(group_size)
         return PromptBatch(prompts, (self.user_id,) * len(prompts), groups, torch.arange(len(prompts)))
-
-    def _row_at(self, position: int, seed: int) -> int:
-        epoch, position_in_epoch = divmod(position, len(self.prompts))
-        return int(np.random.default_rng((seed, epoch)).permutation(len(self.prompts))[position_in_epoch])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def draw_informative(
             f"the reward is a {type(model).__name__}, which does not say what it is unsure of; use a taste basis."
         )
     prompts, before = check_prompts(prompts), DrawnImages.read(folder, drawing.facts())
-    numbers = [int(Path(name).stem) for name in before.prompts]
+    numbers, drawn = [int(Path(name).stem) for name in before.prompts], dict[int, bytes]()
     if not numbers:
         draw, size, parts = open_generator(drawing), drawing.batch_size, []
         asked = [prompts[number % len(prompts)] for number in range(question.num_candidates)]
@@ -97,13 +97,21 @@ def draw_informative(
             batch = range(first, min(first + size, question.num_candidates))
             seeds = [generator_for(drawing.seed, number).initial_seed() for number in batch]
             texts = [asked[number] for number in batch]
+            images = draw(texts, seeds)
+            drawn |= {number: to_png(image) for number, image in zip(batch, images, strict=True)}
             with torch.no_grad():
-                parts.append(question.reward.features(draw(texts, seeds), texts).features)
+                parts.append(question.reward.features(images, texts).features)
         numbers = next_images(model, question.user_id, ImageFeatures(torch.cat(parts)), num_images)
-    return draw_missing(folder, drawing, prompts, sorted(numbers))
+    return draw_missing(folder, drawing, prompts, sorted(numbers), drawn)
 
 
-def draw_missing(folder: Path, drawing: RatedDrawing, prompts: Sequence[str], numbers: Sequence[int]) -> RatingSheet:
+def draw_missing(
+    folder: Path,
+    drawing: RatedDrawing,
+    prompts: Sequence[str],
+    numbers: Sequence[int],
+    ready: Mapping[int, bytes] | None = None,
+) -> RatingSheet:
     """Draw the images that a folder lacks, and keep its table and page up to date after every call of the model.
 
     Image i shows prompt ``i mod len(prompts)`` from the noise of the key (seed, i), whatever is drawn with it. An image
@@ -114,6 +122,7 @@ def draw_missing(folder: Path, drawing: RatedDrawing, prompts: Sequence[str], nu
         drawing: How images are drawn.
         prompts: Gone through in turn.
         numbers: Of the images that the folder then holds at least.
+        ready: PNG files of images that are drawn already, by number.
 
     Returns:
         The table.
@@ -131,6 +140,9 @@ def draw_missing(folder: Path, drawing: RatedDrawing, prompts: Sequence[str], nu
     with writing("the list of what is drawn", folder):
         drawn.write(folder)  # before the images, so that each has its prompt whenever the run is stopped
     missing = [number for number, name in names.items() if not (folder / name).exists()]
+    for number in set(missing) & set(ready or {}):
+        _write(folder / names[number], (ready or {})[number])
+    missing = [number for number in missing if number not in (ready or {})]
     if missing:
         draw, size = open_generator(drawing), drawing.batch_size
         for numbers in tqdm([missing[first : first + size] for first in range(0, len(missing), size)], unit="batch"):

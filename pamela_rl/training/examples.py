@@ -6,16 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pamela_rl.algorithms.algorithm import LearnsFrom
 from pamela_rl.config import TrainConfig
-from pamela_rl.data.prompts import PromptSource
+from pamela_rl.data.prompts import rows_by_epoch
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import DataError
-from pamela_rl.types import Conditioning, PromptBatch, Trajectory
+from pamela_rl.types import PromptBatch, Trajectory
 
 
 @dataclass(frozen=True)
@@ -79,11 +78,6 @@ class RatedExamples:
             digest.update(part.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    @property
-    def prompt_source(self) -> PromptSource:
-        """The different prompts of the images."""
-        return PromptSource(list(dict.fromkeys(self.prompts)), self.user_id)
-
     def draw(self, iteration: int, kind: LearnsFrom, config: TrainConfig) -> PromptBatch:
         """Draw an iteration's images: single ones, or pairs, whose images are neighbours and form a group."""
         rows = self._rows(iteration, kind, config)
@@ -101,18 +95,17 @@ class RatedExamples:
             standard deviations from the person's mean, of pairs 1 for the preferred image and -1 for the other.
         """
         rows = self._rows(iteration, kind, config)[batch.image_ids]
-        scale = self.ratings.nan_to_num(nan=float(self.ratings.nanmean()))
-        z = (scale - scale.mean()) / scale.std(correction=0).clamp(min=1e-6)
+        ratings = self.ratings.nan_to_num(nan=float(self.ratings.nanmean()))  # of images known by choices alone
         if kind == "pairs":
-            z = torch.where(batch.image_ids[:, None] % 2 == 0, 1.0, -1.0).squeeze(1).double()
+            advantages = 1 - 2 * (batch.image_ids % 2).double()
         else:
-            z = z[rows].clamp(-config.advantages.clip, config.advantages.clip)
+            z = (ratings - ratings.mean()) / ratings.std(correction=0).clamp(min=1e-6)
+            advantages = z[rows].clamp(-config.advantages.clip, config.advantages.clip)
         if config.advantages.zero:
-            z = torch.zeros_like(z)
+            advantages = torch.zeros_like(advantages)
         device, unique = policy.device, {p: row for row, p in enumerate(dict.fromkeys(batch.prompts))}
         latents = self._encoded(policy, config.batch_size)[rows].to(device)
         none = latents.new_zeros(len(rows), 0, *latents.shape[1:])
-        conditioning: Conditioning = policy.encode(list(unique))
         trajectory = Trajectory(
             image_ids=batch.image_ids.to(device),
             images=self.images[rows],
@@ -122,11 +115,11 @@ class RatedExamples:
             step_index=torch.zeros(len(rows), 0, dtype=torch.long, device=device),
             log_probs=latents.new_zeros(len(rows), 0),
             means=None,
-            conditioning=conditioning,
+            conditioning=policy.encode(list(unique)),
             prompt_index=torch.tensor([unique[prompt] for prompt in batch.prompts], device=device),
             negative=policy.encode_negative(config.sampling.negative_prompt, config.sampling.guidance_scale),
         )
-        return trajectory, self.ratings[rows].float().to(device), z.float().to(device)
+        return trajectory, ratings[rows].float().to(device), advantages.float().to(device)
 
     def _encoded(self, policy: Policy, batch_size: int) -> Tensor:
         """Latents of all images, on the CPU; encoded once a policy."""
@@ -139,9 +132,5 @@ class RatedExamples:
         """Rows of an iteration's images, without replacement within an epoch, ``(b,)``."""
         items = self.pairs if kind == "pairs" else torch.arange(len(self.images))[:, None]
         count = config.images_per_iteration // items.shape[1]
-        places = range(iteration * count, (iteration + 1) * count)
-        chosen = [
-            int(np.random.default_rng((config.seed, place // len(items))).permutation(len(items))[place % len(items)])
-            for place in places
-        ]
-        return items[torch.tensor(chosen)].flatten()
+        rows = rows_by_epoch(len(items), iteration * count, count, config.seed)
+        return items[torch.tensor(rows)].flatten()

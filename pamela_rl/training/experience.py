@@ -109,7 +109,8 @@ class Rollouts:
                 base = adherence(self.policy, drawn.final_latents, batch.prompts, sampling, config.batch_size)
                 rewards = trainable(_score(self.reward, drawn, batch)).mean
             rewards = self.shares.gather(rewards.float())
-            scalars[BASE_ADHERENCE] = float(self.shares.gather(base).mean())
+            adherences = self.shares.gather(base)  # images that are not finite tell nothing of the others
+            scalars[BASE_ADHERENCE] = float(adherences[adherences.isfinite()].mean().nan_to_num())
             scalars[BASE_SPREAD] = float(rewards[rewards.isfinite()].std(correction=0).nan_to_num())
         if scalars[BASE_ADHERENCE] <= 0:
             return torch.zeros_like(output.mean)

@@ -19,7 +19,7 @@ from pamela_rl.training.processes import new_accelerator, open_policy
 from pamela_rl.types import Scorer
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
 from pamela_rl.world.captions import train_and_held_out_prompts
-from pamela_rl.world.rated_examples import read_examples
+from pamela_rl.world.rated_examples import rated_examples, read_prompted_answers
 from pamela_rl.world.run_settings import TrainSettings
 from pamela_rl.world.scorers import world_scorers
 
@@ -33,14 +33,12 @@ def train_users(settings: TrainSettings) -> None:
     accelerator = new_accelerator(settings.output_dir, settings.trackers)
     algorithm = open_tuned_algorithm(settings.algorithm, settings.model.name)
     reward, scorers = _open_scorers(settings, accelerator)
+    samples = algorithm.learns_from == "rollouts"
+    answers = None if samples else read_prompted_answers(settings.source, settings.users)
+    users = settings.users or list(answers.people if answers else reward.model.user_ids if reward else ())
+    starts = settings.starts(users)
     policy = open_policy(settings.model, accelerator)
-    examples = (
-        {}
-        if algorithm.learns_from == "rollouts"
-        else read_examples(settings.source, settings.users, policy.height, policy.width)
-    )
-    known = reward.model.user_ids if reward is not None and not examples else tuple(examples)
-    users = settings.users or list(known)
+    examples = {user: rated_examples(answers, user, policy.height, policy.width) for user in users if answers}
     if settings.model.name in SHIPPED_PIPELINES:
         scorers |= world_scorers(users, settings.content in (None, WORLD))
     prompts = train_and_held_out_prompts()[0] if settings.prompts is None else read_prompts(settings.prompts)
@@ -52,7 +50,7 @@ def train_users(settings: TrainSettings) -> None:
     adapters = personalize_users(
         policy, None if examples else reward, prompts, users, settings.train, algorithm, settings.output_dir, accelerator,
         _provenance(settings, policy, reward, algorithm), scorers, settings.num_inference_steps, plan.memory.total, examples,
-        settings.starts(users),
+        starts,
     )  # fmt: skip
     accelerator.print(next_steps(adapters, settings.output_dir, settings.reward, settings.model, scorers))
     accelerator.end_training()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,17 +15,15 @@ from pamela_rl.errors import DataError
 from pamela_rl.training.examples import RatedExamples
 
 
-def read_examples(source: SourceSettings, users: Sequence[str], height: int, width: int) -> Mapping[str, RatedExamples]:
-    """Read each user's rated images.
+def read_prompted_answers(source: SourceSettings, users: Sequence[str]) -> Answers:
+    """Read people's answers about images whose prompts are known; needs no model.
 
     Args:
         source: Where they are; a column of prompts is needed.
-        users: Whose; none means everybody who rated.
-        height: Of the images, in pixels; they are cut to the middle and scaled.
-        width: Of the images, in pixels.
+        users: Who must be among them.
 
     Raises:
-        DataError: A file cannot be read, an image has no prompt, or a user rated nothing, or all alike.
+        DataError: A file cannot be read, an image has no prompt, or a user answered nothing.
     """
     answers = read_answers(source)
     if not all(answers.prompts):
@@ -37,10 +35,21 @@ def read_examples(source: SourceSettings, users: Sequence[str], height: int, wid
     for user in users:
         if user not in known:
             raise DataError(f"{user!r} rated nothing in {answers.ratings.source}; those who did: {', '.join(known)}.")
-    return {user: _examples(answers, user, height, width) for user in users or known}
+    return answers
 
 
-def _examples(answers: Answers, user: str, height: int, width: int) -> RatedExamples:
+def rated_examples(answers: Answers, user: str, height: int, width: int) -> RatedExamples:
+    """Collect one user's images.
+
+    Args:
+        answers: Of the user and others.
+        user: Whose.
+        height: Of the images, in pixels; they are cut to the middle and scaled.
+        width: Of the images, in pixels.
+
+    Raises:
+        DataError: An image cannot be decoded, or the user liked none better than another.
+    """
     ratings = answers.ratings.rows[answers.ratings.rows["user_id"] == user].groupby("image")["rating"].mean()
     choices = None if answers.choices is None else answers.choices.rows[answers.choices.rows["user_id"] == user]
     chosen: list[tuple[str, str]] = []

@@ -77,8 +77,7 @@ class TrainSettings:
             self._check_rollouts(algorithm.name)
         else:
             self._check_examples(algorithm.name)
-        for user in self.users if self.start is not None else ():
-            adapter_folder(self.start, user)  # type: ignore[arg-type]
+        self.starts(self.users)
         algorithm.check(self.train)
 
     def starts(self, users: list[str]) -> Mapping[str, Path]:
@@ -93,7 +92,7 @@ class TrainSettings:
         if self.reward is None:
             raise ConfigError(
                 f"{name} learns from a reward, but reward is not given; fit one with recipes/fit_reward.py, or train on the "
-                "rated images themselves with --algorithm sft."
+                "rated images themselves with --config recipes/configs/algorithms/sft.yaml."
             )
         if self.source.path is not None:
             raise ConfigError(f"{name} learns from the reward alone; leave out source, or use sft or dpo.")

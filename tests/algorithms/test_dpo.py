@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from learning import darkness, learn
-from rated_examples import dark_and_bright, rated
+from rated_examples import dark_and_bright, prompts_of, rated, recalled
 from torch.nn.functional import logsigmoid
 
 from pamela_rl.algorithms.dpo import DPO
@@ -22,7 +22,6 @@ from pamela_rl.errors import ConfigError
 from pamela_rl.storage import read_metrics
 from pamela_rl.training.examples import RatedExamples
 from pamela_rl.training.loop import train
-from pamela_rl.types import Trajectory
 
 CONFIG = TrainConfig(
     num_iterations=8,
@@ -37,13 +36,6 @@ CONFIG = TrainConfig(
 ONE = DPO(beta=30.0, max_grad_norm=1e9)
 
 
-def recalled(policy: Policy) -> tuple[Trajectory, torch.Tensor]:
-    """Four pairs of a dark image that was liked and a bright one."""
-    examples = rated()
-    trajectory, _, advantages = examples.recall(policy, examples.draw(0, "pairs", CONFIG), 0, "pairs", CONFIG)
-    return trajectory, advantages
-
-
 def moved(policy: Policy) -> list[torch.nn.Parameter]:
     weights = add_adapter(policy, "ada", LoraSettings(rank=2), seed=0)
     for number, weight in enumerate(weights):
@@ -56,7 +48,7 @@ def test_the_gradient_is_that_of_the_papers_loss(
     small_policy: Policy, accelerator: Accelerator, batch_size: int
 ) -> None:
     weights = moved(small_policy)
-    trajectory, advantages = recalled(small_policy)
+    trajectory, advantages = recalled(small_policy, "pairs", CONFIG)
     assert advantages.tolist() == [1.0, -1.0] * 4
     seen: list[torch.Tensor] = []
     optimizer = torch.optim.SGD(weights, lr=0.0)
@@ -87,7 +79,7 @@ def test_the_gradient_is_that_of_the_papers_loss(
 
 def test_a_fresh_adapter_is_as_good_as_the_base_at_every_pair(small_policy: Policy, accelerator: Accelerator) -> None:
     weights = add_adapter(small_policy, "ada", LoraSettings(rank=2), seed=0)
-    trajectory, advantages = recalled(small_policy)
+    trajectory, advantages = recalled(small_policy, "pairs", CONFIG)
     stats = learn(DPO(), accelerator, small_policy, torch.optim.SGD(weights, lr=0.0), trajectory, advantages, CONFIG)
     assert stats["train/loss"] == pytest.approx(math.log(2), abs=1e-7)
     assert (stats["train/accuracy"], stats["train/reference_mse"]) == (0.0, 0.0)
@@ -96,7 +88,7 @@ def test_a_fresh_adapter_is_as_good_as_the_base_at_every_pair(small_policy: Poli
 
 def test_images_of_a_pair_get_the_same_noise_at_the_same_level(small_policy: Policy, accelerator: Accelerator) -> None:
     weights = add_adapter(small_policy, "ada", LoraSettings(rank=2), seed=0)
-    trajectory, advantages = recalled(small_policy)
+    trajectory, advantages = recalled(small_policy, "pairs", CONFIG)
     learner = Learner(accelerator, small_policy, torch.optim.SGD(weights, lr=0.0), CONFIG, None)
     batch = rated().draw(0, "pairs", CONFIG)
     experience = Experience(3, batch, CONFIG.sampling, trajectory, advantages, torch.ones(8))
@@ -113,7 +105,7 @@ def test_images_of_a_pair_get_the_same_noise_at_the_same_level(small_policy: Pol
 
 def test_which_image_of_a_pair_comes_first_makes_no_difference(small_policy: Policy, accelerator: Accelerator) -> None:
     weights = moved(small_policy)
-    trajectory, advantages = recalled(small_policy)
+    trajectory, advantages = recalled(small_policy, "pairs", CONFIG)
     swap = torch.tensor([1, 0, 3, 2, 5, 4, 7, 6])
     swapped = replace(
         trajectory, final_latents=trajectory.final_latents[swap], prompt_index=trajectory.prompt_index[swap]
@@ -132,7 +124,7 @@ def test_learning_tells_the_preferred_image_of_each_pair(
     small_policy: Policy, accelerator: Accelerator, sign: int
 ) -> None:
     weights = add_adapter(small_policy, "ada", LoraSettings(rank=4), seed=0)
-    trajectory, advantages = recalled(small_policy)
+    trajectory, advantages = recalled(small_policy, "pairs", CONFIG)
     optimizer, algorithm = torch.optim.Adam(weights, lr=3e-3), replace(ONE, beta=500.0)
     rows = [
         learn(algorithm, accelerator, small_policy, optimizer, trajectory, sign * advantages, CONFIG) for _ in range(6)
@@ -146,7 +138,7 @@ def test_what_is_drawn_comes_nearer_to_what_was_preferred(
 ) -> None:
     examples, algorithm = rated(), DPO(learning_rate=4e-3, num_inner_epochs=2, beta=200.0)
     train(
-        small_policy, None, examples.prompt_source, CONFIG, algorithm, tmp_path, accelerator, {"darkness": darkness},
+        small_policy, None, prompts_of(examples), CONFIG, algorithm, tmp_path, accelerator, {"darkness": darkness},
         examples=examples,
     )  # fmt: skip
     before, after = (row["eval/darkness_mean"] for row in read_metrics(tmp_path / "validation.jsonl"))
@@ -161,7 +153,7 @@ def test_nothing_is_learned_without_the_signal(small_policy: Policy, accelerator
         CONFIG, num_iterations=2, advantages=AdvantageSettings(zero=True), validation=ValidationSettings(every=0)
     )
     name = train(
-        small_policy, None, examples.prompt_source, control, DPO(learning_rate=1e-2), tmp_path, accelerator,
+        small_policy, None, prompts_of(examples), control, DPO(learning_rate=1e-2), tmp_path, accelerator,
         examples=examples,
     )  # fmt: skip
     state = adapter_state(small_policy, name)
@@ -173,7 +165,7 @@ def test_choices_alone_are_enough(small_policy: Policy, accelerator: Accelerator
     pairs = torch.tensor([[0, 1], [2, 3], [4, 7]])
     examples = RatedExamples.of("ada", dark_and_bright(), ["a boat"] * 8, unrated, pairs)
     once = replace(CONFIG, num_iterations=1, validation=ValidationSettings(every=0))
-    train(small_policy, None, examples.prompt_source, once, DPO(), tmp_path, accelerator, examples=examples)
+    train(small_policy, None, prompts_of(examples), once, DPO(), tmp_path, accelerator, examples=examples)
     assert read_metrics(tmp_path / "metrics.jsonl")[0]["train/loss"] == pytest.approx(math.log(2), abs=1e-7)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from learning import darkness, learn
-from rated_examples import rated
+from rated_examples import prompts_of, rated, recalled
 
 from pamela_rl.algorithms.forward_process import levels_and_noise
 from pamela_rl.algorithms.sft import SFT
@@ -17,7 +17,6 @@ from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import ConfigError
 from pamela_rl.storage import read_metrics
 from pamela_rl.training.loop import train
-from pamela_rl.types import Trajectory
 
 CONFIG = TrainConfig(
     num_iterations=6,
@@ -32,17 +31,11 @@ CONFIG = TrainConfig(
 ONE = SFT(sharpness=2.0, max_grad_norm=1e9)
 
 
-def recalled(policy: Policy) -> tuple[Trajectory, torch.Tensor]:
-    examples = rated()
-    trajectory, _, advantages = examples.recall(policy, examples.draw(0, "images", CONFIG), 0, "images", CONFIG)
-    return trajectory, advantages
-
-
 def test_the_gradient_is_that_of_the_weighted_diffusion_loss(small_policy: Policy, accelerator: Accelerator) -> None:
     weights = add_adapter(small_policy, "ada", LoraSettings(rank=2), seed=0)
     for number, weight in enumerate(weights):
         torch.nn.init.normal_(weight, std=0.05, generator=torch.Generator().manual_seed(number))
-    trajectory, advantages = recalled(small_policy)
+    trajectory, advantages = recalled(small_policy, "images", CONFIG)
     assert advantages.abs().tolist() == [1.0] * 8  # five or one: a standard deviation from the mean
     seen: list[torch.Tensor] = []
     optimizer = torch.optim.SGD(weights, lr=0.0)
@@ -68,7 +61,7 @@ def test_the_sharper_it_is_the_less_an_image_counts_that_was_disliked(
     small_policy: Policy, accelerator: Accelerator
 ) -> None:
     weights = add_adapter(small_policy, "ada", LoraSettings(rank=2), seed=0)
-    trajectory, advantages = recalled(small_policy)
+    trajectory, advantages = recalled(small_policy, "images", CONFIG)
     optimizer, loss = torch.optim.SGD(weights, lr=0.0), {}
     for sharpness in (0.0, 1.0, 1000.0):
         algorithm = SFT(sharpness=sharpness)
@@ -89,7 +82,7 @@ def test_the_sharper_it_is_the_less_an_image_counts_that_was_disliked(
 
 def test_updates_lower_the_loss_at_the_same_noise(small_policy: Policy, accelerator: Accelerator) -> None:
     weights = add_adapter(small_policy, "ada", LoraSettings(rank=4), seed=0)
-    trajectory, advantages = recalled(small_policy)
+    trajectory, advantages = recalled(small_policy, "images", CONFIG)
     learned = torch.optim.Adam(weights, lr=1e-2)
     losses = [
         learn(ONE, accelerator, small_policy, learned, trajectory, advantages, CONFIG)["train/loss"] for _ in range(8)
@@ -105,7 +98,7 @@ def test_what_is_drawn_comes_nearer_to_what_was_liked(
 ) -> None:
     examples, algorithm = rated(liked, disliked), SFT(learning_rate=1e-2, num_updates=3)
     name = train(
-        small_policy, None, examples.prompt_source, CONFIG, algorithm, tmp_path, accelerator, {"darkness": darkness},
+        small_policy, None, prompts_of(examples), CONFIG, algorithm, tmp_path, accelerator, {"darkness": darkness},
         examples=examples,
     )  # fmt: skip
     remove_adapter(small_policy, name)
@@ -125,7 +118,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_adapter_bit_for_bit(
         for length in lengths:
             examples = rated()
             name = train(
-                small_policy, None, examples.prompt_source, replace(config, num_iterations=length), SFT(),
+                small_policy, None, prompts_of(examples), replace(config, num_iterations=length), SFT(),
                 tmp_path / folder, accelerator, examples=examples,
             )  # fmt: skip
             state = adapter_state(small_policy, name)

@@ -104,6 +104,9 @@ def test_of_many_images_those_are_kept_whose_ratings_tell_most(reward: Path, pic
     draw(read_config(DrawConfig, "", flags))
     names = RatingSheet.read(out / "ratings.csv").values("image")
     assert len(names) == 3
+    plain = tmp_path / "plain"
+    draw(read_config(DrawConfig, "", [f"--output_dir={plain}", "--num_images=8", "--num_inference_steps=2"]))
+    assert all((out / name).read_bytes() == (plain / name).read_bytes() for name in names)
     draw(read_config(DrawConfig, "", flags))  # again: the same
     assert RatingSheet.read(out / "ratings.csv").values("image") == names
     with pytest.raises(ConfigError, match="num_candidates is 2, fewer than num_images"):

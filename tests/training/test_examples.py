@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from learning import darkness
-from rated_examples import dark_and_bright, rated
+from rated_examples import dark_and_bright, prompts_of, rated
 from torch import Tensor
 
 from pamela_rl.algorithms.algorithm import Algorithm, LearnsFrom
@@ -105,7 +105,7 @@ def test_what_is_recalled_are_the_drawn_images_with_ratings_in_standard_deviatio
     torch.testing.assert_close(trajectory.final_latents, small_policy.encode_images(IMAGES[rows]), atol=1e-5, rtol=0)
     # of 5, 1, 3 and, for the one that was not rated, their mean 3: two from the mean, and a variance of two
     torch.testing.assert_close(advantages, torch.tensor([2.0, -2, 0, 0])[rows] / 2**0.5)
-    torch.testing.assert_close(ratings, torch.tensor([5.0, 1, NAN, 3])[rows], equal_nan=True)
+    torch.testing.assert_close(ratings, torch.tensor([5.0, 1, 3, 3])[rows])  # NaN would count as a bad reward
     told = trajectory.conditioning[trajectory.prompt_index].tensors["prompt_embeds"]
     theirs = small_policy.encode([PROMPTS[row] for row in rows]).tensors["prompt_embeds"]
     assert torch.equal(told, theirs)
@@ -178,7 +178,7 @@ def test_other_examples_are_another_run(change: str) -> None:
 
 
 def test_prompts_are_each_listed_once() -> None:
-    assert of([4, 1, 2, 3]).prompt_source.prompts == ("a boat", "a tree", "a house")
+    assert prompts_of(of([4, 1, 2, 3])).prompts == ("a boat", "a tree", "a house")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_an_algorithm_without_what_it_learns_from_is_refused_before_anything_is_
         check_source(algorithm, reward, examples, TrainConfig(), 1)
     with pytest.raises(ConfigError, match=sentence):
         train(
-            small_policy, reward, rated().prompt_source, CONFIG, algorithm, tmp_path / "run", accelerator,
+            small_policy, reward, prompts_of(rated()), CONFIG, algorithm, tmp_path / "run", accelerator,
             examples=examples,
         )  # fmt: skip
     assert not (tmp_path / "run").exists()
@@ -228,7 +228,7 @@ def test_a_reward_is_only_watched_and_no_image_is_sampled(
         return darkness(images, prompts, user_ids)
 
     examples, twice = rated(), replace(CONFIG, num_iterations=2, validation=ValidationSettings(every=2, num_images=6))
-    train(small_policy, noting, examples.prompt_source, twice, algorithm, tmp_path, accelerator, examples=examples)
+    train(small_policy, noting, prompts_of(examples), twice, algorithm, tmp_path, accelerator, examples=examples)
     assert seen == [6, 6]  # of the two validations
     rows = read_metrics(tmp_path / "metrics.jsonl")
     ratings = [
@@ -247,7 +247,7 @@ def test_an_algorithm_that_samples_does_so_whether_there_are_examples_or_not(
         seen.append(float(output.mean.mean()))
         return output
 
-    source = rated().prompt_source
+    source = prompts_of(rated())
     train(small_policy, noting, source, CONFIG, DDPO(), tmp_path, accelerator, examples=rated())
     assert [row["rollout/reward_mean"] for row in read_metrics(tmp_path / "metrics.jsonl")] == pytest.approx(seen)
     assert len(seen) == 1
@@ -256,7 +256,15 @@ def test_an_algorithm_that_samples_does_so_whether_there_are_examples_or_not(
 def test_a_run_does_not_go_on_with_other_ratings(
     small_policy: Policy, accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    source, twice = rated().prompt_source, replace(CONFIG, num_iterations=2)
+    source, twice = prompts_of(rated()), replace(CONFIG, num_iterations=2)
     train(small_policy, None, source, CONFIG, SFT(), tmp_path, accelerator, examples=rated())
     with pytest.raises(CheckpointError, match=r"examples: there '[0-9a-f]{16}', here '[0-9a-f]{16}'"):
         train(small_policy, None, source, twice, SFT(), tmp_path, accelerator, examples=rated(liked=4.5))
+
+
+def test_an_image_known_by_choices_alone_counts_as_the_mean_and_not_as_a_bad_reward(small_policy: Policy) -> None:
+    examples = of([5, 1, NAN, NAN], [[0, 1], [2, 3]])
+    for kind in KINDS:
+        batch = examples.draw(0, kind, CONFIG)
+        _, ratings, _ = examples.recall(small_policy, batch, 0, kind, CONFIG)
+        assert sorted(ratings.tolist()) == [1, 3, 3, 5]

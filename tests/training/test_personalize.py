@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from learning import darkness
-from rated_examples import rated
+from rated_examples import prompts_of, rated
 from torch import Tensor
 
 from pamela_rl.algorithms.ddpo import DDPO
@@ -67,7 +67,7 @@ def test_an_adapter_of_rated_images_is_published_and_says_that_it_drew_none_to_l
     examples, config = rated(), replace(CONFIG, num_iterations=2, validation=ValidationSettings(every=2, num_images=4))
     base = PipelineGenerator(small_policy.pipeline, None, 2, 1.0, 1, 32, 32)(["a boat"], [0])
     folder = personalize(
-        small_policy, None, examples.prompt_source, config, SFT(learning_rate=1e-2), tmp_path, accelerator,
+        small_policy, None, prompts_of(examples), config, SFT(learning_rate=1e-2), tmp_path, accelerator,
         num_inference_steps=2, examples=examples,
     )  # fmt: skip
     facts = json.loads((folder / "adapter.json").read_text(encoding="utf-8"))

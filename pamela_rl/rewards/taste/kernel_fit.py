@@ -38,7 +38,7 @@ def fit_kernel_basis(data: RatingData, seed: int = 0) -> TasteBasis:
         seed: Of the choice of people and landmarks, where there are more than are needed.
     """
     responses, ratings = Responses.of(data), data.train.ratings
-    images = torch.cat([responses.first, responses.second[responses.is_choice]]).unique()
+    images = responses.images
     features = data.images.features.double()
     centre = features[images].mean(dim=0)
     if len(ratings):

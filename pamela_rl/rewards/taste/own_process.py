@@ -11,6 +11,7 @@ from pamela_rl.rewards.preference import RatingData
 from pamela_rl.rewards.taste.evidence import infer_tastes, pad_responses, select_users, tighten_bound
 from pamela_rl.rewards.taste.kernel_evidence import Known, fit_scales
 from pamela_rl.rewards.taste.kernel_features import KernelFeatures, directions, unit
+from pamela_rl.rewards.taste.prior import evaluate_images
 from pamela_rl.rewards.taste.responses import Responses
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
 from pamela_rl.rewards.taste.taste_features import FeaturesWithOwnProcess, TasteFeatures
@@ -26,9 +27,9 @@ BOUND_ROUNDS = 4
 def with_own_process(basis: TasteBasis, data: RatingData, seed: int = 0) -> TasteBasis:
     """Return a basis in which every person has a Gaussian process of their own beside the common dimensions.
 
-    What a person thinks of an image beyond the basis is alike at images that are alike. Noise stays as it was calibrated on
-    held-out images, since a noise fitted anew to images that the network has learned from would be too small. Scales maximise the marginal likelihood of some people's responses, given the basis. Where they find nothing of the
-    kind, the basis is returned as it is.
+    What a person thinks of an image beyond the basis is alike at images that are alike. The scales maximise the marginal
+    likelihood of some people's responses, given the basis; where they find nothing of the kind, the basis is returned as it is.
+    Noise stays as it was calibrated on held-out images, since the network has learned from the others.
 
     Args:
         basis: Fitted to ``data``.
@@ -37,7 +38,7 @@ def with_own_process(basis: TasteBasis, data: RatingData, seed: int = 0) -> Tast
     """
     assert isinstance(basis.network, TasteFeatures)
     responses = Responses.of(data)
-    images = torch.cat([responses.first, responses.second[responses.is_choice]]).unique()
+    images = responses.images
     features = data.images.features
     shared, design = (
         torch.zeros(len(features), *part.shape[1:], dtype=torch.float64) for part in basis.network(features[:1].float())
@@ -74,16 +75,7 @@ def with_own_process(basis: TasteBasis, data: RatingData, seed: int = 0) -> Tast
 
 def _with_posteriors(basis: TasteBasis, data: RatingData) -> TasteBasis:
     """Infer everybody's taste under the prior of the basis."""
-    given = pad_responses(data.train, data.choices)
-    mask = given.counts > 0
-    images = torch.cat([given.first[mask], given.second[given.is_choice]]).unique()
-    place = torch.zeros(len(data.images), dtype=torch.int64)
-    place[images] = torch.arange(len(images))
-    given = replace(
-        given, first=place[given.first], second=torch.where(given.is_choice, place[given.second.clamp(min=0)], -1)
-    )
-    shared, design = basis.network(data.images.features[images].float())
-    beyond = basis.network.unexplained(data.images.features[images])
+    given, shared, design, beyond = evaluate_images(basis.network, data, pad_responses(data.train, data.choices))
     root, misfit = torch.linalg.cholesky(basis.prior_covariance), torch.tensor(basis.noise.misfit, dtype=torch.float64)
     means = torch.stack([basis.prior(data.demographics_of(user)).mean for user in data.user_ids])
     covariances = basis.prior_covariance.repeat(len(means), 1, 1)

@@ -17,7 +17,7 @@ from pamela_rl.rewards.taste.evidence import (
     tighten_bound,
 )
 from pamela_rl.rewards.taste.noise import Noise
-from pamela_rl.rewards.taste.taste_basis import TasteBasis
+from pamela_rl.rewards.taste.taste_basis import Network, TasteBasis
 from pamela_rl.rewards.taste.taste_features import TasteFeatures
 
 NUM_ROUNDS = 30
@@ -57,7 +57,7 @@ def _expectation_maximisation(network: TasteFeatures, data: RatingData, noise: N
     )
     demographics = torch.stack([coding.encode(data.demographics_of(user)) for user in data.user_ids])
     responses = pad_responses(data.train, data.choices)
-    responses, shared, design = _evaluate_images(network, data, responses)
+    responses, shared, design, _ = evaluate_images(network, data, responses)
     width = design.shape[1]
     start = torch.zeros(width, demographics.shape[1], dtype=torch.float64)
     prior = _Prior(start, torch.eye(width, dtype=torch.float64), 1.0)
@@ -79,17 +79,24 @@ def _expectation_maximisation(network: TasteFeatures, data: RatingData, noise: N
     return TasteBasis(network, coding, prior.effects, prior.covariance, noise, data.user_ids, means, covariances)
 
 
-def _evaluate_images(
-    network: TasteFeatures, data: RatingData, responses: PaddedResponses
-) -> tuple[PaddedResponses, Tensor, Tensor]:
-    """Evaluate the network on the pictures with responses, and renumber the responses' pictures accordingly."""
+def evaluate_images(
+    network: Network, data: RatingData, responses: PaddedResponses
+) -> tuple[PaddedResponses, Tensor, Tensor, Tensor]:
+    """Evaluate features of tastes on the pictures with responses, and renumber the responses' pictures accordingly.
+
+    Returns:
+        The responses; of each picture the shared score, ``(m,)``, the design row, ``(m, w)``, and what that leaves
+        unexplained, ``(m,)``, float64.
+    """
     mask = responses.counts > 0
     image_rows = torch.cat([responses.first[mask], responses.second[responses.is_choice]]).unique()
     position = torch.zeros(len(data.images), dtype=torch.int64)
     position[image_rows] = torch.arange(len(image_rows))
     second = torch.where(responses.is_choice, position[responses.second.clamp(min=0)], -1)
-    shared, design = network(data.images.features[image_rows].float())
-    return replace(responses, first=position[responses.first], second=second), shared.double(), design.double()
+    features = data.images.features[image_rows].float()
+    parts = (*network(features), network.unexplained(features))
+    shared, design, beyond = (part.double() for part in parts)
+    return replace(responses, first=position[responses.first], second=second), shared, design, beyond
 
 
 def _maximise(prior: _Prior, posteriors: TastePosteriors, demographics: Tensor) -> _Prior:

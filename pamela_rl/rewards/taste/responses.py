@@ -70,6 +70,11 @@ class Responses:
         targets = torch.where(self.is_choice, self.values * comparison.sqrt() / self.curvature, self.values) - known
         return targets, torch.where(self.is_choice, comparison / self.curvature, misfit + noise / self.counts)
 
+    @property
+    def images(self) -> Tensor:
+        """Rows of the images that there are responses to, rising, ``(m,)``."""
+        return torch.cat([self.first, self.second[self.is_choice]]).unique()
+
     def known(self, score: Tensor) -> Tensor:
         """Return what the same score of every image, ``()``, tells of each response: of a choice nothing, ``(n,)``."""
         return torch.where(self.is_choice, 0.0, score.double())
