@@ -22,7 +22,14 @@ from pamela_rl.intervals import mean_interval
 from pamela_rl.rewards.baselines.ridge_per_user import fit_ridge_per_user
 from pamela_rl.rewards.encoders.features import encode_all
 from pamela_rl.rewards.encoders.opening import open_encoder
-from pamela_rl.rewards.preference import ChoiceTensors, ImageFeatures, PreferenceModel, RatingData, RatingTensors
+from pamela_rl.rewards.preference import (
+    ChoiceTensors,
+    ImageFeatures,
+    PreferenceModel,
+    RatingData,
+    RatingTensors,
+    feature_parts,
+)
 from pamela_rl.rewards.taste.fit import TasteBasisConfig, fit_network, fit_taste_basis
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import NOISE, make_raters
@@ -72,7 +79,8 @@ def draw(people: int, number: int, encoder: str) -> dict[str, float]:
     shown = choose(expected, users, 0, NUM_SHOWN, NUM_CHOICES, rng)
     tested = choose(expected, users, NUM_SHOWN, NUM_SHOWN + NUM_HELD_OUT, NUM_TESTED, rng)
     none = RatingTensors(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0).double())
-    data = RatingData(ImageFeatures(features), none, tuple(map(str, users)), choices=shown)
+    given = ImageFeatures(features, parts=feature_parts(open_encoder(encoder, "cpu")))
+    data = RatingData(given, none, tuple(map(str, users)), choices=shown)
     models: dict[str, PreferenceModel] = {
         "this": fit_taste_basis(data, number),
         "ridge": fit_ridge_per_user(data),

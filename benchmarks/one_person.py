@@ -46,7 +46,7 @@ from pamela_rl.evaluation.text_tables import summary_table
 from pamela_rl.intervals import mean_interval
 from pamela_rl.rewards.encoders.features import encode_all
 from pamela_rl.rewards.encoders.opening import open_encoder
-from pamela_rl.rewards.preference import ImageFeatures, RatingData, RatingTensors
+from pamela_rl.rewards.preference import ImageFeatures, RatingData, RatingTensors, feature_parts
 from pamela_rl.rewards.settings import DEFAULT_ENCODER, WORLD
 from pamela_rl.rewards.taste.fit import fit_taste_basis
 from pamela_rl.steering.generators import PipelineGenerator
@@ -147,6 +147,7 @@ def measure_few() -> None:
     raters, content, encoder = make_raters(), ContentJudge.load(), open_encoder(WORLD, "cpu")
     images, prompts = draw(train_and_held_out_prompts()[0], 480, 4)
     features, expected = encode_all(encoder, images, prompts), raters.expected_ratings(images, prompts, content)
+    given_images = ImageFeatures(features, parts=feature_parts(encoder))
     for num_users, num_ratings in ((1, 40), (1, 60), (8, 60)):
         found, covered = [], []
         for first in range(176, 192, num_users):
@@ -155,7 +156,7 @@ def measure_few() -> None:
             who = np.repeat(users, num_ratings)
             given = torch.from_numpy(raters.rate(expected[torch.from_numpy(rows)], who, rng)).double()
             ratings = RatingTensors(torch.from_numpy(who - first), torch.from_numpy(rows), given)
-            model = fit_taste_basis(RatingData(ImageFeatures(features), ratings, tuple(map(str, users))))
+            model = fit_taste_basis(RatingData(given_images, ratings, tuple(map(str, users))))
             for user in users:
                 output = model.predict(ImageFeatures(features[300:]), [str(user)] * 180)
                 assert output.std is not None

@@ -2,8 +2,8 @@
 
 accelerate launch --config_file accelerate_config.yaml recipes/train.py --config recipes/configs/train_sd15.yaml \
     --reward outputs/my-reward --prompts prompts.txt
-accelerate launch --config_file accelerate_config.yaml recipes/train.py --config recipes/configs/algorithms/sft.yaml \
-    --source.path my/pictures --output_dir outputs/sft                       # on the rated images themselves, no reward
+accelerate launch --config_file accelerate_config.yaml recipes/train.py --config recipes/configs/train_sd15.yaml \
+    --config recipes/configs/algorithms/sft.yaml --source.path my/pictures --reward null       # on the rated images alone
 """
 
 from __future__ import annotations
