@@ -179,11 +179,9 @@ def test_few_images_can_be_known_by_their_numbers_alone() -> None:
 
 def test_few_images_get_a_gaussian_process_and_many_a_network(toy_basis: TasteBasis) -> None:
     assert isinstance(toy_basis.network, KernelFeatures)
-    users, images = torch.arange(MANY_PEOPLE), torch.arange(MANY_IMAGES)
-    train = RatingTensors(
-        users.repeat_interleave(MANY_IMAGES), images.repeat(MANY_PEOPLE),
-        torch.randn(MANY_PEOPLE * MANY_IMAGES, dtype=torch.float64),
-    )  # fmt: skip
+    images = torch.arange(2 * MANY_IMAGES) % MANY_IMAGES
+    users = torch.arange(2 * MANY_IMAGES) % MANY_PEOPLE
+    train = RatingTensors(users, images, torch.randn(2 * MANY_IMAGES, dtype=torch.float64))
     many = RatingData(ImageFeatures(torch.randn(MANY_IMAGES, 3)), train, tuple(map(str, range(MANY_PEOPLE))))
     fitted = fit_taste_basis(many)
     assert not isinstance(fitted.network, KernelFeatures)
