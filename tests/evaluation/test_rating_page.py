@@ -165,9 +165,10 @@ def test_a_phone_shows_image_and_buttons_without_scrolling_sideways(browser: Bro
     for number in range(1, 6):
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         ready(page, number)
-        page.tap("[data-rating='10']")
-        if number == 1:
-            page.tap("[data-rating='10']")  # a double tap is one
+        if number == 1:  # a double tap is one; two calls from here would be as far apart as the machine is busy
+            page.evaluate("[1, 2].forEach(() => document.querySelector(\"[data-rating='10']\").click())")
+        else:
+            page.tap("[data-rating='10']")
         page.wait_for_timeout(310)
     page.wait_for_selector("#end:not([hidden])")
     assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -90,7 +90,7 @@ def test_coordinates_give_the_kernel_at_landmarks_and_leave_the_rest_unexplained
         float(network.unexplained(features)[:20].max()) < 1e-4 < 0.1 < float(network.unexplained(features)[20:].min())
     )
     again = KernelFeatures.shaped_like(network.state_dict())
-    assert torch.equal(again.coordinates(features), psi)
+    torch.testing.assert_close(again.coordinates(features), psi, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", [0, 10])
@@ -145,6 +145,7 @@ def test_parts_that_mean_nothing_hardly_hurt_and_weights_come_back_from_tensors(
     blind = fit_kernel_basis(RatingData(whole, given.train, ("ada",), scale=SLIDER))
     assert found(basis, new) > found(blind, new) + 0.05
     again = TasteBasis.restore(basis.tensors(), basis.config())
-    assert torch.equal(again.predict(new, ["ada"] * 30).mean, basis.predict(new, ["ada"] * 30).mean)
+    one, other = (model.predict(new, ["ada"] * 30).mean for model in (again, basis))
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     assert isinstance(again.network, KernelFeatures)
     assert len(again.network.weights) == 3

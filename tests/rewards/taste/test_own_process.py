@@ -145,10 +145,10 @@ def test_it_comes_back_from_its_tensors(society: Society, found: TasteBasis) -> 
     assert isinstance(again.network, FeaturesWithOwnProcess)
     names = [NAMES[number % PEOPLE] for number in range(FRESH)]
     one, other = again.predict(society.fresh, names), found.predict(society.fresh, names)
-    assert torch.equal(one.mean, other.mean)
+    torch.testing.assert_close(one.mean, other.mean, rtol=1e-12, atol=1e-12)
     assert one.std is not None
     assert other.std is not None
-    assert torch.equal(one.std, other.std)
+    torch.testing.assert_close(one.std, other.std, rtol=1e-12, atol=1e-12)
     assert torch.equal(again.noise_std(NAMES), found.noise_std(NAMES))
 
 
