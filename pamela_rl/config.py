@@ -160,16 +160,21 @@ class RewardSettings:
         adherence_weight: What an image loses that has nothing to do with its prompt, according to the base model itself,
             in standard deviations of the base model's rewards; 0 asks nothing of the prompt. Algorithms without
             advantages ignore it.
+        diversity_weight: What an image loses that is like the others of its prompt: in the same standard deviations, the share
+            by which it is nearer to them than the base model's images are to each other; 0 lets all be alike. Algorithms
+            without advantages ignore it.
         max_bad_share: Share of non-finite rewards, or of skipped updates, above which the run stops.
     """
 
     std_weight: float = 0.5
     adherence_weight: float = 0.0
+    diversity_weight: float = 0.0
     max_bad_share: float = 0.5
 
     def __post_init__(self) -> None:
         _at_least("reward.std_weight", self.std_weight, 0, "0 trusts the mean alone")
         _at_least("reward.adherence_weight", self.adherence_weight, 0, "0 asks nothing of the prompt")
+        _at_least("reward.diversity_weight", self.diversity_weight, 0, "0 lets all images of a prompt be alike")
         share = self.max_bad_share
         _require(0 <= share <= 1, f"reward.max_bad_share is {share}; it is a share: use 0 to 1, e.g. 0.5.")
 
@@ -270,11 +275,13 @@ class TrainConfig:
         _at_least("checkpoint_every", self.checkpoint_every, 1, "1 saves after every iteration")
         _at_least("batch_size", self.batch_size, 1, "as many images as memory holds")
 
-        _require(
-            not (self.advantages.separate_parts and self.reward.adherence_weight),
-            "advantages.separate_parts compares parts by themselves, but reward.adherence_weight is "
-            f"{self.reward.adherence_weight}, which is subtracted from their sum; set one of them to 0.",
-        )
+        for name in ("adherence_weight", "diversity_weight"):
+            weight = getattr(self.reward, name)
+            _require(
+                not (self.advantages.separate_parts and weight),
+                f"advantages.separate_parts compares parts by themselves, but reward.{name} is {weight}, which is "
+                "subtracted from their sum; set one of them to 0.",
+            )
         if self.ema.decay:
             for name, least in (("num_iterations", self.num_iterations), ("validation.every", self.validation.every)):
                 _require(

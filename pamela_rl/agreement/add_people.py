@@ -64,10 +64,13 @@ def _extended(reward: PersonalReward, answers: Answers, features: Tensor) -> Per
             f"the new ratings run from {given.low:g} to {given.high:g}, those of the reward from {known.low:g} to "
             f"{known.high:g}; convert them, or give source.scale."
         )
-    data, model = make_study(answers.ratings, features, answers.images, answers.choices).everything, reward.model
+    study = make_study(answers.ratings, features, answers.images, answers.choices)
+    data, model, fitted_on = study.everything, reward.model, reward.fitted_on
     for row, user in enumerate(data.user_ids):
         model = _introduced(model, data, row, user)
-    return PersonalReward(reward.encoder, model, reward.fitted_on)
+    for user, digest in study.fitted_on_everything.answers.items():
+        fitted_on = fitted_on.with_answers(user, digest)
+    return PersonalReward(reward.encoder, model, fitted_on)
 
 
 def _introduced(model: PreferenceModel, data: RatingData, row: int, user: str) -> PreferenceModel:

@@ -170,7 +170,19 @@ class _Tables:
             self.ratings.scale,
         )
         scale, bounded = self.ratings.scale, not ratings.empty
-        return data, FittedOn(frozenset(users), frozenset(names), self.seed, scale, self.prompts, bounded)
+        answers = answer_digests(given)
+        return data, FittedOn(frozenset(users), frozenset(names), self.seed, scale, self.prompts, bounded, answers)
+
+
+def answer_digests(tables: Sequence[pd.DataFrame]) -> dict[str, str]:
+    """Hash each user's ratings and choices, whatever their order; splits do not matter, so all rows may be in one."""
+    sums: dict[str, int] = {}
+    for table in tables:
+        columns = [name for name in ("prompt", "rating", "choice", *IMAGE_COLUMNS) if name in table]
+        hashes = pd.util.hash_pandas_object(table[columns].astype(str), index=False)
+        for user, values in hashes.groupby(table["user_id"]):
+            sums[str(user)] = (sums.get(str(user), 0) + int(values.sum())) % 2**64
+    return {user: f"{value:016x}" for user, value in sums.items()}
 
 
 def with_newcomers(study: Study, model: PreferenceModel, split: str, count: int) -> PreferenceModel:

@@ -130,7 +130,7 @@ def _accumulate(
         learner.policy.sharded,
     ):  # fmt: skip
         losses, values = loss(batch, first)
-        (losses.sum() / num_pairs).backward()
+        learner.policy.backward(losses.sum() / num_pairs)
         gradients.add()
         first = False
         with torch.no_grad():

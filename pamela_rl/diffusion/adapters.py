@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import diffusers.utils.logging as diffusers_logging
 import torch
 from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pamela_rl.config import LoraSettings
 from pamela_rl.diffusion.policy import Policy
@@ -26,42 +27,41 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 _CHECK, _START = "pamela_check", "pamela_start"  # names of adapters that are on a pipeline for a moment
 
 
-def add_adapter(policy: Policy, name: str, settings: LoraSettings, seed: int) -> list[torch.nn.Parameter]:
-    """Put a fresh fp32 adapter on the denoiser, make it the active one, and return its weights.
+def add_adapter(policy: Policy, name: str, settings: LoraSettings, seed: int) -> list[nn.Parameter]:
+    """Put a fresh fp32 adapter on the denoiser, make it the active one, and return its weights, all in one vector.
 
     A fresh adapter changes nothing: its second matrices are zero. The first are drawn from ``seed`` alone.
+
+    Raises:
+        AdapterError: An adapter from a file is on the denoiser, which would be neither trained nor part of the base.
     """
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        target_modules=list(policy.lora_target_modules),
-        init_lora_weights="gaussian",
-    )
-    denoiser: Any = policy.denoiser
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        denoiser.add_adapter(config, adapter_name=name)
-    denoiser.set_adapter(name)
-    weights = [p for p in denoiser.parameters() if p.requires_grad]
-    for weight in weights:
-        weight.data = weight.data.float()
-    return weights
+    loaded = list(getattr(policy.denoiser, "peft_config", None) or ())
+    if loaded:
+        raise AdapterError(
+            f"the pipeline has the adapter {loaded[0]} on it, which a training would neither change nor keep; take it off with "
+            "pipe.unload_lora_weights(), or make it part of the base: pipe.fuse_lora(), pipe.unload_lora_weights(), "
+            "pipe.save_pretrained(folder), and train with model.name=folder."
+        )
+    policy.adapter = policy.adapters[name] = policy.bank.fresh(settings, seed, policy.device)
+    assert isinstance(policy.adapter.weights, nn.Parameter)
+    return [policy.adapter.weights]
 
 
 def remove_adapter(policy: Policy, name: str) -> None:
     """Take an adapter off the denoiser; the last one leaves the base model as it was."""
-    policy.pipeline.delete_adapters(name)
+    removed = policy.adapters.pop(name)
+    if policy.adapter is removed:
+        policy.adapter = None
 
 
 def adapter_state(policy: Policy, name: str) -> dict[str, Tensor]:
     """Copy an adapter's weights, keyed as PEFT names them."""
-    state = get_peft_model_state_dict(policy.denoiser, adapter_name=name)
-    return {key: value.detach().cpu().clone() for key, value in state.items()}
+    return policy.adapters[name].state()
 
 
 def load_adapter_state(policy: Policy, name: str, state: Mapping[str, Tensor]) -> None:
     """Put saved weights into an adapter that is already on the denoiser."""
-    set_peft_model_state_dict(policy.denoiser, dict(state), adapter_name=name)
+    policy.adapters[name].load(state)
 
 
 def copy_adapter(policy: Policy, folder: Path, name: str) -> None:
@@ -70,20 +70,34 @@ def copy_adapter(policy: Policy, folder: Path, name: str) -> None:
     Raises:
         AdapterError: The saved one does not fit the model, or has another rank or alpha.
     """
-    denoiser: Any = policy.denoiser
-    load_adapter_folder(policy.pipeline, folder, _START)
-    try:
-        saved, own = adapter_state(policy, _START), adapter_state(policy, name)
-        loaded, mine = (denoiser.peft_config[which] for which in (_START, name))
-        if (loaded.r, loaded.lora_alpha) != (mine.r, mine.lora_alpha) or saved.keys() != own.keys():
+    own = policy.adapters[name]
+    with _loaded(policy, folder, _START) as (config, saved):
+        if (config.r, config.lora_alpha) != (
+            own.settings.rank,
+            own.settings.alpha,
+        ) or saved.keys() != own.shapes.keys():
             raise AdapterError(
-                f"the adapter in {folder} has rank {loaded.r} and alpha {loaded.lora_alpha}, the one to train has rank "
-                f"{mine.r} and alpha {mine.lora_alpha}; set train.lora to its numbers to go on from it."
+                f"the adapter in {folder} has rank {config.r} and alpha {config.lora_alpha}, the one to train has rank "
+                f"{own.settings.rank} and alpha {own.settings.alpha}; set train.lora to its numbers to go on from it."
             )
-        load_adapter_state(policy, name, saved)
+        own.load(saved)
+
+
+@contextmanager
+def _loaded(policy: Policy, folder: Path, name: str) -> Iterator[tuple[Any, dict[str, Tensor]]]:
+    """Load a saved adapter inside the block, as diffusers does: its configuration, and its weights by PEFT's names."""
+    denoiser: Any = policy.denoiser
+    load_adapter_folder(policy.pipeline, folder, name)
+    try:
+        state = get_peft_model_state_dict(denoiser, adapter_name=name)
+        yield denoiser.peft_config[name], {key: value.detach().cpu().clone() for key, value in state.items()}
     finally:
-        denoiser.set_adapter(name)
-        policy.pipeline.delete_adapters(_START)
+        unload(policy)
+
+
+def unload(policy: Policy) -> None:
+    """Take everything off that was loaded from files, its layers too: deleting adapters alone would leave them wrapped."""
+    policy.denoiser.unload_lora()
 
 
 def save_adapter(
@@ -117,10 +131,14 @@ def save_adapter(
 
 
 def _write_weights(policy: Policy, name: str, folder: Path, facts: Mapping[str, str]) -> None:
-    denoiser: Any = policy.denoiser
+    settings = policy.adapters[name].settings
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, target_modules=list(policy.lora_target_modules),
+        init_lora_weights="gaussian",
+    )  # fmt: skip
     layers = {
         f"{policy.component}_lora_layers": adapter_state(policy, name),
-        f"{policy.component}_lora_adapter_metadata": denoiser.peft_config[name].to_dict(),
+        f"{policy.component}_lora_adapter_metadata": config.to_dict(),
     }
     policy.pipeline.save_lora_weights(folder, **layers)
     with safe_open(str(folder / WEIGHTS), framework="pt") as file:
@@ -130,23 +148,14 @@ def _write_weights(policy: Policy, name: str, folder: Path, facts: Mapping[str, 
 
 
 def _check_loads_back(policy: Policy, name: str, folder: Path) -> None:
-    denoiser: Any = policy.denoiser
-    _load_weights(policy.pipeline, folder, _CHECK)
-    try:
-        if _CHECK not in getattr(denoiser, "peft_config", {}):
-            raise AdapterError(f"the adapter written to {folder} loads as nothing; nothing was published.")
-        saved, loaded = adapter_state(policy, name), adapter_state(policy, _CHECK)
+    own, saved = policy.adapters[name].settings, adapter_state(policy, name)
+    with _loaded(policy, folder, _CHECK) as (config, loaded):
         # a pipeline takes an adapter in its own precision, which may be less than the file's
         same = saved.keys() == loaded.keys() and all(
             torch.equal(saved[k].to(loaded[k].dtype), loaded[k]) for k in saved
         )
-        configs = [denoiser.peft_config[n] for n in (name, _CHECK)]
-        if not same or configs[0].lora_alpha != configs[1].lora_alpha or configs[0].r != configs[1].r:
+        if not same or (config.r, config.lora_alpha) != (own.rank, own.alpha):
             raise AdapterError(f"the adapter written to {folder} loads back differently; nothing was published.")
-    finally:
-        denoiser.set_adapter(name)
-        if _CHECK in getattr(denoiser, "peft_config", {}):
-            policy.pipeline.delete_adapters(_CHECK)
 
 
 def _load_weights(pipe: Any, folder: Path, name: str) -> None:

@@ -6,6 +6,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,12 +22,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from pamela_rl.config import TrainConfig
-from pamela_rl.diffusion.adapters import add_adapter
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.types import Conditioning
 
 _NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
-_ADAPTER = "memory_plan"
 
 
 class PeakMemory(TorchDispatchMode):
@@ -101,7 +100,7 @@ def update_bytes(policy: Policy, config: TrainConfig, steps: int, decodes: bool,
             latents = latents + prediction
         total = total + latents.square().mean()
         total = total + policy.decode(latents).mean() if decodes else total
-        total.backward()
+        policy.backward(total)
 
     return _peak(policy, config, run, with_gradients=True)
 
@@ -142,13 +141,14 @@ def _peak(
     latents = policy.initial_latents([torch.Generator()])
     modules = {"denoiser": policy.denoiser, "vae": policy.pipeline.vae}
     memory, fake = PeakMemory(), FakeTensorMode(allow_non_fake_inputs=True)
-    with _adapter_on(policy, config), _stay_on_device(policy):
+    with _adapter_on(policy, config, fake) as adapter, _stay_on_device(policy):
         weights = {f"{part}.{n}": p for part, module in modules.items() for n, p in module.named_parameters()}
         shapes: dict[str, Tensor] = {
             name: fake.from_tensor(weight).requires_grad_(weight.requires_grad and with_gradients)
             for name, weight in weights.items()
         }
-        memory.ignore(iter(shapes.values()))
+        adapter.requires_grad_(with_gradients)
+        memory.ignore(iter((adapter, *shapes.values())))
 
         def prepared() -> None:
             inputs = {
@@ -171,16 +171,16 @@ def _peak(
 
 
 @contextmanager
-def _adapter_on(policy: Policy, config: TrainConfig) -> Iterator[None]:
-    """Put an adapter of the run's size on inside the block, where there is none."""
-    if getattr(policy.denoiser, "peft_config", None):
-        yield
-        return
-    add_adapter(policy, _ADAPTER, config.lora, 0)
+def _adapter_on(policy: Policy, config: TrainConfig, fake: FakeTensorMode) -> Iterator[Tensor]:
+    """Put an adapter without data on inside the block, like the one that is on, else of the run's size."""
+    before = policy.adapter
+    shaped = before or policy.bank.fresh(config.lora, 0, policy.device)
+    weights = fake.from_tensor(shaped.weights)
+    policy.adapter = replace(shaped, weights=weights)
     try:
-        yield
+        yield weights
     finally:
-        policy.denoiser.unload_lora()  # its layers too, where deleting the adapter alone would leave them wrapped
+        policy.adapter, policy.matrices = before, None
 
 
 @contextmanager

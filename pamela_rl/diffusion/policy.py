@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from pamela_rl.config import FlowNoise
+from pamela_rl.diffusion.adapted import Adapted
+from pamela_rl.diffusion.adapter_bank import AdapterBank
 from pamela_rl.diffusion.encoded_prompts import EncodedPrompts
 from pamela_rl.diffusion.sizes import check_multiple
 from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.types import Conditioning
 
 
-class Policy(ABC):
+class Policy(Adapted, ABC):
     """A text-to-image pipeline whose denoiser's LoRA is trained; a family of models implements the abstract methods.
 
     Attributes:
@@ -58,6 +60,7 @@ class Policy(ABC):
         default_height, default_width = self._default_sides()
         self.height, self.width = height or default_height, width or default_width
         self._prompts = EncodedPrompts(self._encode_all)
+        super().__init__(AdapterBank.of(self.denoiser, self.lora_target_modules))
         for name, side in (("height", self.height), ("width", self.width)):
             check_multiple(name, side, self._multiple(), type(pipeline).__name__)
 
@@ -81,22 +84,6 @@ class Policy(ABC):
             eta: Noise of the stochastic steps; None is the papers' value for this kind.
             noise: Which kind; diffusion families know one only and ignore it.
             window: First stochastic step and the one after the last; None is the whole chain.
-        """
-
-    @abstractmethod
-    def denoise(
-        self, latents: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor], guidance_scale: float
-    ) -> Tensor:
-        """Call the denoiser module once.
-
-        Args:
-            latents: In the denoiser's dtype, ``(b, …)``.
-            timesteps: As the schedule gives them, fp32, ``(b,)``.
-            conditioning: Tensors by name, one row a sample, in the denoiser's dtype.
-            guidance_scale: For models that take it as an input.
-
-        Returns:
-            Its prediction, any float type, ``(b, …)``.
         """
 
     @abstractmethod
@@ -186,7 +173,7 @@ class Policy(ABC):
             with torch.set_grad_enabled(
                 trained or self.compiled
             ):  # compilers round a graph without gradients otherwise
-                output = self.denoise(samples, times, rows.to(self.dtype).tensors, guidance_scale).float()
+                output = self._call(samples, times, rows.to(self.dtype), guidance_scale).float()
             outputs.append(output if trained else output.detach())
         if negative is None:
             return outputs[0]
@@ -263,9 +250,14 @@ class Policy(ABC):
 
 @contextmanager
 def adapter_off(policy: Policy) -> Iterator[None]:
-    """Disable the adapter inside the block: the denoiser is the reference, bit for bit."""
-    policy.denoiser.disable_adapters()
+    """Leave out the adapter inside the block, and those loaded from files: the base model, bit for bit."""
+    adapter, policy.adapter = policy.adapter, None
+    loaded = bool(getattr(policy.denoiser, "peft_config", None))
+    if loaded:
+        policy.denoiser.disable_adapters()
     try:
         yield
     finally:
-        policy.denoiser.enable_adapters()
+        policy.adapter = adapter
+        if loaded:
+            policy.denoiser.enable_adapters()

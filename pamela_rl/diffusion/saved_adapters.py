@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 from pamela_rl.errors import AdapterError
+from pamela_rl.storage import folder_name, publish, writing
 
 INFO = "adapter.json"
 STRENGTH = "recommended_strength"  # in it
@@ -37,6 +39,51 @@ def adapter_folder(run: str | Path, user_id: str) -> Path:
         known = ", ".join(sorted(adapters)[:10])
         raise AdapterError(f"the run {run} has no adapter of user {user_id!r}; it has those of: {known}.")
     return adapters[user_id]
+
+
+def keep_version(run: Path, user_id: str) -> Path | None:
+    """Keep a copy of a user's adapter, as ``<run>/versions/<user>/<number>/``; None where there is none, or it is kept already."""
+    adapter, kept = run / "adapters" / folder_name(user_id), run / "versions" / folder_name(user_id)
+    numbers = version_numbers(run, user_id)
+    if not (adapter / INFO).exists():
+        return None
+    if numbers and adapter_digest(kept / str(numbers[-1])) == adapter_digest(adapter):
+        return None
+    target = kept / str(numbers[-1] + 1 if numbers else 1)
+    with writing("the version before", target), publish(target) as folder:
+        shutil.copytree(adapter, folder, dirs_exist_ok=True)
+    return target
+
+
+def version_numbers(run: Path, user_id: str) -> list[int]:
+    """List the numbers of a user's kept versions, the oldest first."""
+    kept = run / "versions" / folder_name(user_id)
+    return sorted(int(path.name) for path in kept.glob("*") if path.name.isdecimal())
+
+
+def restore_version(run: str | Path, user_id: str, number: int | None = None) -> Path:
+    """Publish a version of a user's adapter again; the one that is published now is kept as the newest version.
+
+    Args:
+        run: The run's folder.
+        user_id: Whose.
+        number: Of the version; None takes the one before.
+
+    Returns:
+        The adapter's folder.
+
+    Raises:
+        AdapterError: There is no such version.
+    """
+    adapter, numbers = adapter_folder(run, user_id), version_numbers(Path(run), user_id)
+    wanted = number if number is not None else (numbers[-1] if numbers else 0)
+    if wanted not in numbers:
+        known = ", ".join(map(str, numbers)) or "none"
+        raise AdapterError(f"{run} has no version {wanted} of the adapter of user {user_id!r}; it has: {known}.")
+    keep_version(Path(run), user_id)
+    with writing("the adapter", adapter), publish(adapter) as folder:
+        shutil.copytree(Path(run) / "versions" / folder_name(user_id) / str(wanted), folder, dirs_exist_ok=True)
+    return adapter
 
 
 def find_adapter(path: Path, user_id: str | None = None) -> Path:

@@ -18,6 +18,20 @@ def diversity(images: Tensor, groups: NDArray[np.int64]) -> float:
     return float(np.mean(distances)) if distances else float("nan")
 
 
+def distances_to_others(samples: Tensor, groups: Tensor) -> Tensor:
+    """Return each sample's mean RMS difference to the others of its group, ``(b,)``; 0 for one that is alone.
+
+    Args:
+        samples: Images or latents, ``(b, …)``.
+        groups: Any integers, ``(b,)``.
+    """
+    flat, groups = samples.flatten(1).float(), groups.to(samples.device)
+    same = (groups[:, None] == groups[None]) & ~torch.eye(len(groups), dtype=torch.bool, device=samples.device)
+    total: Tensor = torch.where(same, torch.cdist(flat, flat), 0.0).sum(dim=1)
+    mean: Tensor = total / same.sum(dim=1).clamp(min=1) / flat.shape[1] ** 0.5
+    return mean
+
+
 def distance(images: Tensor, others: Tensor) -> float:
     """Return the mean RMS pixel difference of images drawn from the same prompts and seeds, in [0, 1]."""
     return float((images - others).square().flatten(1).mean(dim=1).sqrt().mean())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class FittedOn:
             fitted without them does not know what they mean for a rating.
         bounded: Whether there were ratings, so that predictions are on the scale and end where it ends; choices alone have
             a scale without ends.
+        answers: A digest of each user's answers, by which it shows whose changed.
     """
 
     users: frozenset[str] = frozenset()
@@ -44,6 +46,12 @@ class FittedOn:
     scale: RatingScale = field(default_factory=RatingScale)
     prompts: bool = True
     bounded: bool = False
+    answers: Mapping[str, str] = field(default_factory=dict)
+
+    def with_answers(self, user_id: str, digest: str) -> FittedOn:
+        """Return the same with more answers of a user."""
+        both = hashlib.sha256(f"{self.answers.get(user_id, '')}{digest}".encode()).hexdigest()[:16]
+        return replace(self, answers={**self.answers, user_id: both})
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers."""
@@ -54,13 +62,15 @@ class FittedOn:
             "scale": asdict(self.scale),
             "prompts": self.prompts,
             "bounded": self.bounded,
+            "answers": dict(self.answers),
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FittedOn:
         """Read what ``to_json`` returned."""
         users, images, scale = frozenset(data["users"]), frozenset(data["images"]), RatingScale(**data["scale"])
-        return cls(users, images, int(data["seed"]), scale, bool(data["prompts"]), bool(data["bounded"]))
+        bounded, answers = bool(data["bounded"]), dict(data["answers"])
+        return cls(users, images, int(data["seed"]), scale, bool(data["prompts"]), bounded, answers)
 
 
 class PersonalReward:
@@ -127,9 +137,9 @@ class PersonalReward:
         with torch.no_grad():
             features = self.features(images, prompts)
         given = torch.tensor(list(ratings), dtype=torch.float64)
-        return PersonalReward(
-            self.encoder, self.model.introduce(user_id, features, given, demographics), self.fitted_on
-        )
+        digest = hashlib.sha256(features.features.numpy().tobytes() + given.numpy().tobytes()).hexdigest()[:16]
+        model = self.model.introduce(user_id, features, given, demographics)
+        return PersonalReward(self.encoder, model, self.fitted_on.with_answers(user_id, digest))
 
     def save(self, folder: str | Path) -> None:
         """Write ``reward.safetensors`` and ``reward.json``; the encoder is not saved, only its name and fingerprint."""

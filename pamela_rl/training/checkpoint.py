@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -136,6 +137,13 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
             )
     with writing("the run's settings", path):
         write_text(path, json.dumps(current, indent=2) + "\n")
+
+
+def digest_of(settings: Any, extra: Mapping[str, Any]) -> str:
+    """Hash a run's settings and facts, but for how often it is saved: runs of one digest end with the same adapter."""
+    facts = _flat(dataclasses.asdict(settings)) | dict(extra)
+    facts.pop("checkpoint_every")
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

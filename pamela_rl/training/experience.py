@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -17,12 +18,17 @@ from pamela_rl.diffusion.adherence import adherence
 from pamela_rl.diffusion.policy import Policy, adapter_off
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import ConfigError
+from pamela_rl.evaluation.distances import distances_to_others
 from pamela_rl.training.examples import RatedExamples
 from pamela_rl.training.processes import Shares, local_advantages, mean_over_processes
 from pamela_rl.training.state import TrainState
 from pamela_rl.types import PromptBatch, Reward, RewardOutput, Scorer, Trajectory, Verdict, trainable
 
-BASE_ADHERENCE, BASE_SPREAD = "base_adherence", "base_reward_std"  # among the run's scalars
+BASE_ADHERENCE, BASE_DISTANCE, BASE_SPREAD = (
+    "base_adherence",
+    "base_distance",
+    "base_reward_std",
+)  # among the run's scalars
 
 
 @dataclass(frozen=True)
@@ -86,35 +92,62 @@ class Rollouts:
         output = trainable(_score(self.reward, trajectory, batch))  # judge
         watched = {f"reward_{part}": values for part, values in (output.parts or {}).items()}
         watched |= {name: _score(monitor, trajectory, batch).mean for name, monitor in self.monitors.items()}
-        if config.reward.adherence_weight and algorithm.uses_advantages:
-            watched["lacks_of_prompt"] = lacking = self._lacking(output, trajectory, batch, sampling)
-            weight = config.reward.adherence_weight * self.state.scalars[BASE_SPREAD]
-            output = replace(output, mean=output.mean - weight * lacking)
+        if algorithm.uses_advantages and (config.reward.adherence_weight or config.reward.diversity_weight):
+            lacks = self._lacks(output, trajectory, batch, whole.group_ids, sampling)
+            watched |= {f"lacks_of_{what}": lacking for what, (_, lacking) in lacks.items()}
+            lost = torch.stack([weight * lacking for weight, lacking in lacks.values()]).sum(dim=0)
+            output = replace(output, mean=output.mean - self.state.scalars[BASE_SPREAD] * lost)
         rewards, advantages = local_advantages(self.shares, output, whole.group_ids, config)  # credit
         mask = output.lower_confidence_bound(config.reward.std_weight).isfinite().float()
         experience = Experience(iteration, batch, sampling, trajectory, advantages, mask)
         return Lived(experience, rewards, mean_over_processes(self.shares, watched))
 
-    def _lacking(
-        self, output: RewardOutput, trajectory: Trajectory, batch: PromptBatch, sampling: SamplingConfig
-    ) -> Tensor:
-        """Return which share of the base model's adherence to prompts each image lacks, 0 where nothing, ``(b,)``."""
-        config, scalars = self.config, self.state.scalars
-        own = adherence(self.policy, trajectory.final_latents, batch.prompts, sampling, config.batch_size)
-        if BASE_ADHERENCE not in scalars:
+    def _lacks(
+        self,
+        output: RewardOutput,
+        trajectory: Trajectory,
+        batch: PromptBatch,
+        group_ids: Tensor,
+        sampling: SamplingConfig,
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Return what images lack of the base model's adherence and variety: each weight and each image's share, ``(b,)``."""
+        weights, scalars = self.config.reward, self.state.scalars
+        own = self._measured(trajectory, batch, group_ids, sampling)
+        if BASE_SPREAD not in scalars:
             base, rewards = own, output.mean
             if self.state.started:  # else the first images are the base model's
                 with adapter_off(self.policy), self.shares.accelerator.autocast():
-                    drawn = rollout(self.policy, batch, sampling, config.seed, 0, config.batch_size)
-                base = adherence(self.policy, drawn.final_latents, batch.prompts, sampling, config.batch_size)
+                    drawn = rollout(self.policy, batch, sampling, self.config.seed, 0, self.config.batch_size)
+                base = self._measured(drawn, batch, group_ids, sampling)
                 rewards = trainable(_score(self.reward, drawn, batch)).mean
-            rewards = self.shares.gather(rewards.float())
-            adherences = self.shares.gather(base)  # images that are not finite tell nothing of the others
-            scalars[BASE_ADHERENCE] = float(adherences[adherences.isfinite()].mean().nan_to_num())
+            rewards = self.shares.gather(rewards.float())  # what is not finite tells nothing of the others
             scalars[BASE_SPREAD] = float(rewards[rewards.isfinite()].std(correction=0).nan_to_num())
-        if scalars[BASE_ADHERENCE] <= 0:
-            return torch.zeros_like(output.mean)
-        return (1 - own / scalars[BASE_ADHERENCE]).clamp(min=0).to(output.mean)
+            for name, values in base.items():
+                scalars[name] = float(values[values.isfinite()].mean().nan_to_num())
+        lacks = {}
+        for what, name, weight, least in (
+            ("prompt", BASE_ADHERENCE, weights.adherence_weight, 0.0),
+            ("variety", BASE_DISTANCE, weights.diversity_weight, -math.inf),
+        ):
+            if name in own:
+                mine = own[name][self.shares.local_ids.to(own[name].device)]
+                share = 1 - mine / scalars[name] if scalars[name] > 0 else torch.zeros_like(mine)
+                lacks[what] = weight, share.clamp(min=least).to(output.mean)
+        return lacks
+
+    def _measured(
+        self, trajectory: Trajectory, batch: PromptBatch, group_ids: Tensor, sampling: SamplingConfig
+    ) -> dict[str, Tensor]:
+        """Measure what has a weight, of all processes' images: adherence, and distances to the others of their group, ``(b,)``."""
+        weights, latents = self.config.reward, trajectory.final_latents
+        found = {}
+        if weights.adherence_weight:
+            found[BASE_ADHERENCE] = self.shares.gather(
+                adherence(self.policy, latents, batch.prompts, sampling, self.config.batch_size)
+            )
+        if weights.diversity_weight:
+            found[BASE_DISTANCE] = distances_to_others(self.shares.gather(latents), group_ids)
+        return found
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,15 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequested(BaseException):
-    """Raised where the signal found the program; not an ``Exception``, so that nothing swallows it by mistake."""
+    """Raised where the signal found the program; not an ``Exception``, so that nothing swallows it by mistake.
+
+    Attributes:
+        signal: Its name.
+    """
+
+    def __init__(self, signal: str):
+        super().__init__(signal)
+        self.signal = signal
 
 
 class StopRequests:
@@ -21,13 +29,16 @@ class StopRequests:
 
     Signals reach the main thread alone; entered in another, it receives none.
 
+    Args:
+        noted: Only note the signal, for whoever asks ``pending``.
+
     Attributes:
         requested: Name of the signal that came, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, noted: bool = False) -> None:
         self.requested: str | None = None
-        self._held = False
+        self._held = noted
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequests:
@@ -40,6 +51,10 @@ class StopRequests:
     ) -> None:
         self._restore()
 
+    def pending(self) -> StopRequested | None:
+        """Return what would have been raised."""
+        return StopRequested(self.requested) if self.requested else None
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Defer a stop request inside the block to its end."""
@@ -49,13 +64,13 @@ class StopRequests:
         finally:
             self._held = False
         if self.requested:
-            raise StopRequested
+            raise StopRequested(self.requested)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = signal.Signals(number).name
         self._restore()
         if not self._held:
-            raise StopRequested
+            raise StopRequested(self.requested)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

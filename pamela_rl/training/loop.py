@@ -25,7 +25,7 @@ from pamela_rl.training.checkpoint import claim, save_checkpoint
 from pamela_rl.training.examples import RatedExamples
 from pamela_rl.training.experience import Recollections, Rollouts, Source, check_source
 from pamela_rl.training.health import check_health, finite_images, summary
-from pamela_rl.training.interruption import StopRequests
+from pamela_rl.training.interruption import StopRequested, StopRequests
 from pamela_rl.training.plan import memory_text
 from pamela_rl.training.processes import (
     Shares,
@@ -54,6 +54,7 @@ def train(
     planned_bytes: int | None = None,
     examples: RatedExamples | None = None,
     start: Path | None = None,
+    bar: Any = None,
 ) -> str:
     """Tune a fresh adapter on the policy to one user, or continue where ``folder`` stopped.
 
@@ -70,6 +71,7 @@ def train(
         planned_bytes: Memory of the plan, shown beside the peak after the first iteration.
         examples: Images that the user rated, for algorithms that learn from these.
         start: Folder of an adapter to go on from; None starts from the base model.
+        bar: A tqdm bar that several people share; None shows one of its own.
 
     Returns:
         The adapter's name on the denoiser.
@@ -88,14 +90,11 @@ def train(
     check_source(algorithm, reward, examples, config, accelerator.num_processes)
     user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
-        claimed = {"user_id": user, "prompts": prompts.fingerprint, **settings_of(algorithm), **(facts or {})}
-        claimed |= {"examples": examples.fingerprint} if examples is not None else {}
-        claimed |= {"start": adapter_digest(start)} if start is not None else {}
-        claim(ensure_writable(folder), config, claimed)
+        claim(ensure_writable(folder), config, run_facts(prompts, algorithm, facts or {}, examples, start))
     accelerator.wait_for_everyone()
     state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / "checkpoint", start)
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.scalars, state.copies.get(OLD))
-    run = RunLog(folder / "metrics.jsonl", state.iteration, main, partial(track, accelerator))
+    run = RunLog(folder / "metrics.jsonl", state.iteration, main, partial(track, accelerator), bar)
     scorers = {**({} if reward is None else {"reward": reward}), **monitors}
     validation = Validation(policy, state.name, scorers, prompts, config, folder, state.iteration, accelerator)
     snapshot, shares = state.checkpoint(), Shares.of(accelerator, config.images_per_iteration, config.batch_size)
@@ -115,6 +114,7 @@ def train(
             for iteration in run.iterations(state.iteration, config.num_iterations, user):
                 if validation.out_of_patience():
                     break
+                policy.pause()
                 lived = source(iteration)  # act, judge, credit
                 stats = algorithm.update(learner, lived.experience)  # learn
                 finite = shares.gather(finite_images(lived.experience.trajectory.images))
@@ -131,15 +131,29 @@ def train(
                     with stop.held():
                         save_checkpoint(folder / "checkpoint", snapshot)
         except BaseException as error:
-            if main and (stop.requested or isinstance(error, TrainingError)):
+            signal = error.signal if isinstance(error, StopRequested) else stop.requested
+            if main and (signal or isinstance(error, TrainingError)):
                 save_checkpoint(folder / "checkpoint", snapshot)
-            if stop.requested:
-                raise Interrupted(stop.requested, folder, snapshot.iteration) from error
+            if signal:
+                raise Interrupted(signal, folder, snapshot.iteration) from error
             raise
     state.apply_average()
     validation.restore_best()
     validation.run_strengths(state.iteration)
     return state.name
+
+
+def run_facts(
+    prompts: PromptSource,
+    algorithm: Algorithm,
+    facts: Mapping[str, str],
+    examples: RatedExamples | None,
+    start: Path | None,
+) -> dict[str, Any]:
+    """Collect what must not change under a run, besides its settings; arguments as ``train`` takes them."""
+    found = {"user_id": prompts.user_id, "prompts": prompts.fingerprint, **settings_of(algorithm), **facts}
+    found |= {"examples": examples.fingerprint} if examples is not None else {}
+    return found | ({"start": adapter_digest(start)} if start is not None else {})
 
 
 def settings_of(algorithm: Algorithm) -> dict[str, Any]:

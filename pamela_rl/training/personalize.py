@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,12 @@ class Provenance:
     Attributes:
         base_model: Name or folder of the pipeline.
         reward: Which reward, e.g. its kind and its encoder's fingerprint.
+        ratings: Digest of the person's answers that the reward learned from, where known.
     """
 
     base_model: str
     reward: str
+    ratings: str | None = None
 
     @classmethod
     def of(cls, model: ModelSettings, policy: Policy, reward: str) -> Provenance:
@@ -59,8 +61,12 @@ class Provenance:
         return cls(f"{source} {policy.height} x {policy.width}", scored_by)
 
     def to_json(self) -> dict[str, str]:
-        """Return the facts by name."""
-        return dict(vars(self))
+        """Return the facts by name, those that are known."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def of_answers(self, digest: str | None) -> Provenance:
+        """Return the same of one person, whose answers have a digest."""
+        return replace(self, ratings=digest)
 
 
 def versions() -> dict[str, str]:
@@ -110,6 +116,7 @@ def personalize(
     planned_bytes: int | None = None,
     examples: RatedExamples | None = None,
     start: Path | None = None,
+    bar: Any = None,
 ) -> Path:
     """Train one user's adapter, publish it under ``<run>/adapters/``, and leave the base model as it was.
 
@@ -127,6 +134,7 @@ def personalize(
         planned_bytes: Memory of the plan, shown beside the peak after the first iteration.
         examples: Images that the user rated, for algorithms that learn from these.
         start: Folder of an adapter to go on from; None starts from the base model.
+        bar: A tqdm bar that several people share; None shows one of their own.
 
     Returns:
         The adapter's folder.
@@ -140,15 +148,16 @@ def personalize(
     facts = (provenance or Provenance.found(policy, reward)).to_json()
     with tracked(accelerator, run.name, user, {**asdict(config), **settings_of(algorithm), **facts}):
         name = train(
-            policy, reward, prompts, config, algorithm, folder, accelerator, monitors, facts, planned_bytes, examples, start
+            policy, reward, prompts, config, algorithm, folder, accelerator, monitors, facts, planned_bytes, examples, start,
+            bar,
         )  # fmt: skip
     if accelerator.is_main_process or policy.sharded:
         sample_prompts = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
         draw = PipelineGenerator(
-            policy.pipeline, name, num_inference_steps, config.sampling.guidance_scale, min(NUM_SAMPLES, config.batch_size),
+            policy.pipeline, None, num_inference_steps, config.sampling.guidance_scale, min(NUM_SAMPLES, config.batch_size),
             policy.height, policy.width,
         )  # fmt: skip
-        with policy.all_on_device():
+        with policy.all_on_device(), policy.drawing():
             samples = draw(sample_prompts, range(NUM_SAMPLES))
     if accelerator.is_main_process:
         rows = read_metrics(folder / "metrics.jsonl")
@@ -162,54 +171,3 @@ def personalize(
     accelerator.wait_for_everyone()
     remove_adapter(policy, name)
     return run / "adapters" / folder_name(user)
-
-
-def personalize_users(
-    policy: Policy,
-    reward: Reward | None,
-    prompts: Sequence[str],
-    users: Sequence[str],
-    config: TrainConfig,
-    algorithm: Algorithm,
-    run: Path,
-    accelerator: Accelerator,
-    provenance: Provenance,
-    scorers: Mapping[str, Scorer] | None = None,
-    num_inference_steps: int = 20,
-    planned_bytes: int | None = None,
-    examples: Mapping[str, RatedExamples] | None = None,
-    starts: Mapping[str, Path] | None = None,
-) -> dict[str, Path]:
-    """Train and publish one adapter a user, one after the other, all from the same prompts.
-
-    Args:
-        policy: The pipeline.
-        reward: What is maximised; None where the algorithm learns from rated images.
-        prompts: To train on.
-        users: Known to the reward.
-        config: Of each training.
-        algorithm: How it learns.
-        run: The run's folder.
-        accelerator: Devices, processes, mixed precision.
-        provenance: Written into the adapters.
-        scorers: Everything that scores, by name; all but the reward itself are logged.
-        num_inference_steps: Of the sample images.
-        planned_bytes: Memory of the plan, shown beside the peak after the first user's first iteration.
-        examples: Images that each user rated, for algorithms that learn from these.
-        starts: Folders of the adapters to go on from, by user.
-
-    Returns:
-        Each user's adapter folder.
-
-    Raises:
-        PamelaError: As ``personalize`` does.
-    """
-    monitors = {name: scorer for name, scorer in (scorers or {}).items() if scorer is not reward}
-    return {
-        user: personalize(
-            policy, reward, PromptSource(prompts, user), config, algorithm, run, accelerator, provenance, monitors,
-            num_inference_steps, planned_bytes if user == users[0] else None, (examples or {}).get(user),
-            (starts or {}).get(user),
-        )
-        for user in users
-    }  # fmt: skip

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from pamela_rl.diffusion.policy import Policy
 from pamela_rl.training.processes import image_shares
 from pamela_rl.types import Scorer
 
+MOST_TOGETHER = 64
 _MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of optimizer state a weight
 
 
@@ -42,6 +43,13 @@ class Memory:
     trajectory: int
     working: int | None
 
+    def for_people(self, count: int) -> Memory:
+        """Return the memory of several people who are trained together on the same base model."""
+        return replace(
+            self, adapter=count * self.adapter, trajectory=count * self.trajectory,
+            working=None if self.working is None else count * self.working,
+        )  # fmt: skip
+
     @property
     def total(self) -> int:
         """All of them."""
@@ -61,7 +69,8 @@ class Plan:
         reference_calls: Without gradients, with the base model or an old adapter.
         rows_per_call: Images in a call, both branches of guidance counted.
         memory: On one process's device.
-        checkpoint_bytes: On disk.
+        checkpoint_bytes: On disk, of each person.
+        together: People who share its denoiser calls; images and updates are of each of them.
     """
 
     config: TrainConfig
@@ -73,6 +82,13 @@ class Plan:
     rows_per_call: int
     memory: Memory
     checkpoint_bytes: int
+    together: int = 1
+
+    def for_people(self, count: int) -> Plan:
+        """Return the plan of several people who are trained together, each of them as here."""
+        return replace(
+            self, together=count, memory=self.memory.for_people(count), rows_per_call=count * self.rows_per_call
+        )
 
     def text(self) -> str:
         """Format the plan in a few lines."""
@@ -100,6 +116,8 @@ class Plan:
             f"memory: about {size_text(memory.total)}{unknown} ({split}){besides}",
             f"checkpoints: every {c.checkpoint_every} iterations, {size_text(self.checkpoint_bytes)}, the last one is kept",
         ]
+        if self.together > 1:
+            rows.insert(0, f"{self.together} people at a time, of whom each has")
         if c.validation.every:
             count = 1 + c.num_iterations // c.validation.every
             stop = f"; {c.validation.patience} without gain stop the run" if c.validation.patience else ""
@@ -133,7 +151,7 @@ def plan_run(
     held = config.reward.adherence_weight and algorithm.uses_advantages and samples
     adherence_calls = cuts * 2 * len(LEVELS) if held else 0
     guided = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale) is not None
-    weights = adapter_size(policy, config.lora.rank)
+    weights = policy.bank.size(config.lora.rank)
     copies = int(algorithm.samples_with_old) + int(config.ema.decay > 0)
     memory = plan_memory(policy, replace(config, batch_size=rows), algorithm, local, scorers)
     return Plan(
@@ -149,11 +167,31 @@ def plan_run(
     )
 
 
+def people_together(wanted: int | str, people: int, plan: Plan, device: torch.device) -> int:
+    """Return how many people to train at a time: as many as ``wanted``, or for "auto" as the device has memory for.
+
+    Of those that fit, it takes the fewest with which everybody's turn comes as soon, so that the last ones are not alone.
+    """
+    if isinstance(wanted, int):
+        most = min(wanted, people)
+    else:
+        each = plan.memory.for_people(2).total - plan.memory.total
+        most = max(1, min(people, MOST_TOGETHER, (int(0.8 * _free_bytes(device)) - plan.memory.total) // each + 1))
+    return ceil(people / ceil(people / most))
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Bytes that are free on a card, or in the machine."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def plan_memory(
     policy: Policy, config: TrainConfig, algorithm: Algorithm, num_local: int, scorers: Sequence[Scorer]
 ) -> Memory:
     """Work out the memory of a process that has ``num_local`` images, with calls of ``config.batch_size``."""
-    cost, weights = algorithm.footprint(config), adapter_size(policy, config.lora.rank)
+    cost, weights = algorithm.footprint(config), policy.bank.size(config.lora.rank)
     copies = int(algorithm.samples_with_old) + int(config.ema.decay > 0)
     loaded = [part for part in policy.pipeline.components.values() if isinstance(part, nn.Module)]
     idle = [part for part in loaded if part is not policy.denoiser] if policy.offload else []
@@ -188,16 +226,6 @@ def calls_of_updates(config: TrainConfig, algorithm: Algorithm, num_processes: i
         [sum(1 for _ in micro_batches(ids, slots, images, update, updates, rows)) for update in range(updates)]
         for ids in shares
     ]
-
-
-def adapter_size(policy: Policy, rank: int) -> int:
-    """Count the weights of an adapter of some rank: two matrices for each target layer."""
-    count, ends = 0, tuple(policy.lora_target_modules)
-    for name, layer in policy.denoiser.named_modules():
-        module: Any = layer
-        if any(name == end or name.endswith(f".{end}") for end in ends) and hasattr(module, "weight"):
-            count += rank * (module.weight.shape[0] + module.weight[0].numel())
-    return count
 
 
 def modules_of(scorer: object, depth: int = 3) -> list[nn.Module]:

@@ -25,7 +25,12 @@ class RunLog:
     """Writes a file of JSON lines; only the main process of a run writes."""
 
     def __init__(
-        self, path: Path, done: int, enabled: bool, show: Callable[[Mapping[str, float], int], None] | None = None
+        self,
+        path: Path,
+        done: int,
+        enabled: bool,
+        show: Callable[[Mapping[str, float], int], None] | None = None,
+        shared_bar: Any = None,
     ):
         """Open the log of a run with ``done`` completed iterations; rows of later ones, not in the checkpoint, are dropped.
 
@@ -34,9 +39,11 @@ class RunLog:
             done: Iterations.
             enabled: Whether this process writes.
             show: Also receives each iteration's metrics and number, e.g. for a tracker.
+            shared_bar: A tqdm bar of several people's iterations, in place of a bar of its own.
         """
         self._path, self._enabled, self._show = path, enabled, show
-        self._bar: Any = None
+        self._bar: Any = shared_bar
+        self._shared = shared_bar is not None
         self._started = time.monotonic()
         self.rows = [row for row in read_metrics(path) if row["iteration"] < done]
         if enabled:
@@ -45,12 +52,16 @@ class RunLog:
 
     def iterations(self, first: int, count: int, title: str) -> Iterator[int]:
         """Yield iteration numbers under a progress bar."""
-        self._bar = tqdm(
-            range(first, count), initial=first, total=count, desc=title, unit="it", disable=not self._enabled
-        )
-        for iteration in self._bar:
+        numbers: Any = range(first, count)
+        if not self._shared:
+            numbers = self._bar = tqdm(
+                numbers, initial=first, total=count, desc=title, unit="it", disable=not self._enabled
+            )
+        for iteration in numbers:
             self._started = time.monotonic()
             yield iteration
+            if self._shared:
+                self._bar.update()
 
     def say(self, text: str) -> None:
         """Print a line above the progress bar, on the main process."""
@@ -76,7 +87,7 @@ class RunLog:
                 file.write(json.dumps(row) + "\n")
         if self._show is not None:
             self._show(metrics, iteration)
-        if self._bar is not None:
+        if self._bar is not None and not self._shared:
             self._bar.set_postfix_str(
                 " ".join(f"{label} {metrics[name]:.3g}" for name, label in _SHOWN.items() if name in metrics)
             )

@@ -110,11 +110,11 @@ class Validation:
             return
         rows, judged = [], {}
         for strength in self._config.validation.strengths:
-            self._policy.pipeline.set_adapters(self._name, strength)
+            self._policy.adapters[self._name].strength = strength
             values, images = self._sample()
             rows.append({"strength": strength, **self._summary(values, images)})
             judged[strength] = values[JUDGE].cpu().double() if JUDGE in values else None
-        self._policy.pipeline.set_adapters(self._name, 1.0)
+        self._policy.adapters[self._name].strength = 1.0
         facts: dict[str, Any] = {"iteration": iteration, "rows": rows}
         if JUDGE in self._scorers:
             facts["recommended"] = weakest_as_good({s: v for s, v in judged.items() if v is not None})

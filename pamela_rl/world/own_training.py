@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from accelerate import Accelerator
 
 from pamela_rl.algorithms.algorithm import Algorithm
@@ -13,8 +15,10 @@ from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.settings import WORLD
 from pamela_rl.storage import SHIPPED_PIPELINES
 from pamela_rl.training.next_steps import next_steps
-from pamela_rl.training.personalize import Provenance, personalize_users
-from pamela_rl.training.plan import plan_run
+from pamela_rl.training.outcomes import outcome_table
+from pamela_rl.training.people import People, personalize_users
+from pamela_rl.training.personalize import Provenance
+from pamela_rl.training.plan import people_together, plan_run
 from pamela_rl.training.processes import new_accelerator, open_policy
 from pamela_rl.types import Scorer
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
@@ -34,8 +38,8 @@ def train_users(settings: TrainSettings) -> None:
     algorithm = open_tuned_algorithm(settings.algorithm, settings.model.name)
     reward, scorers = _open_scorers(settings, accelerator)
     samples = algorithm.learns_from == "rollouts"
-    answers = None if samples else read_prompted_answers(settings.source, settings.users)
-    users = settings.users or list(answers.people if answers else reward.model.user_ids if reward else ())
+    answers = None if samples else read_prompted_answers(settings.source, settings.named)
+    users = settings.named or list(answers.people if answers else reward.model.user_ids if reward else ())
     starts = settings.starts(users)
     policy = open_policy(settings.model, accelerator)
     examples = {user: rated_examples(answers, user, policy.height, policy.width) for user in users if answers}
@@ -45,13 +49,20 @@ def train_users(settings: TrainSettings) -> None:
     if examples and settings.prompts is None:
         prompts = list(dict.fromkeys(prompt for mine in examples.values() for prompt in mine.prompts))
     plan = plan_run(policy, settings.train, algorithm, accelerator.num_processes, list(scorers.values()))
+    together = people_together(settings.together, len(users), plan, policy.device)
+    plan = plan.for_people(together)
     for_whom = f"For {'each of ' * (len(users) > 1)}{', '.join(users)}"
     accelerator.print(f"{for_whom}:\n{plan.text()}\n{_warning(settings, algorithm, reward, scorers)}")
-    adapters = personalize_users(
-        policy, None if examples else reward, prompts, users, settings.train, algorithm, settings.output_dir, accelerator,
-        _provenance(settings, policy, reward, algorithm), scorers, settings.num_inference_steps, plan.memory.total, examples,
-        starts,
+    outcomes = personalize_users(
+        People(
+            policy, None if examples else reward, prompts, users, settings.train, algorithm, settings.output_dir, accelerator,
+            _provenance(settings, policy, reward, algorithm), scorers, settings.num_inference_steps, plan.memory.total, examples,
+            starts, reward.fitted_on.answers if reward else None, together,
+        )
     )  # fmt: skip
+    adapters = {outcome.user: Path(outcome.adapter) for outcome in outcomes if outcome.adapter}
+    if len(users) > 1:
+        accelerator.print(f"\n{outcome_table(outcomes)}\n")
     accelerator.print(next_steps(adapters, settings.output_dir, settings.reward, settings.model, scorers))
     accelerator.end_training()
 

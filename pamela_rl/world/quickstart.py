@@ -20,7 +20,8 @@ from pamela_rl.evaluation.report import Report, write_report
 from pamela_rl.evaluation.text_tables import summary_table
 from pamela_rl.rewards.saved import chosen_users
 from pamela_rl.storage import ensure_writable, folder_name, read_metrics
-from pamela_rl.training.personalize import Provenance, personalize_users, versions
+from pamela_rl.training.people import People, personalize_users
+from pamela_rl.training.personalize import Provenance, versions
 from pamela_rl.training.plan import plan_run
 from pamela_rl.world.captions import train_and_held_out_prompts
 from pamela_rl.world.raters import make_raters
@@ -75,8 +76,10 @@ def run_quickstart(
     train_prompts, held_out = train_and_held_out_prompts()
     provenance = Provenance(f"pamela_rl {model}", f"taste basis on encoder {reward.encoder.fingerprint}")
     personalize_users(
-        policy, reward, train_prompts, users, config, algorithm, run, accelerator, provenance, scorers,
-        num_inference_steps, plan.memory.total,
+        People(
+            policy, reward, train_prompts, users, config, algorithm, run, accelerator, provenance, scorers,
+            num_inference_steps, plan.memory.total,
+        )
     )  # fmt: skip
     if accelerator.is_main_process:
         print("\n4. Held-out prompts, same noise for all: base, own adapter, somebody else's.")

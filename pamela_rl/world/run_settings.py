@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pamela_rl.config import AlgorithmChoice, RewardSettings, Tracker, TrainConfig, ValidationSettings
 from pamela_rl.data.prompts import check_prompt_file
@@ -23,7 +24,7 @@ def for_few_ratings() -> TrainConfig:
     """Return the settings that were chosen for rewards of few ratings (docs/log.md)."""
     return TrainConfig(
         num_iterations=15,
-        reward=RewardSettings(std_weight=1.0, adherence_weight=2.0),
+        reward=RewardSettings(std_weight=1.0, adherence_weight=2.0, diversity_weight=2.0),
         validation=ValidationSettings(strengths=list(STRENGTHS)),
     )
 
@@ -39,7 +40,9 @@ class TrainSettings:
         source: Where people's rated images are, for algorithms that learn from these: sft and dpo.
         start: A finished run whose adapters are trained on; none starts from the base model.
         output_dir: The run's folder; adapters come into ``adapters/``.
-        users: Whom to train for; none means everybody the reward knows, or who rated.
+        users: Whom to train for; "all" is everybody the reward knows, or who rated.
+        together: People who are trained at the same time, on one base model and in the same calls; "auto" is as many as there
+            is memory for. Each of them learns as if alone.
         prompts: One a line; the world has its own. Algorithms that learn from rated images take those of the images.
         model: The base model.
         encoder: Of the reward, where it is elsewhere than when that was fitted.
@@ -57,7 +60,8 @@ class TrainSettings:
     source: SourceSettings = field(default_factory=SourceSettings)
     start: Path | None = None
     output_dir: Path = Path("outputs/mine")
-    users: list[str] = field(default_factory=list)
+    users: list[str] | Literal["all"] = "all"
+    together: int | Literal["auto"] = 1
     prompts: Path | None = None
     model: ModelSettings = field(default_factory=ModelSettings)
     encoder: str | None = None
@@ -71,14 +75,21 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if self.reward is not None:  # first, since nothing heavy is loaded for it
-            check_rewards(self.reward, self.judge, self.users)
+            check_rewards(self.reward, self.judge, self.named)
         algorithm = open_tuned_algorithm(self.algorithm, self.model.name)
         if algorithm.learns_from == "rollouts":
             self._check_rollouts(algorithm.name)
         else:
             self._check_examples(algorithm.name)
-        self.starts(self.users)
+        self.starts(self.named)
+        if self.together != "auto" and self.together < 1:
+            raise ConfigError(f"together is {self.together}; use 1 or more people at a time, or auto.")
         algorithm.check(self.train)
+
+    @property
+    def named(self) -> list[str]:
+        """Users who are asked for by name; none of them means everybody."""
+        return [] if self.users == "all" else list(self.users)
 
     def starts(self, users: list[str]) -> Mapping[str, Path]:
         """Return the adapter that each user's training goes on from.

@@ -58,7 +58,7 @@ def learned(policy: Policy) -> tuple[Trajectory, torch.Tensor, dict[str, float]]
     ids = torch.arange(4)
     batch = PromptBatch(("a boat", "a tree", "a boat", "a house by the sea"), ("u",) * 4, ids, ids)
     drawn = rollout(policy, batch, CONFIG.sampling, 0, 0, CONFIG.batch_size)
-    weights, seen = [p for p in policy.denoiser.parameters() if p.requires_grad], []
+    weights, seen = [policy.adapters["ada"].weights], []
     optimizer = torch.optim.SGD(weights, lr=0.0)
     optimizer.register_step_pre_hook(lambda *_: seen.append(torch.cat([w.grad.flatten() for w in weights])))
     stats = learn(ALGORITHM, Accelerator(cpu=True), policy, optimizer, drawn, torch.tensor([1.0, -1, 1, -1]), CONFIG)
@@ -124,8 +124,8 @@ def test_idle_parts_leave_the_device_and_come_back_for_the_pipelines_own_call(ma
 
 def test_a_half_precision_base_has_an_adapter_in_full(make: Maker) -> None:
     policy = make(dtype="bfloat16")
-    kinds = {p.requires_grad: p.dtype for p in policy.denoiser.parameters()}
-    assert kinds == {True: torch.float32, False: torch.bfloat16}
+    assert {p.dtype for p in policy.denoiser.parameters()} == {torch.bfloat16}
+    assert policy.adapters["ada"].weights.dtype == torch.float32
     drawn, gradient, stats = learned(policy)
     assert drawn.latents.dtype == drawn.log_probs.dtype == gradient.dtype == torch.float32
     assert gradient.abs().max() > 0
@@ -174,16 +174,17 @@ def test_the_memory_of_an_update_is_worked_out_without_running_it(make: Maker, r
     conditioning, negative = policy.encode(["a boat", "a tree"]), policy.encode_negative("", 3.0)
     latents, time = policy.initial_latents([torch.Generator(), torch.Generator()]), torch.full((2,), 500.0)
     memory = PeakMemory()
-    memory.ignore(policy.denoiser.parameters())
+    weights = policy.adapters["ada"].weights
+    memory.ignore(iter([weights, *policy.denoiser.parameters()]))
     with memory:
         output = policy.predict(latents, time, conditioning, negative, 3.0)
         if reference:
             with torch.no_grad():
                 base = policy.predict(latents, time, conditioning, negative, 3.0)
             output = output - base
-        output.square().mean().backward()
+        policy.backward(output.square().mean())
     assert estimated == pytest.approx(memory.peak, rel=0.1)
-    assert all(weight.grad is not None for weight in policy.denoiser.parameters() if weight.requires_grad)
+    assert weights.grad is not None
     twice = update_bytes(policy, replace(CONFIG, batch_size=4), 1, False, reference)
     assert twice == pytest.approx(2 * estimated, rel=0.1)
     sampled = sampling_bytes(policy, CONFIG)
@@ -223,7 +224,7 @@ def test_a_family_of_ones_own_is_given_by_file(folder: Path, tmp_path: Path, mon
     file.write_text(OWN_FAMILY, encoding="utf-8")
     policy = prepare_policy(reloaded(folder), ModelSettings(height=32, width=32, family=file), "cpu")
     assert type(policy).__name__ == "OwnPolicy"
-    weights = add_adapter(policy, "ada", LoraSettings(rank=2), seed=0)
-    assert len(weights) == 2 * 2  # two blocks
+    add_adapter(policy, "ada", LoraSettings(rank=2), seed=0)
+    assert len(policy.adapters["ada"].shapes) == 2 * 2  # two blocks
     with pytest.raises(ConfigError, match=r"model\.family is '.*nowhere\.py', but there is no such file"):
         ModelSettings(family=tmp_path / "nowhere.py")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pamela_rl.config import LoraSettings
-from pamela_rl.diffusion.adapters import add_adapter
+from pamela_rl.diffusion.adapters import add_adapter, load_adapter, save_adapter
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.errors import ConfigError
@@ -55,13 +55,16 @@ def test_a_pipeline_that_is_not_there_is_told_in_a_sentence(tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config`:UserWarning")
-def test_adapters_are_switched_on_and_off_for_each_arm() -> None:
+def test_adapters_are_switched_on_and_off_for_each_arm(tmp_path: Path) -> None:
     policy = policy_for(load_pipeline("world"))
     base = PipelineGenerator(policy.pipeline, None, 3)(PROMPTS, SEEDS)
+    for seed, name in enumerate(("ada", "ben")):
+        (weights,) = add_adapter(policy, name, LoraSettings(rank=2, alpha=2), seed)
+        weights.data += 0.1 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(seed))
+        save_adapter(policy, name, name, tmp_path, {}, {})
     drawn = {}
     for name in ("ada", "ben"):
-        for weight in add_adapter(policy, name, LoraSettings(rank=2, alpha=2), seed=len(drawn)):
-            weight.data += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(len(drawn)))
+        load_adapter(policy.pipeline, tmp_path, name)
         drawn[name] = PipelineGenerator(policy.pipeline, name, 3)(PROMPTS, SEEDS)
     assert (drawn["ada"] - drawn["ben"]).abs().mean() > 0.01
     assert torch.equal(PipelineGenerator(policy.pipeline, None, 3)(PROMPTS, SEEDS), base)

@@ -1,0 +1,118 @@
+"""A denoiser with adapters on it, called alone or together with other people."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from pamela_rl.diffusion.adapter_bank import Adapter, AdapterBank, Matrices
+from pamela_rl.diffusion.company import Seat
+from pamela_rl.types import Conditioning
+
+
+class Adapted(ABC):
+    """What a policy does with adapters; its calls of the denoiser go through here.
+
+    Attributes:
+        adapters: Those that are being trained on it, by name.
+        adapter: The one that its predictions go through; None is the base model.
+        seat: Its place among people who share their calls; None calls alone.
+        matrices: Of its last call with gradients, which the backward pass may need again.
+        bank: Puts adapters on its denoiser.
+        dtype: Of the base model's weights.
+    """
+
+    dtype: torch.dtype
+
+    def __init__(self, bank: AdapterBank):
+        self.bank = bank
+        self.adapters: dict[str, Adapter] = {}
+        self.adapter: Adapter | None = None
+        self.seat: Seat | None = None
+        self.matrices: Matrices | None = None
+
+    @abstractmethod
+    def denoise(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor], guidance_scale: float
+    ) -> Tensor:
+        """Call the denoiser module once.
+
+        Args:
+            latents: In the denoiser's dtype, ``(b, …)``.
+            timesteps: As the schedule gives them, fp32, ``(b,)``.
+            conditioning: Tensors by name, one row a sample, in the denoiser's dtype.
+            guidance_scale: For models that take it as an input.
+
+        Returns:
+            Its prediction, any float type, ``(b, …)``.
+        """
+
+    def denoise_together(
+        self,
+        adapters: Sequence[Adapter | None],
+        latents: Tensor,
+        timesteps: Tensor,
+        conditioning: Conditioning,
+        guidance_scale: float,
+    ) -> tuple[Tensor, Matrices | None]:
+        """Call the denoiser once for several people.
+
+        Args:
+            adapters: One an equal block of rows; None leaves its block to the base model.
+            latents: As ``denoise`` takes them.
+            timesteps: Likewise.
+            conditioning: Likewise.
+            guidance_scale: Likewise.
+
+        Returns:
+            The denoiser's prediction, and the adapters' matrices that it used.
+        """
+        known = any(adapter is not None for adapter in adapters)
+        matrices = self.bank.stack(adapters, latents.dtype) if known else None
+        with self.bank.on(matrices):
+            return self.denoise(latents, timesteps, conditioning.tensors, guidance_scale), matrices
+
+    def backward(self, loss: Tensor) -> None:
+        """Propagate a loss to the adapter's gradient."""
+        if self.seat is not None:
+            self.seat.backward(loss, self.bank, self.matrices)
+            return
+        with self.bank.on(self.matrices):  # gradient checkpointing goes forward again
+            loss.backward()
+
+    def pause(self) -> None:
+        """Wait for the others, where there are some, to begin an iteration together."""
+        if self.seat is not None:
+            self.seat.pause()
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Put the adapter on inside the block for calls of the pipeline itself."""
+        with self.bank.on(None if self.adapter is None else self.bank.stack([self.adapter], self.dtype)):
+            yield
+
+    def seated(self, seat: Seat) -> Self:
+        """Return the same pipeline for one of several people, whose calls are made together."""
+        seated = copy.copy(self)
+        seated.adapters, seated.adapter, seated.seat = {}, None, seat
+        return seated
+
+    def _call(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, guidance_scale: float) -> Tensor:
+        """Call the denoiser, together with the others who ask for the same now."""
+        if self.seat is not None:
+            output, matrices = self.seat.denoise(
+                self.adapter, partial(self.denoise_together, guidance_scale=guidance_scale), latents, timesteps, conditioning,
+                guidance_scale,
+            )  # fmt: skip
+        else:
+            output, matrices = self.denoise_together([self.adapter], latents, timesteps, conditioning, guidance_scale)
+        if torch.is_grad_enabled() and matrices is not None:
+            self.matrices = matrices
+        return output

@@ -1,0 +1,166 @@
+"""Adapters of several people on one frozen base: in one call, every row goes through its own person's LoRA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from pamela_rl.config import LoraSettings
+from pamela_rl.errors import AdapterError, ConfigError
+
+Matrices = Sequence[tuple[Tensor, Tensor]]
+_DOWN, _UP = "lora_A.weight", "lora_B.weight"  # PEFT's names of a layer's matrices, (rank, in) and (out, rank)
+
+
+@dataclass(eq=False)
+class Adapter:
+    """One person's LoRA, trained by itself: parameter, optimizer and step count are its own.
+
+    Attributes:
+        weights: All its matrices in one vector, fp32, so that an optimizer's step, a sum of gradients and a stack over people
+            are one operation each, ``(size,)``.
+        settings: Rank and alpha.
+        shapes: Of its matrices by PEFT's names, in the order in which they lie in the vector.
+        strength: What its effect is multiplied by; 1 as it is trained.
+    """
+
+    weights: Tensor
+    settings: LoraSettings
+    shapes: Mapping[str, torch.Size]
+    strength: float = 1.0
+
+    @property
+    def matrices(self) -> dict[str, Tensor]:
+        """Views of its matrices by PEFT's names, ``(rank, in)`` and ``(out, rank)``."""
+        parts = self.weights.detach().split([shape.numel() for shape in self.shapes.values()])
+        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def state(self) -> dict[str, Tensor]:
+        """Copy its matrices to the CPU, by PEFT's names."""
+        return {name: matrix.cpu().clone() for name, matrix in self.matrices.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Overwrite its matrices with saved ones of the same names and shapes."""
+        for name, matrix in self.matrices.items():
+            matrix.copy_(state[name])
+
+
+class AdapterBank:
+    """Adds the adapters of up to K people to a denoiser's linear layers, from outside: the denoiser stays as it is.
+
+    The rows of a call fall into K equal blocks, one a person. A layer adds ``x A_k^T B_k^T`` to the rows of person k, in one
+    batched product for all: what one adapter costs. Modules never change, so a compiled denoiser is not compiled again for
+    another person, and off, the denoiser is the base model bit for bit.
+
+    Args:
+        denoiser: Its layers get a hook each; there is one bank a denoiser, see ``of``.
+        ends: Names, or ends of names, of the linear layers, as PEFT's ``target_modules``.
+
+    Raises:
+        ConfigError: There is no such layer, or one is not linear.
+    """
+
+    _banks: ClassVar[WeakKeyDictionary[nn.Module, dict[tuple[str, ...], AdapterBank]]] = WeakKeyDictionary()
+
+    def __init__(self, denoiser: nn.Module, ends: Sequence[str]):
+        suffixes = tuple(f".{end}" for end in ends)
+        named = {name: m for name, m in denoiser.named_modules() if name in ends or name.endswith(suffixes)}
+        found = {name: getattr(module, "base_layer", module) for name, module in named.items()}  # below PEFT's own
+        kinds = sorted({type(module).__name__ for module in found.values() if not isinstance(module, nn.Linear)})
+        if not found or kinds:
+            reason = f"some are {', '.join(kinds)}" if found else "it has none of that name"
+            raise ConfigError(
+                f"{type(denoiser).__name__} cannot get adapters on the layers {', '.join(ends)}: {reason}; the family's "
+                "lora_target_modules must name linear layers."
+            )
+        self._layers: dict[str, Any] = found
+        for layer in self._layers.values():
+            if not hasattr(layer, "lora"):  # no other bank has it
+                layer.lora = None
+                layer.register_forward_hook(_add_lora)
+
+    @classmethod
+    def of(cls, denoiser: nn.Module, ends: Sequence[str]) -> AdapterBank:
+        """Return the denoiser's bank; made at the first call, which a compiled denoiser must see before it compiles."""
+        banks = cls._banks.setdefault(denoiser, {})
+        if tuple(ends) not in banks:
+            banks[tuple(ends)] = cls(denoiser, ends)
+        return banks[tuple(ends)]
+
+    def size(self, rank: int) -> int:
+        """Count the weights of an adapter of some rank: two matrices a layer."""
+        return sum(rank * (layer.in_features + layer.out_features) for layer in self._layers.values())
+
+    def fresh(self, settings: LoraSettings, seed: int, device: torch.device) -> Adapter:
+        """Draw an adapter that changes nothing yet: normal first matrices, from ``seed`` alone as PEFT draws them, and zeros."""
+        shapes, parts = {}, []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for name, layer in self._layers.items():
+                down = nn.Linear(layer.in_features, settings.rank, bias=False)  # PEFT, too, draws these first
+                up = nn.Linear(settings.rank, layer.out_features, bias=False)
+                nn.init.normal_(down.weight, std=1 / settings.rank)
+                nn.init.zeros_(up.weight)
+                for end, matrix in ((_DOWN, down.weight), (_UP, up.weight)):
+                    shapes[f"{name}.{end}"] = matrix.shape
+                    parts.append(matrix.detach().flatten())
+        return Adapter(nn.Parameter(torch.cat(parts).to(device)), settings, shapes)
+
+    @staticmethod
+    def stack(adapters: Sequence[Adapter | None], dtype: torch.dtype) -> Matrices:
+        """Put people's matrices together for a call; gradients reach each person's own ``weights``.
+
+        Args:
+            adapters: One a block of rows; None leaves its rows as the base model has them. At least one is not None.
+            dtype: In which the call computes.
+
+        Returns:
+            For each layer ``(K, in, rank)`` and ``(K, rank, out)``, the latter times alpha / rank and strength.
+
+        Raises:
+            AdapterError: People's ranks differ.
+        """
+        known = [adapter for adapter in adapters if adapter is not None]
+        ranks = sorted({adapter.settings.rank for adapter in known})
+        if len(ranks) > 1:
+            raise AdapterError(
+                f"people who train together need adapters of one rank, but theirs are {', '.join(map(str, ranks))}; train "
+                "them in separate runs, or set train.lora.rank to one of these."
+            )
+        none = torch.zeros_like(known[0].weights)
+        stacked = torch.stack([none if adapter is None else adapter.weights for adapter in adapters]).to(dtype)
+        scales = [0.0 if a is None else a.strength * a.settings.alpha / a.settings.rank for a in adapters]
+        scale = torch.tensor(scales, device=stacked.device, dtype=dtype)[:, None, None]
+        shapes = list(known[0].shapes.values())
+        parts = stacked.split([shape.numel() for shape in shapes], dim=1)
+        matrices = [part.view(len(adapters), *shape).mT for part, shape in zip(parts, shapes, strict=True)]
+        return [(down, up * scale) for down, up in zip(matrices[::2], matrices[1::2], strict=True)]
+
+    @contextmanager
+    def on(self, matrices: Matrices | None) -> Iterator[None]:
+        """Use these matrices in all calls inside the block, and in their backward passes; None is the base model."""
+        before = [layer.lora for layer in self._layers.values()]
+        self._set(matrices or [None] * len(before))
+        try:
+            yield
+        finally:
+            self._set(before)
+
+    def _set(self, matrices: Sequence[tuple[Tensor, Tensor] | None]) -> None:
+        for layer, pair in zip(self._layers.values(), matrices, strict=True):
+            layer.lora = pair
+
+
+def _add_lora(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """Hook of a linear layer: one function for all, so that equal blocks share what is compiled."""
+    if layer.lora is None:
+        return output
+    down, up = layer.lora
+    rows = inputs[0].reshape(len(down), -1, inputs[0].shape[-1])
+    return output + torch.bmm(torch.bmm(rows, down), up).view(output.shape)

@@ -1,0 +1,115 @@
+"""How a training ended for each of many people: one table, read from their folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pamela_rl.diffusion.saved_adapters import INFO
+from pamela_rl.storage import folder_name, read_metrics, writing
+
+FINISHED = "finished.json"  # in a person's folder, once their adapter is published
+_JUDGED = "eval/judge_mean"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One person's.
+
+    Attributes:
+        user: Whose.
+        status: "published", "failed", or "open" where another process or the next command has it.
+        iterations: Of training.
+        ended: What ended it: the settings, the judge, or an error's text.
+        gain: Mean by the judge of the adapter that was kept, minus the base model's; None where no judge looked.
+        seconds: Of its iterations, by the clock; people who train together share them.
+        images: Sampled to learn from.
+        adapter: Its folder, or None.
+    """
+
+    user: str
+    status: str
+    iterations: int
+    ended: str
+    gain: float | None
+    seconds: float
+    images: int
+    adapter: str | None
+
+
+def outcome_of(run: Path, user: str, error: Exception | None) -> Outcome:
+    """Read a person's outcome from their folder.
+
+    Args:
+        run: The run's folder.
+        user: Whose.
+        error: What stopped them, or None.
+    """
+    folder, adapter = run / "users" / folder_name(user), run / "adapters" / folder_name(user)
+    rows, judged, settings = read_metrics(folder / "metrics.jsonl"), _judge_means(folder), _settings(folder)
+    published = (folder / FINISHED).exists() and (adapter / INFO).exists()
+    status = "failed" if error is not None else "published" if published else "open"
+    return Outcome(
+        user=user,
+        status=status,
+        iterations=len(rows),
+        ended="" if status == "open" else _reason(settings, len(rows), error),
+        gain=(max(judged[1:]) if settings.get("validation.patience") else judged[-1]) - judged[0]
+        if len(judged) > 1
+        else None,
+        seconds=round(sum(row.get("time/seconds") or 0.0 for row in rows), 1),
+        images=round(sum((row.get("time/seconds") or 0) * (row.get("time/images_per_second") or 0) for row in rows)),
+        adapter=str(adapter) if (adapter / INFO).exists() else None,
+    )
+
+
+def write_outcomes(run: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write ``users.parquet``.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    path = run / "users.parquet"
+    partial = path.with_name(f".{path.name}.partial")
+    with writing("the table of people", path):
+        pd.DataFrame([asdict(outcome) for outcome in outcomes]).to_parquet(partial)
+        partial.replace(path)
+
+
+def outcome_table(outcomes: Sequence[Outcome], rows: int = 20) -> str:
+    """Format the outcomes, those first that are not published; of many, the first ``rows``."""
+    ordered = sorted(outcomes, key=lambda outcome: outcome.status == "published")
+    shown = [
+        {
+            "user": outcome.user, "adapter": outcome.status, "iterations": outcome.iterations, "ended by": outcome.ended[:60],
+            "gain by the judge": "" if outcome.gain is None else f"{outcome.gain:+.2f}", "seconds": f"{outcome.seconds:.0f}",
+            "images": outcome.images,
+        }
+        for outcome in ordered[:rows]
+    ]  # fmt: skip
+    published = sum(outcome.status == "published" for outcome in outcomes)
+    more = f"\n… and {len(ordered) - rows} more" if len(ordered) > rows else ""
+    table = pd.DataFrame(shown).to_string(index=False)
+    return f"{table}{more}\n{published} of {len(outcomes)} people have an adapter."
+
+
+def _judge_means(folder: Path) -> list[float]:
+    rows = read_metrics(folder / "validation.jsonl")
+    return [float(row[_JUDGED]) for row in rows if row.get(_JUDGED) is not None]
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return settings
+
+
+def _reason(settings: dict[str, Any], iterations: int, error: Exception | None) -> str:
+    if error is not None:
+        return " ".join(str(error).split())
+    return "the judge" if iterations < int(settings["num_iterations"]) else "num_iterations"

@@ -1,0 +1,231 @@
+"""Adapters for many people: several are trained at a time, each as if alone; what is finished is not done again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from pamela_rl.algorithms.algorithm import Algorithm
+from pamela_rl.config import TrainConfig
+from pamela_rl.data.prompts import PromptSource
+from pamela_rl.diffusion.company import Company, Seat
+from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.saved_adapters import keep_version
+from pamela_rl.errors import ConfigError, Interrupted, PamelaError, TrainingError
+from pamela_rl.storage import ensure_writable, folder_name, write_text
+from pamela_rl.training.checkpoint import digest_of
+from pamela_rl.training.examples import RatedExamples
+from pamela_rl.training.interruption import StopRequests
+from pamela_rl.training.loop import run_facts
+from pamela_rl.training.outcomes import FINISHED, Outcome, outcome_of, write_outcomes
+from pamela_rl.training.personalize import Provenance, personalize
+from pamela_rl.types import Reward, Scorer
+
+RATINGS = "ratings"  # among a run's facts: a digest of the person's answers
+
+
+@dataclass(frozen=True)
+class People:
+    """What all of them share, and what is each person's own.
+
+    Attributes:
+        policy: The pipeline.
+        reward: What is maximised; None where the algorithm learns from rated images.
+        prompts: To train on.
+        users: Whom to train for; a person's place in this list decides their slot.
+        config: Of each training.
+        algorithm: How it learns.
+        run: The run's folder.
+        accelerator: Devices, processes, mixed precision.
+        provenance: Written into the adapters.
+        scorers: Everything that scores, by name; all but the reward itself are logged.
+        num_inference_steps: Of the sample images.
+        planned_bytes: Memory of the plan, shown beside the peak after the first person's first iteration.
+        examples: Images that each user rated, for algorithms that learn from these.
+        starts: Folders of the adapters to go on from, by user.
+        ratings: Digest of each person's answers, where known; a person whose answers changed is trained anew.
+        together: People who are trained at the same time.
+    """
+
+    policy: Policy
+    reward: Reward | None
+    prompts: Sequence[str]
+    users: Sequence[str]
+    config: TrainConfig
+    algorithm: Algorithm
+    run: Path
+    accelerator: Accelerator
+    provenance: Provenance
+    scorers: Mapping[str, Scorer]
+    num_inference_steps: int = 20
+    planned_bytes: int | None = None
+    examples: Mapping[str, RatedExamples] | None = None
+    starts: Mapping[str, Path] | None = None
+    ratings: Mapping[str, str] | None = None
+    together: int = 1
+
+
+def personalize_users(people: People) -> list[Outcome]:
+    """Train and publish one adapter a user; one who fails does not stop the others.
+
+    Returns:
+        How it ended for each user, in their order; ``users.parquet`` in the run's folder holds the same.
+
+    Raises:
+        ConfigError: People are to be trained together in processes that share every person's images.
+        Interrupted: SIGTERM or Ctrl-C; everybody's last whole iteration is saved.
+        PamelaError: Of the only user, as ``personalize`` raises it.
+        TrainingError: Some of several users failed; names them. All others are published.
+    """
+    if people.together > 1 and people.accelerator.num_processes > 1:
+        raise ConfigError(
+            f"{people.together} people are to be trained together, but {people.accelerator.num_processes} processes share each "
+            "person's images; train them one after another, or let each process have people of its own."
+        )
+    work = _Work(people)
+    work.run()
+    outcomes = work.outcomes()
+    if people.accelerator.is_main_process:
+        write_outcomes(people.run, outcomes)
+    failed = [user for user in people.users if user in work.errors]
+    if failed and len(people.users) == 1:
+        raise work.errors[failed[0]]
+    if failed:
+        reasons = "; ".join(f"{user}: {work.errors[user]}" for user in failed[:3])
+        raise TrainingError(
+            f"{len(failed)} of {len(people.users)} people got no adapter ({reasons}); the same command tries them again."
+        )
+    return outcomes
+
+
+class _Work:
+    """The people of a run who are not finished, one slot's after another."""
+
+    def __init__(self, people: People):
+        self._people = people
+        self._slots = min(people.together, len(people.users))
+        self._queues = [deque(people.users[slot :: self._slots]) for slot in range(self._slots)]
+        self._bar: Any = None
+        self._elsewhere: list[str] = []
+        self._interrupted: Interrupted | None = None
+        self._planned = people.planned_bytes
+        self.errors: dict[str, Exception] = {}
+
+    def run(self) -> None:
+        """Train them all."""
+        people = self._people
+        with StopRequests(noted=True) as stop:
+            if self._slots > 1:
+                total = people.config.num_iterations * len(people.users)
+                self._bar = tqdm(total=total, desc=f"{len(people.users)} people", unit="it")
+            Company(self._slots).run(self._next, stop.pending)
+            for slot, user in enumerate(self._elsewhere):  # another process had them; it may have died since
+                self._queues[slot % self._slots].append(user)
+            self._elsewhere = []
+            Company(self._slots).run(self._next, stop.pending)
+        if self._bar is not None:
+            self._bar.close()
+        if self._interrupted is not None:
+            raise self._interrupted
+
+    def outcomes(self) -> list[Outcome]:
+        """Read from the folders how it ended."""
+        run = self._people.run
+        return [outcome_of(run, user, self.errors.get(user)) for user in self._people.users]
+
+    def _next(self, seat: Seat) -> Callable[[], None] | None:
+        queue = self._queues[seat.slot]
+        while queue:
+            user = queue.popleft()
+            folder = self._people.run / "users" / folder_name(user)
+            try:
+                ensure_writable(folder)
+                lock = FileLock(folder / ".lock", blocking=False, thread_local=False)
+                lock.acquire()
+                if self._is_finished(user, folder):
+                    lock.release()
+                    self._count(self._people.config.num_iterations)
+                    continue
+            except Timeout:
+                self._elsewhere.append(user)
+                continue
+            except PamelaError as error:
+                self.errors[user] = error
+                continue
+            return partial(self._train, seat, user, folder, lock)
+        return None
+
+    def _is_finished(self, user: str, folder: Path) -> bool:
+        """Tell whether a person's adapter is published as it would be now; set aside what was learned from other answers."""
+        people, facts, main = self._people, self._facts(user), self._people.accelerator.is_main_process
+        path, run_file = folder / FINISHED, folder / "run.json"
+        published = people.run / "adapters" / folder_name(user)
+        if path.exists() and published.exists():
+            finished = json.loads(path.read_text(encoding="utf-8"))
+            if finished["digest"] == digest_of(people.config, facts):
+                return True
+        if main and run_file.exists():
+            before = json.loads(run_file.read_text(encoding="utf-8")).get(RATINGS)
+            if before != facts.get(RATINGS):
+                keep_version(people.run, user)
+                for child in folder.iterdir():
+                    if child.name != ".lock":
+                        shutil.rmtree(child) if child.is_dir() else child.unlink()
+        return False
+
+    def _facts(self, user: str) -> dict[str, Any]:
+        people = self._people
+        return run_facts(
+            self._source(user),
+            people.algorithm,
+            self._provenance(user).to_json(),
+            self._examples(user),
+            self._start(user),
+        )
+
+    def _train(self, seat: Seat, user: str, folder: Path, lock: FileLock) -> None:
+        people, planned = self._people, self._planned
+        self._planned = None
+        monitors = {name: scorer for name, scorer in people.scorers.items() if scorer is not people.reward}
+        try:
+            personalize(
+                people.policy.seated(seat), people.reward, self._source(user), people.config, people.algorithm, people.run,
+                people.accelerator, self._provenance(user), monitors, people.num_inference_steps, planned,
+                self._examples(user), self._start(user), self._bar,
+            )  # fmt: skip
+            if people.accelerator.is_main_process:
+                finished = {"digest": digest_of(people.config, self._facts(user)), "time": time.time()}
+                write_text(folder / FINISHED, json.dumps(finished) + "\n")
+        except Interrupted as interrupted:
+            self._interrupted = interrupted
+        except Exception as error:  # theirs alone: it is told at the end
+            self.errors[user] = error
+        finally:
+            lock.release()
+
+    def _count(self, iterations: int) -> None:
+        if self._bar is not None:
+            self._bar.update(iterations)
+
+    def _source(self, user: str) -> PromptSource:
+        return PromptSource(self._people.prompts, user)
+
+    def _examples(self, user: str) -> RatedExamples | None:
+        return (self._people.examples or {}).get(user)
+
+    def _start(self, user: str) -> Path | None:
+        return (self._people.starts or {}).get(user)
+
+    def _provenance(self, user: str) -> Provenance:
+        return self._people.provenance.of_answers((self._people.ratings or {}).get(user))
