@@ -4,14 +4,17 @@ python benchmarks/choices.py --people 22 --draws 20
 
 People of the world choose between two of 2,000 images, 400 times each; the share of 200 choices between other images that a
 model foretells, mean over people, then over draws of people, images and noise, with a 95 % interval over draws. Differences
-are paired.
+are paired. Each draw is a row of ``benchmarks/measured/choices.jsonl``; what is there is not fitted again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from functools import cache
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,6 +38,7 @@ from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import NOISE, make_raters
 from pamela_rl.world.ratings import draw_rated_images
 
+ROWS = Path(__file__).parent / "measured" / "choices.jsonl"
 NUM_SHOWN, NUM_HELD_OUT = 2000, 500
 NUM_CHOICES, NUM_TESTED = 400, 200
 
@@ -89,6 +93,13 @@ def draw(people: int, number: int, encoder: str) -> dict[str, float]:
     return {name: foretold(model, features, tested) for name, model in models.items()}
 
 
+def read_rows() -> dict[str, dict[str, float]]:
+    """Read the draws that are known, by encoder, people and number."""
+    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
+    rows = [json.loads(line) for line in lines]
+    return {row.pop("key"): row for row in rows}
+
+
 def main() -> None:
     """Print means, and paired differences to the others."""
     os.environ["TQDM_DISABLE"] = "1"
@@ -96,9 +107,21 @@ def main() -> None:
     parser.add_argument("--people", type=int, nargs="+", default=[1, 2, 8, 22, 156])
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--encoder", default="world")
+    parser.add_argument("--show", action="store_true", help="only show what is known")
     given = parser.parse_args()
+    known = read_rows()
+    for number, people in product(range(given.draws), () if given.show else given.people):
+        key = f"{given.encoder} {people} {number}"
+        if key not in known:
+            known[key] = draw(people, number, given.encoder)
+            with ROWS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": key, **known[key]}) + "\n")
     for people in given.people:
-        rows = [draw(people, number, given.encoder) for number in range(given.draws)]
+        keys = [f"{given.encoder} {people} {number}" for number in range(given.draws)]
+        rows = [known[key] for key in keys if key in known]
+        if not rows:
+            continue
+        print(f"{people:4} people, {len(rows)} draws")
         columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         found = {
             **columns,

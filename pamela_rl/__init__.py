@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pamela_rl.config import TrainConfig
     from pamela_rl.diffusion.adapters import load_adapter
     from pamela_rl.diffusion.loading import load_pipeline, prepare_policy
-    from pamela_rl.diffusion.saved_adapters import list_adapters
+    from pamela_rl.diffusion.saved_adapters import list_adapters, restore_version
     from pamela_rl.diffusion.settings import ModelSettings
     from pamela_rl.evaluation.compare_adapters import compare_adapters
     from pamela_rl.rewards.opening import open_reward
@@ -36,6 +36,7 @@ __all__ = [
     "open_reward",
     "personalize",
     "prepare_policy",
+    "restore_version",
     "search_prompt",
 ]
 
@@ -53,6 +54,7 @@ _MODULES = {
     "open_reward": "rewards.opening",
     "personalize": "training.personalize",
     "prepare_policy": "diffusion.loading",
+    "restore_version": "diffusion.saved_adapters",
     "search_prompt": "steering.prompt_search",
 }
 

@@ -107,8 +107,12 @@ class Seat:
         """Seat somebody: run ``work`` in a thread until it waits for the others, or ends."""
         self.request, self.error = _NOTHING, None
 
+        card = torch.cuda.current_device() if torch.cuda.is_initialized() else None  # each thread has its own
+
         def run() -> None:
             self._go.acquire()
+            if card is not None:
+                torch.cuda.set_device(card)
             try:
                 work()
             finally:

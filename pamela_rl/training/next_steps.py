@@ -9,6 +9,8 @@ from pathlib import Path
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.types import Scorer
 
+MAX_NAMED = 10  # people who are named one by one
+
 
 def next_steps(
     adapters: Mapping[str, Path], run: Path, reward: Path | None, model: ModelSettings, scorers: Mapping[str, Scorer]
@@ -22,7 +24,8 @@ def next_steps(
         model: The base model.
         scorers: Of the run, by name.
     """
-    lines = [f"{user}: {folder}" for user, folder in adapters.items()]
+    lines = [f"{user}: {folder}" for user, folder in list(adapters.items())[:MAX_NAMED]]
+    lines += [f"… and {len(adapters) - MAX_NAMED:,} more in {run / 'adapters'}"] if len(adapters) > MAX_NAMED else []
     basis = getattr(scorers.get("judge"), "basis", None)
     lines.append(
         "There is no judge, so only the reward itself tells whether they are good: believe your eyes."

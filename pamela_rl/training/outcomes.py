@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pamela_rl.diffusion.saved_adapters import INFO
 from pamela_rl.storage import folder_name, read_metrics, writing
 
 FINISHED = "finished.json"  # in a person's folder, once their adapter is published
+FAILED = "failed.json"  # there, with the error that ended the last try
 _JUDGED = "eval/judge_mean"
 
 
@@ -42,17 +44,12 @@ class Outcome:
     adapter: str | None
 
 
-def outcome_of(run: Path, user: str, error: Exception | None) -> Outcome:
-    """Read a person's outcome from their folder.
-
-    Args:
-        run: The run's folder.
-        user: Whose.
-        error: What stopped them, or None.
-    """
+def outcome_of(run: Path, user: str) -> Outcome:
+    """Read a person's outcome from their folder."""
     folder, adapter = run / "users" / folder_name(user), run / "adapters" / folder_name(user)
-    rows, judged, settings = read_metrics(folder / "metrics.jsonl"), _judge_means(folder), _settings(folder)
+    rows, judged, settings = read_metrics(folder / "metrics.jsonl"), _judge_means(folder), _read(folder / "run.json")
     published = (folder / FINISHED).exists() and (adapter / INFO).exists()
+    error = _read(folder / FAILED).get("error")
     status = "failed" if error is not None else "published" if published else "open"
     return Outcome(
         user=user,
@@ -75,7 +72,7 @@ def write_outcomes(run: Path, outcomes: Sequence[Outcome]) -> None:
         StorageError: It cannot be written.
     """
     path = run / "users.parquet"
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # several workers may write it
     with writing("the table of people", path):
         pd.DataFrame([asdict(outcome) for outcome in outcomes]).to_parquet(partial)
         partial.replace(path)
@@ -103,13 +100,12 @@ def _judge_means(folder: Path) -> list[float]:
     return [float(row[_JUDGED]) for row in rows if row.get(_JUDGED) is not None]
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / "run.json"
-    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return settings
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return content
 
 
-def _reason(settings: dict[str, Any], iterations: int, error: Exception | None) -> str:
+def _reason(settings: dict[str, Any], iterations: int, error: str | None) -> str:
     if error is not None:
-        return " ".join(str(error).split())
+        return error
     return "the judge" if iterations < int(settings["num_iterations"]) else "num_iterations"

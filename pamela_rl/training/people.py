@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,10 +30,13 @@ from pamela_rl.training.checkpoint import digest_of
 from pamela_rl.training.examples import RatedExamples
 from pamela_rl.training.interruption import StopRequests
 from pamela_rl.training.loop import run_facts
-from pamela_rl.training.outcomes import FINISHED, Outcome, outcome_of, write_outcomes
+from pamela_rl.training.outcomes import FAILED, FINISHED, Outcome, outcome_of, outcome_table, write_outcomes
 from pamela_rl.training.personalize import Provenance, personalize
+from pamela_rl.training.trackers import with_trackers_of_its_own
+from pamela_rl.training.workers import ALONE, Worker
 from pamela_rl.types import Reward, Scorer
 
+logger = logging.getLogger(__name__)
 RATINGS = "ratings"  # among a run's facts: a digest of the person's answers
 
 
@@ -56,6 +61,7 @@ class People:
         starts: Folders of the adapters to go on from, by user.
         ratings: Digest of each person's answers, where known; a person whose answers changed is trained anew.
         together: People who are trained at the same time.
+        worker: Which of several processes this is that work through the same people; they wait for each other at the end.
     """
 
     policy: Policy
@@ -74,6 +80,7 @@ class People:
     starts: Mapping[str, Path] | None = None
     ratings: Mapping[str, str] | None = None
     together: int = 1
+    worker: Worker = ALONE
 
 
 def personalize_users(people: People) -> list[Outcome]:
@@ -93,11 +100,14 @@ def personalize_users(people: People) -> list[Outcome]:
             f"{people.together} people are to be trained together, but {people.accelerator.num_processes} processes share each "
             "person's images; train them one after another, or let each process have people of its own."
         )
+    with_trackers_of_its_own(people.accelerator, people.together)  # refused before anything is trained
     work = _Work(people)
     work.run()
     outcomes = work.outcomes()
     if people.accelerator.is_main_process:
         write_outcomes(people.run, outcomes)
+        if len(people.users) > 1 and people.worker.rank == 0:
+            print(f"\n{outcome_table(outcomes)}\n")
     failed = [user for user in people.users if user in work.errors]
     if failed and len(people.users) == 1:
         raise work.errors[failed[0]]
@@ -120,6 +130,7 @@ class _Work:
         self._elsewhere: list[str] = []
         self._interrupted: Interrupted | None = None
         self._planned = people.planned_bytes
+        self._started = time.time()
         self.errors: dict[str, Exception] = {}
 
     def run(self) -> None:
@@ -128,21 +139,39 @@ class _Work:
         with StopRequests(noted=True) as stop:
             if self._slots > 1:
                 total = people.config.num_iterations * len(people.users)
-                self._bar = tqdm(total=total, desc=f"{len(people.users)} people", unit="it")
+                self._bar = tqdm(
+                    total=total, desc=f"{len(people.users)} people", unit="it", position=people.worker.rank
+                )
             Company(self._slots).run(self._next, stop.pending)
-            for slot, user in enumerate(self._elsewhere):  # another process had them; it may have died since
-                self._queues[slot % self._slots].append(user)
-            self._elsewhere = []
-            Company(self._slots).run(self._next, stop.pending)
+            for user in self._elsewhere if people.worker.count > 1 else ():  # others have them, who may die
+                self._take_over(user, stop)
         if self._bar is not None:
             self._bar.close()
         if self._interrupted is not None:
             raise self._interrupted
 
+    def _take_over(self, user: str, stop: StopRequests) -> None:
+        """Wait until a person is free; then train them, unless they are finished."""
+        slot, lock = self._people.users.index(user) % self._slots, self._lock(user)
+        while stop.pending() is None:
+            with suppress(Timeout):
+                lock.acquire(timeout=1)
+                lock.release()
+                break
+        failed = self._people.run / "users" / folder_name(user) / FAILED
+        if failed.exists() and failed.stat().st_mtime >= self._started:
+            return  # it would fail again
+        self._queues[slot].append(user)
+        Company(self._slots).run(self._next, stop.pending)
+
+    def _lock(self, user: str) -> FileLock:
+        folder = ensure_writable(self._people.run / "users" / folder_name(user))
+        return FileLock(folder / ".lock", blocking=False, thread_local=False)
+
     def outcomes(self) -> list[Outcome]:
         """Read from the folders how it ended."""
         run = self._people.run
-        return [outcome_of(run, user, self.errors.get(user)) for user in self._people.users]
+        return [outcome_of(run, user) for user in self._people.users]
 
     def _next(self, seat: Seat) -> Callable[[], None] | None:
         queue = self._queues[seat.slot]
@@ -150,8 +179,7 @@ class _Work:
             user = queue.popleft()
             folder = self._people.run / "users" / folder_name(user)
             try:
-                ensure_writable(folder)
-                lock = FileLock(folder / ".lock", blocking=False, thread_local=False)
+                lock = self._lock(user)
                 lock.acquire()
                 if self._is_finished(user, folder):
                     lock.release()
@@ -198,10 +226,11 @@ class _Work:
         people, planned = self._people, self._planned
         self._planned = None
         monitors = {name: scorer for name, scorer in people.scorers.items() if scorer is not people.reward}
+        (folder / FAILED).unlink(missing_ok=True)
         try:
             personalize(
                 people.policy.seated(seat), people.reward, self._source(user), people.config, people.algorithm, people.run,
-                people.accelerator, self._provenance(user), monitors, people.num_inference_steps, planned,
+                with_trackers_of_its_own(people.accelerator, self._slots), self._provenance(user), monitors, people.num_inference_steps, planned,
                 self._examples(user), self._start(user), self._bar,
             )  # fmt: skip
             if people.accelerator.is_main_process:
@@ -211,6 +240,10 @@ class _Work:
             self._interrupted = interrupted
         except Exception as error:  # theirs alone: it is told at the end
             self.errors[user] = error
+            if not isinstance(error, PamelaError):
+                logger.exception("The training for %s ended with an error that nobody foresaw.", user)
+            with suppress(OSError):
+                write_text(folder / FAILED, json.dumps({"error": " ".join(str(error).split())}) + "\n")
         finally:
             lock.release()
 

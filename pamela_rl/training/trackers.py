@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,23 @@ def check_trackers(names: Sequence[str]) -> None:
             raise ConfigError(f"trackers has {name!r}; use any of {', '.join(TRACKERS)}.")
         if importlib.util.find_spec(name) is None:
             raise ConfigError(f"trackers has {name!r}, which is not installed: pip install 'pamela_rl[{name}]'.")
+
+
+def with_trackers_of_its_own(accelerator: Accelerator, together: int) -> Accelerator:
+    """Return the accelerator for one of several people who train at the same time, with trackers of their own.
+
+    Raises:
+        ConfigError: There is a tracker that follows one run a process.
+    """
+    single = sorted({str(getattr(kind, "value", kind)) for kind in accelerator.log_with or ()} & {"wandb", "trackio"})
+    if single and together > 1:
+        raise ConfigError(
+            f"trackers has {single[0]}, which follows one run a process, but {together} people train at the same time; use "
+            "tensorboard, or --together 1."
+        )
+    own = copy.copy(accelerator)
+    own.trackers, own.project_configuration = [], copy.copy(accelerator.project_configuration)
+    return own
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -12,14 +14,15 @@ from pamela_rl.diffusion.policy import Policy
 from pamela_rl.rewards.hacking import hacking_warning
 from pamela_rl.rewards.opening import open_scorers
 from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.rewards.saved import SavedReward
 from pamela_rl.rewards.settings import WORLD
 from pamela_rl.storage import SHIPPED_PIPELINES
-from pamela_rl.training.next_steps import next_steps
-from pamela_rl.training.outcomes import outcome_table
+from pamela_rl.training.next_steps import MAX_NAMED, next_steps
 from pamela_rl.training.people import People, personalize_users
 from pamela_rl.training.personalize import Provenance
 from pamela_rl.training.plan import people_together, plan_run
 from pamela_rl.training.processes import new_accelerator, open_policy
+from pamela_rl.training.workers import Worker, launched, part_from_the_others, work_with_ray
 from pamela_rl.types import Scorer
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
 from pamela_rl.world.captions import train_and_held_out_prompts
@@ -31,9 +34,35 @@ from pamela_rl.world.scorers import world_scorers
 def train_users(settings: TrainSettings) -> None:
     """Train and publish one adapter a user, and say what to do with them.
 
+    Processes of a launcher share out the users, where there are enough, and each user's images where there are not.
+
     Raises:
         PamelaError: A part is missing or does not fit, or the training fails.
     """
+    if settings.ray is not None:
+        work_with_ray(settings.ray, partial(_work_in, os.getcwd(), settings))
+        return
+    worker, sharded = launched(), settings.model.shard or "ACCELERATE_USE_FSDP" in os.environ
+    if worker.count > 1 and not sharded and _num_users(settings) >= worker.count:
+        _work(settings, part_from_the_others())
+    else:
+        _work(settings, Worker())
+
+
+def _num_users(settings: TrainSettings) -> int:
+    """Count those who are asked for by name, or whom the reward knows; 0 where only reading their images would tell."""
+    known = () if settings.reward is None else SavedReward.read(settings.reward).user_ids
+    return len(settings.named or known)
+
+
+def _work_in(folder: str, settings: TrainSettings, worker: Worker) -> None:
+    """Work from the folder that the settings' paths begin in."""
+    os.chdir(folder)
+    _work(settings, worker)
+
+
+def _work(settings: TrainSettings, worker: Worker) -> None:
+    """Train whom no other worker has."""
     accelerator = new_accelerator(settings.output_dir, settings.trackers)
     algorithm = open_tuned_algorithm(settings.algorithm, settings.model.name)
     reward, scorers = _open_scorers(settings, accelerator)
@@ -51,19 +80,20 @@ def train_users(settings: TrainSettings) -> None:
     plan = plan_run(policy, settings.train, algorithm, accelerator.num_processes, list(scorers.values()))
     together = people_together(settings.together, len(users), plan, policy.device)
     plan = plan.for_people(together)
-    for_whom = f"For {'each of ' * (len(users) > 1)}{', '.join(users)}"
-    accelerator.print(f"{for_whom}:\n{plan.text()}\n{_warning(settings, algorithm, reward, scorers)}")
+    if worker.rank == 0:
+        for_whom = ", ".join(users) if len(users) <= MAX_NAMED else f"{len(users):,} people"
+        for_whom = f"For {'each of ' * (len(users) > 1)}{for_whom}"
+        accelerator.print(f"{for_whom}:\n{plan.text()}\n{_warning(settings, algorithm, reward, scorers)}")
     outcomes = personalize_users(
         People(
             policy, None if examples else reward, prompts, users, settings.train, algorithm, settings.output_dir, accelerator,
             _provenance(settings, policy, reward, algorithm), scorers, settings.num_inference_steps, plan.memory.total, examples,
-            starts, reward.fitted_on.answers if reward else None, together,
+            starts, reward.fitted_on.answers if reward else None, together, worker,
         )
     )  # fmt: skip
     adapters = {outcome.user: Path(outcome.adapter) for outcome in outcomes if outcome.adapter}
-    if len(users) > 1:
-        accelerator.print(f"\n{outcome_table(outcomes)}\n")
-    accelerator.print(next_steps(adapters, settings.output_dir, settings.reward, settings.model, scorers))
+    if worker.rank == 0:
+        accelerator.print(next_steps(adapters, settings.output_dir, settings.reward, settings.model, scorers))
     accelerator.end_training()
 
 

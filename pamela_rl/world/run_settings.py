@@ -24,7 +24,7 @@ def for_few_ratings() -> TrainConfig:
     """Return the settings that were chosen for rewards of few ratings (docs/log.md)."""
     return TrainConfig(
         num_iterations=15,
-        reward=RewardSettings(std_weight=1.0, adherence_weight=2.0, diversity_weight=2.0),
+        reward=RewardSettings(std_weight=1.0, adherence_weight=2.0, diversity_weight=1.0),
         validation=ValidationSettings(strengths=list(STRENGTHS)),
     )
 
@@ -43,6 +43,8 @@ class TrainSettings:
         users: Whom to train for; "all" is everybody the reward knows, or who rated.
         together: People who are trained at the same time, on one base model and in the same calls; "auto" is as many as there
             is memory for. Each of them learns as if alone.
+        ray: Let a Ray cluster's cards work through the users: its address, or "auto" for the one that runs here, else a new
+            one on this machine. ``output_dir`` must be a folder that all of its machines share.
         prompts: One a line; the world has its own. Algorithms that learn from rated images take those of the images.
         model: The base model.
         encoder: Of the reward, where it is elsewhere than when that was fitted.
@@ -62,6 +64,7 @@ class TrainSettings:
     output_dir: Path = Path("outputs/mine")
     users: list[str] | Literal["all"] = "all"
     together: int | Literal["auto"] = 1
+    ray: str | None = None
     prompts: Path | None = None
     model: ModelSettings = field(default_factory=ModelSettings)
     encoder: str | None = None
