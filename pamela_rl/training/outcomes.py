@@ -16,6 +16,7 @@ from pamela_rl.storage import folder_name, read_metrics, writing
 
 FINISHED = "finished.json"  # in a person's folder, once their adapter is published
 FAILED = "failed.json"  # there, with the error that ended the last try
+TABLE = "users.parquet"  # in the run's folder
 _JUDGED = "eval/judge_mean"
 
 
@@ -71,11 +72,16 @@ def write_outcomes(run: Path, outcomes: Sequence[Outcome]) -> None:
     Raises:
         StorageError: It cannot be written.
     """
-    path = run / "users.parquet"
+    path = run / TABLE
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # several workers may write it
     with writing("the table of people", path):
         pd.DataFrame([asdict(outcome) for outcome in outcomes]).to_parquet(partial)
         partial.replace(path)
+
+
+def read_outcomes(run: Path) -> list[Outcome]:
+    """Read how it stands with everybody in ``users.parquet``."""
+    return [outcome_of(run, str(user)) for user in pd.read_parquet(run / TABLE)["user"]]
 
 
 def outcome_table(outcomes: Sequence[Outcome], rows: int = 20) -> str:

@@ -88,11 +88,10 @@ def work_with_ray(address: str, work: Callable[[Worker], None]) -> None:
 
 
 def _connect(ray: Any, address: str) -> None:
-    options = {"log_to_driver": True, "include_dashboard": False}
-    if address != "auto":
-        ray.init(address=address, log_to_driver=True)
-        return
+    quiet = {"log_to_driver": True, "runtime_env": {"env_vars": {"TQDM_DISABLE": "1"}}}  # no bars of many at once
     try:
-        ray.init(address="auto", log_to_driver=True)
-    except ConnectionError:  # none runs: one of its own
-        ray.init(**options)
+        ray.init(address=address, **quiet)
+    except ConnectionError:
+        if address != "auto":
+            raise
+        ray.init(include_dashboard=False, **quiet)  # none runs: one of its own

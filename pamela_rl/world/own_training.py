@@ -18,6 +18,7 @@ from pamela_rl.rewards.saved import SavedReward
 from pamela_rl.rewards.settings import WORLD
 from pamela_rl.storage import SHIPPED_PIPELINES
 from pamela_rl.training.next_steps import MAX_NAMED, next_steps
+from pamela_rl.training.outcomes import outcome_table, read_outcomes
 from pamela_rl.training.people import People, personalize_users
 from pamela_rl.training.personalize import Provenance
 from pamela_rl.training.plan import people_together, plan_run
@@ -41,6 +42,7 @@ def train_users(settings: TrainSettings) -> None:
     """
     if settings.ray is not None:
         work_with_ray(settings.ray, partial(_work_in, os.getcwd(), settings))
+        print(f"\n{outcome_table(read_outcomes(settings.output_dir))}")
         return
     worker, sharded = launched(), settings.model.shard or "ACCELERATE_USE_FSDP" in os.environ
     if worker.count > 1 and not sharded and _num_users(settings) >= worker.count:
