@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -114,9 +114,18 @@ def test_in_company_everybody_learns_what_they_learn_alone(
     assert torch.equal(trained(policy, algorithm, ["dan", "ben"], 3, tmp_path / "other")["ben"], company["ben"])
 
 
-def trained(policy: Policy, algorithm: Algorithm, users: Sequence[str], slots: int, run: Path) -> dict[str, Tensor]:
+def trained(
+    policy: Policy,
+    algorithm: Algorithm,
+    users: Sequence[str],
+    slots: int,
+    run: Path,
+    lengths: Mapping[str, int] | None = None,
+    validation: ValidationSettings = CONFIG.validation,
+) -> dict[str, Tensor]:
     """Train users in a company of so many slots, from the first slot on; their adapters' weights."""
-    config = replace(CONFIG, num_iterations=3, ema=EMASettings(decay=0.5), reward=RewardSettings(diversity_weight=1.0))
+    varied, averaged = RewardSettings(diversity_weight=1.0), EMASettings(decay=0.5)
+    config = replace(CONFIG, num_iterations=3, ema=averaged, reward=varied, validation=validation)
     samples, waiting, found = algorithm.learns_from == "rollouts", list(users), {}
 
     def next_work(seat: Seat) -> Callable[[], None] | None:
@@ -125,13 +134,34 @@ def trained(policy: Policy, algorithm: Algorithm, users: Sequence[str], slots: i
     def work(seat: Seat, user: str) -> None:
         seated, source = policy.seated(seat), PromptSource(["a boat", "a tree"], user)
         examples = None if samples else likings()[user]
+        mine = replace(config, num_iterations=(lengths or {}).get(user, config.num_iterations))
         name = train(
-            seated, light if samples else None, source, config, algorithm, run / user, Accelerator(cpu=True), examples=examples
+            seated, light if samples else None, source, mine, algorithm, run / user, Accelerator(cpu=True), examples=examples
         )  # fmt: skip
         found[user] = seated.adapters[name].weights.detach().clone()
 
     Company(slots).run(next_work, lambda: None)
     return found
+
+
+def test_in_company_the_denoiser_is_called_as_often_as_for_one(small_policy: Policy, tmp_path: Path) -> None:
+    own, calls, once = small_policy.denoise, [], ValidationSettings(every=100, num_images=2)
+
+    def counting(latents: Tensor, *arguments: Any) -> Tensor:
+        calls.append(len(latents))
+        return own(latents, *arguments)
+
+    small_policy.denoise = counting  # type: ignore[method-assign]
+    trained(small_policy, NFT(), ["ada"], 1, tmp_path / "one")
+    alone, calls[:] = list(calls), []
+    trained(small_policy, NFT(), USERS[:3], 3, tmp_path / "three")
+    together, calls[:] = list(calls), []
+    assert together == [3 * rows for rows in alone]
+    trained(small_policy, NFT(), ["ada"], 1, tmp_path / "validated", validation=once)
+    validation, calls[:] = len(calls) - len(alone), []
+    # who enters later is validated while the others wait, and begins an iteration with them, so that calls are shared again
+    trained(small_policy, NFT(), USERS, 3, tmp_path / "five", {"ada": 1}, once)
+    assert len(calls) == 2 * len(alone) + 3 * validation  # six iterations: eve's three begin with dan's last
 
 
 def test_one_who_fails_is_told_and_the_others_get_their_adapters(small_policy: Policy, tmp_path: Path) -> None:
