@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
@@ -37,6 +38,7 @@ from pamela_rl.training.workers import ALONE, Worker
 from pamela_rl.types import Reward, Scorer
 
 logger = logging.getLogger(__name__)
+_FREE, _ELSEWHERE, _DONE = "free", "elsewhere", "done"
 RATINGS = "ratings"  # among a run's facts: a digest of the person's answers
 
 
@@ -158,15 +160,17 @@ class _Work:
                 lock.acquire(timeout=1)
                 lock.release()
                 break
-        failed = self._people.run / "users" / folder_name(user) / FAILED
+        failed = self._folder(user) / FAILED
         if failed.exists() and failed.stat().st_mtime >= self._started:
             return  # it would fail again
         self._queues[slot].append(user)
         Company(self._slots).run(self._next, stop.pending)
 
     def _lock(self, user: str) -> FileLock:
-        folder = ensure_writable(self._people.run / "users" / folder_name(user))
-        return FileLock(folder / ".lock", blocking=False, thread_local=False)
+        return FileLock(ensure_writable(self._folder(user)) / ".lock", blocking=False, thread_local=False)
+
+    def _folder(self, user: str) -> Path:
+        return self._people.run / "users" / folder_name(user)
 
     def outcomes(self) -> list[Outcome]:
         """Read from the folders how it ended."""
@@ -176,34 +180,44 @@ class _Work:
     def _next(self, seat: Seat) -> Callable[[], None] | None:
         queue = self._queues[seat.slot]
         while queue:
-            user = queue.popleft()
-            folder = self._people.run / "users" / folder_name(user)
-            try:
-                lock = self._lock(user)
-                lock.acquire()
-                if self._is_finished(user, folder):
-                    lock.release()
-                    self._count(self._people.config.num_iterations)
-                    continue
-            except Timeout:
+            user, lock = queue.popleft(), None
+            decision = ""
+            if self._people.accelerator.is_main_process:
+                decision, lock = self._claim(user)
+            if self._people.accelerator.num_processes > 1:  # which share every person
+                decision = broadcast_object_list([decision])[0]
+            if decision == _FREE:
+                return partial(self._train, seat, user, lock)
+            if decision == _ELSEWHERE:
                 self._elsewhere.append(user)
-                continue
-            except PamelaError as error:
-                self.errors[user] = error
-                continue
-            return partial(self._train, seat, user, folder, lock)
+            else:
+                self._count(self._people.config.num_iterations)
         return None
+
+    def _claim(self, user: str) -> tuple[str, FileLock | None]:
+        """Lock a person's folder, unless somebody has it or they are finished."""
+        try:
+            lock = self._lock(user)
+            lock.acquire()
+            if not self._is_finished(user, self._folder(user)):
+                return _FREE, lock
+            lock.release()
+        except Timeout:
+            return _ELSEWHERE, None
+        except PamelaError as error:
+            self.errors[user] = error
+        return _DONE, None
 
     def _is_finished(self, user: str, folder: Path) -> bool:
         """Tell whether a person's adapter is published as it would be now; set aside what was learned from other answers."""
-        people, facts, main = self._people, self._facts(user), self._people.accelerator.is_main_process
+        people, facts = self._people, self._facts(user)
         path, run_file = folder / FINISHED, folder / "run.json"
         published = people.run / "adapters" / folder_name(user)
         if path.exists() and published.exists():
             finished = json.loads(path.read_text(encoding="utf-8"))
             if finished["digest"] == digest_of(people.config, facts):
                 return True
-        if main and run_file.exists():
+        if run_file.exists():
             before = json.loads(run_file.read_text(encoding="utf-8")).get(RATINGS)
             if before != facts.get(RATINGS):
                 keep_version(people.run, user)
@@ -222,18 +236,19 @@ class _Work:
             self._start(user),
         )
 
-    def _train(self, seat: Seat, user: str, folder: Path, lock: FileLock) -> None:
-        people, planned = self._people, self._planned
+    def _train(self, seat: Seat, user: str, lock: FileLock | None) -> None:
+        people, planned, folder = self._people, self._planned, self._folder(user)
         self._planned = None
         monitors = {name: scorer for name, scorer in people.scorers.items() if scorer is not people.reward}
-        (folder / FAILED).unlink(missing_ok=True)
+        if lock is not None:
+            (folder / FAILED).unlink(missing_ok=True)
         try:
             personalize(
                 people.policy.seated(seat), people.reward, self._source(user), people.config, people.algorithm, people.run,
                 with_trackers_of_its_own(people.accelerator, self._slots), self._provenance(user), monitors, people.num_inference_steps, planned,
                 self._examples(user), self._start(user), self._bar,
             )  # fmt: skip
-            if people.accelerator.is_main_process:
+            if lock is not None:
                 finished = {"digest": digest_of(people.config, self._facts(user)), "time": time.time()}
                 write_text(folder / FINISHED, json.dumps(finished) + "\n")
         except Interrupted as interrupted:
@@ -245,7 +260,8 @@ class _Work:
             with suppress(OSError):
                 write_text(folder / FAILED, json.dumps({"error": " ".join(str(error).split())}) + "\n")
         finally:
-            lock.release()
+            if lock is not None:
+                lock.release()
 
     def _count(self, iterations: int) -> None:
         if self._bar is not None:

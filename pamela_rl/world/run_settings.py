@@ -24,7 +24,7 @@ def for_few_ratings() -> TrainConfig:
     """Return the settings that were chosen for rewards of few ratings (docs/log.md)."""
     return TrainConfig(
         num_iterations=15,
-        reward=RewardSettings(std_weight=1.0, adherence_weight=2.0, diversity_weight=1.0),
+        reward=RewardSettings(std_weight=1.0, adherence_weight=2.0),
         validation=ValidationSettings(strengths=list(STRENGTHS)),
     )
 

@@ -62,6 +62,18 @@ def test_launched_processes_take_people_of_their_own(reward: Path, tmp_path: Pat
     assert result.stdout.count("6 of 6 people have an adapter.") == 1
 
 
+def test_launched_processes_share_the_images_of_people_who_are_fewer(reward: Path, tmp_path: Path) -> None:
+    run = tmp_path / "out"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(TWO_PROCESSES),
+               "recipes/train.py", f"--reward={reward}", f"--output_dir={run}", *SHORT, "--users=[rater-003]",
+               "--together=1"]  # fmt: skip
+    for _ in range(2):  # the second has nothing to do
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+        assert result.returncode == 0, result.stderr
+    assert list(published(run)) == ["rater-003"]
+    assert [row["iteration"] for row in read_metrics(run / "users" / "rater-003" / "metrics.jsonl")] == [0, 1]
+
+
 def test_ray_takes_up_what_a_worker_that_died_had_begun(reward: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     run = tmp_path / "out"
