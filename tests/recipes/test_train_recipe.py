@@ -84,6 +84,7 @@ def test_a_model_outside_the_world_needs_prompts(reward: Path) -> None:
     ("flags", "sentence"),
     [
         (["--users=[nobody]"], "the reward does not know user 'nobody'; it knows 156 people"),
+        (["--together=0"], "together is 0; use 1 or more people at a time, or auto"),
         (["--judge=nowhere"], "no personal reward can be read from nowhere"),
         (["--prompts=absent.txt"], "cannot read the prompt file absent.txt"),
         (["--algorithm={name: ddpo, num_updates: 7}"], "num_updates is 7"),
@@ -92,3 +93,13 @@ def test_a_model_outside_the_world_needs_prompts(reward: Path) -> None:
 def test_what_cannot_be_trained_is_refused_with_the_config(reward: Path, flags: list[str], sentence: str) -> None:
     with pytest.raises(PamelaError, match=sentence):
         read_config(TrainRecipeConfig, "", [f"--reward={reward}", *flags])
+
+
+def test_everybody_is_meant_by_all_and_a_number_or_auto_says_how_many_at_a_time(reward: Path) -> None:
+    def read(*flags: str) -> TrainRecipeConfig:
+        return read_config(TrainRecipeConfig, "", [f"--reward={reward}", *flags])
+
+    assert read().named == read("--users=all").named == []
+    assert read("--users=[rater-001,rater-002]").named == ["rater-001", "rater-002"]
+    assert read("--together=16").together == 16
+    assert read("--together=auto").together == "auto"

@@ -21,7 +21,7 @@ from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
 from pamela_rl.diffusion.memory import PeakMemory
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.rewards.personal import PersonalReward
-from pamela_rl.training.plan import calls_of_updates, module_bytes, plan_run
+from pamela_rl.training.plan import calls_of_updates, module_bytes, people_together, plan_run
 
 ALGORITHM = DDPO(num_updates=3, num_inner_epochs=2)
 CONFIG = TrainConfig(
@@ -138,3 +138,24 @@ def test_the_plan_counts_rewards_and_what_is_offloaded(
     thrifty = plan_run(policy, CONFIG, DDPO(), 1, [world_reward]).memory
     assert plain.base - thrifty.base == moved
     assert thrifty.total < plain.total
+
+
+def test_as_many_people_train_together_as_fit_and_nobody_is_left_over(
+    policy: StableDiffusionPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, cpu = plan_run(policy, CONFIG, ALGORITHM, num_processes=1), torch.device("cpu")
+    assert people_together(1, 50, plan, cpu) == 1
+    assert people_together(16, 50, plan, cpu) == 13  # four rounds of at most 13, not three of 16 and one of 2
+    assert people_together(16, 5, plan, cpu) == 5
+    each = plan.memory.adapter + plan.memory.trajectory + (plan.memory.working or 0)
+    assert plan.for_people(3).memory.total == plan.memory.total + 2 * each
+    assert plan.for_people(3).rows_per_call == 3 * plan.rows_per_call
+    assert "3 people at a time" in plan.for_people(3).text()
+    monkeypatch.setattr(
+        "pamela_rl.training.plan._free_bytes", lambda device: int((plan.memory.total + 4.5 * each) / 0.8)
+    )
+    assert people_together("auto", 50, plan, cpu) == 5
+    monkeypatch.setattr("pamela_rl.training.plan._free_bytes", lambda device: 0)
+    assert people_together("auto", 50, plan, cpu) == 1
+    monkeypatch.setattr("pamela_rl.training.plan._free_bytes", lambda device: 10**15)
+    assert people_together("auto", 1000, plan, cpu) == 63  # sixteen rounds, each of at most 64
