@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
@@ -26,11 +25,12 @@ from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter, load_adapter_folder, remove_adapter, save_adapter, unload
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.loading import load_pipeline
+from pamela_rl.diffusion.mixing import mix_adapters
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.rewards.encoders.features import FeatureEncoder
-from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import WORLD_ENCODER
+from pamela_rl.training.neighbours import nearest
 from pamela_rl.training.people import People, personalize_users
 from pamela_rl.training.personalize import Provenance, personalize
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
@@ -46,30 +46,6 @@ CONFIG = TrainConfig(
     num_iterations=10, images_per_iteration=32, group_size=8, batch_size=32, checkpoint_every=10,
     reward=RewardSettings(std_weight=1.0, adherence_weight=2.0), validation=ValidationSettings(every=0),
 )  # fmt: skip
-
-
-def mixed(states: Sequence[Mapping[str, Tensor]], scale: float, rank: int) -> dict[str, Tensor]:
-    """Return the mean of several adapters' weight changes, as near as one of ``rank`` can be, by PEFT's names."""
-    found = {}
-    for name in (key for key in states[0] if key.endswith("lora_A.weight")):
-        other = name.replace("lora_A", "lora_B")
-        ups = torch.cat([state[other].double() * scale / len(states) for state in states], dim=1)
-        downs = torch.cat([state[name].double() for state in states])
-        left, small_left = torch.linalg.qr(ups)
-        right, small_right = torch.linalg.qr(downs.T)
-        u, s, v = torch.linalg.svd(small_left @ small_right.T)
-        root = s[:rank].sqrt()
-        found[other] = (left @ u[:, :rank] * root / scale**0.5).float()
-        found[name] = ((right @ v[:rank].T * root).T / scale**0.5).float()
-    return found
-
-
-def nearest(reward: PersonalReward, newcomer: str, known: Sequence[str], count: int) -> list[str]:
-    """Return who foretells ratings of base images most like the newcomer's."""
-    images, prompts, _ = rated_images(NUM_COMPARED)
-    features = reward.features(images, prompts)
-    scores = {user: reward.model.predict(features, [user] * len(images)).mean.numpy() for user in (newcomer, *known)}
-    return sorted(known, key=lambda user: -np.corrcoef(scores[newcomer], scores[user])[0, 1])[:count]
 
 
 def published(policy: Policy, state: Mapping[str, Tensor], folder: Path) -> Path:
@@ -115,18 +91,19 @@ def main() -> None:
             Provenance("world", "many ratings"), {}, together=len(known),
         )
     )  # fmt: skip
-    scale = CONFIG.lora.alpha / CONFIG.lora.rank
     for number in NEWCOMERS:
         user, rated = raters.user_ids[number], Rated.first(number, NUM_RATINGS)
         introduced = reward.introduce(user, rated.images, rated.prompts, rated.ratings.tolist())
-        near = nearest(introduced, user, known, 3)
+        images, asked, _ = rated_images(NUM_COMPARED)
+        scores = introduced.ratings_by(images, asked, [user, *known])
+        near = nearest(user, known, scores)
         states = [
             load_file(str(given.folder / "known" / "users" / who / "checkpoint" / "adapter.safetensors"))
             for who in near
         ]
         for arm, count in (("nothing", 0), ("nearest", 1), ("three", 3)):
             folder = given.folder / user / arm
-            state = mixed(states[:count], scale, CONFIG.lora.rank) if count else None
+            state = mix_adapters(states[:count], [1 / count] * count) if count else None
             start = None if state is None else published(policy, state, folder)
             for length in (0, 2, 5):
                 adapter = start

@@ -70,17 +70,23 @@ def copy_adapter(policy: Policy, folder: Path, name: str) -> None:
     Raises:
         AdapterError: The saved one does not fit the model, or has another rank or alpha.
     """
-    own = policy.adapters[name]
-    with _loaded(policy, folder, _START) as (config, saved):
-        if (config.r, config.lora_alpha) != (
-            own.settings.rank,
-            own.settings.alpha,
-        ) or saved.keys() != own.shapes.keys():
-            raise AdapterError(
-                f"the adapter in {folder} has rank {config.r} and alpha {config.lora_alpha}, the one to train has rank "
-                f"{own.settings.rank} and alpha {own.settings.alpha}; set train.lora to its numbers to go on from it."
-            )
-        own.load(saved)
+    own, (settings, saved) = policy.adapters[name], read_adapter(policy, folder)
+    if settings != own.settings or saved.keys() != own.shapes.keys():
+        raise AdapterError(
+            f"the adapter in {folder} has rank {settings.rank} and alpha {settings.alpha}, the one to train has rank "
+            f"{own.settings.rank} and alpha {own.settings.alpha}; set train.lora to its numbers to go on from it."
+        )
+    own.load(saved)
+
+
+def read_adapter(policy: Policy, folder: Path) -> tuple[LoraSettings, dict[str, Tensor]]:
+    """Read a saved adapter as diffusers does: its rank and alpha, and its weights by PEFT's names.
+
+    Raises:
+        AdapterError: It does not fit the model.
+    """
+    with _loaded(policy, folder, _START) as (config, state):
+        return LoraSettings(config.r, int(config.lora_alpha)), state
 
 
 @contextmanager

@@ -109,6 +109,15 @@ class PersonalReward:
         known = prompts if self.fitted_on.prompts else [""] * len(prompts)
         return ImageFeatures(self.encoder.encode(images, known).cpu())
 
+    def ratings_by(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> dict[str, Tensor]:
+        """Predict what each of some users thinks of all pictures, which are encoded once, ``(b,)`` each.
+
+        Raises:
+            UnknownUserError: The reward does not know a user.
+        """
+        features = self.features(images, prompts)
+        return {user: self.model.predict(features, [user] * len(images)).mean for user in user_ids}
+
     def introduce(
         self,
         user_id: str,

@@ -17,6 +17,7 @@ from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.saved import SavedReward
 from pamela_rl.rewards.settings import WORLD
 from pamela_rl.storage import SHIPPED_PIPELINES
+from pamela_rl.training.neighbours import starts_of
 from pamela_rl.training.next_steps import MAX_NAMED, next_steps
 from pamela_rl.training.outcomes import outcome_table, read_outcomes
 from pamela_rl.training.people import People, personalize_users
@@ -79,6 +80,17 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
     prompts = train_and_held_out_prompts()[0] if settings.prompts is None else read_prompts(settings.prompts)
     if examples and settings.prompts is None:
         prompts = list(dict.fromkeys(prompt for mine in examples.values() for prompt in mine.prompts))
+    if reward is not None and samples and settings.start is None and settings.neighbours:
+        starts = starts_of(
+            policy,
+            reward.ratings_by,
+            reward.model.user_ids,
+            prompts,
+            users,
+            settings.train,
+            settings.output_dir,
+            settings.num_inference_steps,
+        )
     plan = plan_run(policy, settings.train, algorithm, accelerator.num_processes, list(scorers.values()))
     together = people_together(settings.together, len(users), plan, policy.device)
     plan = plan.for_people(together)

@@ -39,6 +39,8 @@ class TrainSettings:
         judge: Folder of another one, only watched; none means the one fitted beside the reward.
         source: Where people's rated images are, for algorithms that learn from these: sft and dpo.
         start: A finished run whose adapters are trained on; none starts from the base model.
+        neighbours: Begin the adapter of a user who joins a finished run as a mix of the adapters of those whose taste is
+            nearest; else from the base model.
         output_dir: The run's folder; adapters come into ``adapters/``.
         users: Whom to train for; "all" is everybody the reward knows, or who rated.
         together: People who are trained at the same time, on one base model and in the same calls; "auto" is as many as there
@@ -61,6 +63,7 @@ class TrainSettings:
     judge: Path | None = None
     source: SourceSettings = field(default_factory=SourceSettings)
     start: Path | None = None
+    neighbours: bool = True
     output_dir: Path = Path("outputs/mine")
     users: list[str] | Literal["all"] = "all"
     together: int | Literal["auto"] = 1

@@ -87,10 +87,12 @@ ALGORITHMS: list[Algorithm] = [
     GRPO(learning_rate=1e-2), NFT(learning_rate=1e-2), DRaFT(learning_rate=1e-2, num_steps=2),
     SFT(learning_rate=1e-2), DPO(learning_rate=1e-2),
 ]  # fmt: skip
+RARELY_BROKEN = ("ddpo_sf", "grpo")  # which learn as ddpo does
+LEARNERS = [pytest.param(a, marks=pytest.mark.slow) if a.name in RARELY_BROKEN else a for a in ALGORITHMS]
 
 
 @pytest.mark.parametrize("model", ["unet", pytest.param("flow", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda algorithm: algorithm.name)
+@pytest.mark.parametrize("algorithm", LEARNERS, ids=lambda algorithm: algorithm.name)
 def test_in_company_everybody_learns_what_they_learn_alone(
     small_policy: Policy, algorithm: Algorithm, model: str, tmp_path: Path
 ) -> None:
