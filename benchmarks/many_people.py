@@ -147,7 +147,7 @@ def memory(policy: Policy, people: int, rank: int) -> tuple[float, float]:
     def seat_one(seed: int) -> int:
         adapter = policy.bank.fresh(LoraSettings(rank, rank), seed, policy.device)
         optimizer = torch.optim.AdamW([adapter.weights], lr=1e-6)
-        adapter.weights.grad = torch.zeros_like(adapter.weights)
+        adapter.weights.grad = torch.randn_like(adapter.weights)
         optimizer.step()
         kept.append((adapter, optimizer, adapter.weights.detach().clone()))
         return adapter.weights.numel()

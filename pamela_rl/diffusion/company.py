@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from greenlet import greenlet
 from torch import Tensor
 
 from pamela_rl.diffusion.adapter_bank import Adapter, AdapterBank, Matrices
@@ -24,8 +24,8 @@ class _Request:
     Attributes:
         key: Requests of one key are served together.
         inputs: Of this person.
-        serve: Takes the inputs of all K slots, in order, and returns what each gets; run in the thread of one of them, whose
-            gradient mode and autocast are everybody's.
+        serve: Takes the inputs of all K slots, in order, and returns what each gets; run under the modes of one of them, which
+            are everybody's.
     """
 
     key: tuple[Any, ...]
@@ -36,21 +36,38 @@ class _Request:
 _NOTHING = _Request((), None, lambda slots: slots)
 
 
+class _Modes:
+    """Torch's modes that belong to a thread: gradients, and autocast of every kind of device. They are each person's own."""
+
+    def __init__(self) -> None:
+        self._gradients = torch.is_grad_enabled()
+        kinds = {"cpu", getattr(torch.accelerator.current_accelerator(), "type", "cpu")}
+        self._autocast = [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds]
+
+    def restore(self) -> None:
+        """Set them again."""
+        torch.set_grad_enabled(self._gradients)
+        for kind, enabled, dtype in self._autocast:
+            torch.set_autocast_enabled(kind, enabled)
+            torch.set_autocast_dtype(kind, dtype)
+
+
 class Seat:
     """One of K slots of a company, and the person in it.
 
     Attributes:
         slot: Its number, from 0; rows of this person are the slot's block of every call.
+        request: What the person waits for.
+        answer: To it.
+        error: Raised in the person's code instead.
     """
 
     def __init__(self, slot: int):
         self.slot = slot
-        self._go, self._yielded = threading.Semaphore(0), threading.Semaphore(0)
-        self._thread: threading.Thread | None = None
         self.request = _NOTHING
-        self._job: Callable[[], None] | None = None
         self.answer: Any = None
         self.error: BaseException | None = None
+        self._person: greenlet | None = None
 
     def denoise(
         self,
@@ -104,42 +121,33 @@ class Seat:
         self._ask(_Request(_PAUSE, None, lambda slots: [None] * len(slots)))
 
     def start(self, work: Callable[[], None]) -> None:
-        """Seat somebody: run ``work`` in a thread until it waits for the others, or ends."""
+        """Seat somebody: run ``work`` until it waits for the others, or ends."""
         self.request, self.error = _NOTHING, None
-
-        card = torch.cuda.current_device() if torch.cuda.is_initialized() else None  # each thread has its own
-
-        def run() -> None:
-            self._go.acquire()
-            if card is not None:
-                torch.cuda.set_device(card)
-            try:
-                work()
-            finally:
-                self.request, self._thread = _NOTHING, None
-                self._yielded.release()
-
-        self._thread = threading.Thread(target=run, name=f"seat {self.slot}", daemon=True)
-        self._thread.start()
+        self._person = greenlet(lambda job: work())
         self.resume()
 
     @property
     def taken(self) -> bool:
         """Whether somebody sits there."""
-        return self._thread is not None
+        return self._person is not None and not self._person.dead
 
     def resume(self, job: Callable[[], None] | None = None) -> None:
-        """Let the person go on until they wait again; with a ``job``, do that in their thread and nothing else."""
-        self._job = job
-        self._go.release()
-        self._yielded.acquire()
+        """Let the person go on until they wait again; with a ``job``, do that under their modes and nothing else."""
+        assert self._person is not None
+        modes = _Modes()
+        try:
+            self._person.switch(job)
+        finally:
+            modes.restore()
 
     def _ask(self, request: _Request) -> Any:
-        self.request = request
+        assert self._person is not None
+        company = self._person.parent
+        assert company is not None
+        self.request, modes = request, _Modes()
         while True:
-            self._yielded.release()
-            self._go.acquire()
-            job, self._job = self._job, None
+            job = company.switch()
+            modes.restore()
             if job is None:
                 break
             job()
@@ -154,7 +162,7 @@ class Seat:
 class Company:
     """K slots, and people who take them one after another.
 
-    Everybody's work is ordinary code in a thread of their own, of which one runs at a time. Where it calls the denoiser or
+    Everybody's work is ordinary code on a stack of its own (a greenlet), all in one thread. Where it calls the denoiser or
     goes back through it, it waits until all others have come to such a place; then equal requests become one call, in which
     each slot has its fixed block of rows. An empty slot's block is filled, so that calls have one shape from the first to the
     last, and what a person gets depends on their slot and on K, not on who else is there.

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -27,7 +27,7 @@ class StopRequested(BaseException):
 class StopRequests:
     """While entered, turns the first SIGTERM or Ctrl-C into ``StopRequested``; a second kills as usual.
 
-    Signals reach the main thread alone; entered in another, it receives none.
+    Signals reach the main thread alone; entered in another, it receives none, nor inside one that only notes them.
 
     Args:
         noted: Only note the signal, for whoever asks ``pending``.
@@ -36,13 +36,17 @@ class StopRequests:
         requested: Name of the signal that came, or None.
     """
 
+    _noting: ClassVar[bool] = False
+
     def __init__(self, noted: bool = False) -> None:
+        self._noted = noted
         self.requested: str | None = None
         self._held = noted
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequests:
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and not StopRequests._noting:
+            StopRequests._noting = self._noted
             self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
@@ -50,6 +54,8 @@ class StopRequests:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
+        if self._noted:
+            StopRequests._noting = False
 
     def pending(self) -> StopRequested | None:
         """Return what would have been raised."""
