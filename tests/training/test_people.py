@@ -146,6 +146,7 @@ def trained(
     return found
 
 
+@pytest.mark.slow
 def test_in_company_the_denoiser_is_called_as_often_as_for_one(small_policy: Policy, tmp_path: Path) -> None:
     own, calls, once = small_policy.denoise, [], ValidationSettings(every=100, num_images=2)
 
@@ -196,21 +197,22 @@ def test_the_judge_stops_one_and_the_next_takes_the_slot(small_policy: Policy, t
 
     judged: dict[str, float] = {}
     validation = ValidationSettings(every=1, num_images=4, patience=1)
-    config = replace(CONFIG, num_iterations=4, validation=validation)
-    outcomes = personalize_users(people(small_policy, tmp_path, config=config, scorers={"judge": judge}, together=2))
+    config, users = replace(CONFIG, num_iterations=2, validation=validation), USERS[:3]
+    asked = people(small_policy, tmp_path, users, config=config, scorers={"judge": judge}, together=2)
+    outcomes = personalize_users(asked)
     found = {outcome.user: (outcome.iterations, outcome.ended) for outcome in outcomes}
     assert found["ada"] == (1, "the judge")
-    assert all(found[user] == (4, "num_iterations") for user in USERS[1:])
-    assert [outcome.gain for outcome in outcomes] == [-2.0, 8.0, 8.0, 8.0, 8.0]  # also watched in training
+    assert all(found[user] == (2, "num_iterations") for user in users[1:])
+    assert [outcome.gain for outcome in outcomes] == [-2.0, 4.0, 4.0]  # also watched in training
     text = outcome_table(outcomes)
     assert "the judge" in text
-    assert "5 of 5 people have an adapter" in text
+    assert "3 of 3 people have an adapter" in text
 
 
 def test_killed_twice_on_the_way_the_same_command_finishes_what_is_missing_to_the_bit(
     small_policy: Policy, tmp_path: Path
 ) -> None:
-    config, users = replace(CONFIG, num_iterations=3), USERS[:4]
+    config, users = replace(CONFIG, num_iterations=2), USERS[:4]
     personalize_users(people(small_policy, tmp_path / "whole", users, config=config, together=2))
     calls = 0
 
@@ -221,14 +223,14 @@ def test_killed_twice_on_the_way_the_same_command_finishes_what_is_missing_to_th
             signal.raise_signal(signal.SIGTERM)
         return light(images, prompts, user_ids)
 
-    for stop_at in (4, 6):  # noqa: B007  (used in the reward)
+    for stop_at in (3, 4):  # noqa: B007  (used in the reward)
         calls = 0
         with pytest.raises(Interrupted, match=r"stopped by SIGTERM; \d iterations are saved in"):
             personalize_users(
                 people(small_policy, tmp_path / "killed", users, config=config, reward=stopping, together=2)
             )
     done = [len(read_metrics(tmp_path / "killed" / "users" / user / "metrics.jsonl")) for user in users]
-    assert done[0] == 3 > done[3]
+    assert done[0] == 2 > done[3]
     personalize_users(people(small_policy, tmp_path / "killed", users, config=config, together=2))
     assert all(torch.equal(weights(tmp_path / "whole", user), weights(tmp_path / "killed", user)) for user in users)
 
