@@ -66,37 +66,24 @@ def starts_of(
     """
     if not (run / "starts").exists() and not newcomers(run, users)[0]:
         return {}
-    with FileLock(ensure_writable(run / "starts") / ".lock"):  # the first of several processes makes them
-        return _starts(policy, foretell, known, prompts, users, config, run, num_inference_steps)
-
-
-def _starts(
-    policy: Policy,
-    foretell: Foretell,
-    known: Collection[str],
-    prompts: Sequence[str],
-    users: Sequence[str],
-    config: TrainConfig,
-    run: Path,
-    num_inference_steps: int,
-) -> dict[str, Path]:
     starts = {user: run / "starts" / folder_name(user) for user in users}
-    found = {user: folder for user, folder in starts.items() if (folder / "adapters" / _NAME / INFO).exists()}
-    new, settled = newcomers(run, users)
-    settled = [user for user in settled if user in known]
-    missing = [user for user in new if user not in found]
-    if missing and len(settled) >= NEIGHBOURS:
-        scores = _opinions(policy, foretell, prompts, [*missing, *settled], config, num_inference_steps)
-        for user in missing:
-            near = nearest(user, settled, scores)
-            states = [read_adapter(policy, run / "adapters" / folder_name(other)) for other in near]
-            if any((settings.rank, settings.alpha) != (config.lora.rank, config.lora.alpha) for settings, _ in states):
-                continue  # of an earlier rank: nothing to begin from
-            add_adapter(policy, _NAME, config.lora, config.seed)
-            policy.adapters[_NAME].load(mix_adapters([state for _, state in states], [1 / NEIGHBOURS] * NEIGHBOURS))
-            save_adapter(policy, _NAME, _NAME, starts[user], {"neighbours": ", ".join(near)}, {})
-            remove_adapter(policy, _NAME)
-            found[user] = starts[user]
+    with FileLock(ensure_writable(run / "starts") / ".lock"):  # the first of several processes makes them
+        found = {user: folder for user, folder in starts.items() if (folder / "adapters" / _NAME / INFO).exists()}
+        new, settled = newcomers(run, users)
+        settled = [user for user in settled if user in known]
+        missing = [user for user in new if user not in found]
+        if missing and len(settled) >= NEIGHBOURS:
+            scores = _opinions(policy, foretell, prompts, [*missing, *settled], config, num_inference_steps)
+            for user in missing:
+                near = nearest(user, settled, scores)
+                states = [read_adapter(policy, run / "adapters" / folder_name(other)) for other in near]
+                if any(settings != config.lora for settings, _ in states):
+                    continue  # of an earlier rank: nothing to begin from
+                add_adapter(policy, _NAME, config.lora, config.seed)
+                policy.adapters[_NAME].load(mix_adapters([state for _, state in states], [1 / NEIGHBOURS] * NEIGHBOURS))
+                save_adapter(policy, _NAME, _NAME, starts[user], {"neighbours": ", ".join(near)}, {})
+                remove_adapter(policy, _NAME)
+                found[user] = starts[user]
     return {user: folder / "adapters" / _NAME for user, folder in found.items()}
 
 

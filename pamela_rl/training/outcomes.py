@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pamela_rl.diffusion.saved_adapters import INFO
+from pamela_rl.diffusion.saved_adapters import INFO, images_spent
 from pamela_rl.storage import folder_name, read_metrics, writing
 
 FINISHED = "finished.json"  # in a person's folder, once their adapter is published
@@ -31,7 +31,7 @@ class Outcome:
         ended: What ended it: the settings, the judge, or an error's text.
         gain: Mean by the judge of the adapter that was kept, minus the base model's; None where no judge looked.
         seconds: Of its iterations, by the clock; people who train together share them.
-        images: Sampled to learn from.
+        images: Drawn to make the adapter, validation's too; 0 without one.
         adapter: Its folder, or None.
     """
 
@@ -61,7 +61,7 @@ def outcome_of(run: Path, user: str) -> Outcome:
         if len(judged) > 1
         else None,
         seconds=round(sum(row.get("time/seconds") or 0.0 for row in rows), 1),
-        images=round(sum((row.get("time/seconds") or 0) * (row.get("time/images_per_second") or 0) for row in rows)),
+        images=images_spent(run, user) if (adapter / INFO).exists() else 0,
         adapter=str(adapter) if (adapter / INFO).exists() else None,
     )
 

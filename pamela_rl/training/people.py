@@ -249,7 +249,7 @@ class _Work:
                 self._examples(user), self._start(user), self._bar,
             )  # fmt: skip
             if lock is not None:
-                finished = {"digest": digest_of(people.config, self._facts(user)), "time": time.time()}
+                finished = {"digest": digest_of(people.config, self._facts(user))}
                 write_text(folder / FINISHED, json.dumps(finished) + "\n")
         except Interrupted as interrupted:
             self._interrupted = interrupted
