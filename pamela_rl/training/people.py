@@ -33,6 +33,7 @@ from pamela_rl.training.interruption import StopRequests
 from pamela_rl.training.loop import run_facts
 from pamela_rl.training.outcomes import FAILED, FINISHED, Outcome, outcome_of, outcome_table, write_outcomes
 from pamela_rl.training.personalize import Provenance, personalize
+from pamela_rl.training.slots import slots_of
 from pamela_rl.training.trackers import with_trackers_of_its_own
 from pamela_rl.training.workers import ALONE, Worker
 from pamela_rl.types import Reward, Scorer
@@ -50,7 +51,7 @@ class People:
         policy: The pipeline.
         reward: What is maximised; None where the algorithm learns from rated images.
         prompts: To train on.
-        users: Whom to train for; a person's place in this list decides their slot.
+        users: Whom to train for; a person's place in the run's first list decides their slot.
         config: Of each training.
         algorithm: How it learns.
         run: The run's folder.
@@ -127,7 +128,10 @@ class _Work:
     def __init__(self, people: People):
         self._people = people
         self._slots = min(people.together, len(people.users))
-        self._queues = [deque(people.users[slot :: self._slots]) for slot in range(self._slots)]
+        self._slot_of = slots_of(people.run, people.users, self._slots)
+        self._queues: list[deque[str]] = [deque() for _ in range(self._slots)]
+        for user in people.users:
+            self._queues[self._slot_of[user]].append(user)
         self._bar: Any = None
         self._elsewhere: list[str] = []
         self._interrupted: Interrupted | None = None
@@ -154,7 +158,7 @@ class _Work:
 
     def _take_over(self, user: str, stop: StopRequests) -> None:
         """Wait until a person is free; then train them, unless they are finished."""
-        slot, lock = self._people.users.index(user) % self._slots, self._lock(user)
+        slot, lock = self._slot_of[user], self._lock(user)
         while stop.pending() is None:
             with suppress(Timeout):
                 lock.acquire(timeout=1)
@@ -255,7 +259,7 @@ class _Work:
             self._interrupted = interrupted
         except Exception as error:  # theirs alone: it is told at the end
             self.errors[user] = error
-            if not isinstance(error, PamelaError):
+            if not isinstance(error, PamelaError) and len(people.users) > 1:  # else it is raised
                 logger.exception("The training for %s ended with an error that nobody foresaw.", user)
             with suppress(OSError):
                 write_text(folder / FAILED, json.dumps({"error": " ".join(str(error).split())}) + "\n")

@@ -24,6 +24,7 @@ from pamela_rl.training.people import People, personalize_users
 from pamela_rl.training.personalize import Provenance
 from pamela_rl.training.plan import people_together, plan_run
 from pamela_rl.training.processes import new_accelerator, open_policy
+from pamela_rl.training.slots import people_at_a_time
 from pamela_rl.training.workers import Worker, launched, part_from_the_others, work_with_ray
 from pamela_rl.types import Scorer
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
@@ -92,7 +93,8 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
             settings.num_inference_steps,
         )
     plan = plan_run(policy, settings.train, algorithm, accelerator.num_processes, list(scorers.values()))
-    together = people_together(settings.together, len(users), plan, policy.device)
+    begun = people_at_a_time(settings.output_dir) if settings.together == "auto" else None
+    together = begun or people_together(settings.together, len(users), plan, policy.device)  # whatever is free by now
     plan = plan.for_people(together)
     if worker.rank == 0:
         for_whom = ", ".join(users) if len(users) <= MAX_NAMED else f"{len(users):,} people"

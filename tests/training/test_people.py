@@ -40,6 +40,7 @@ from pamela_rl.training.loop import train
 from pamela_rl.training.outcomes import outcome_table
 from pamela_rl.training.people import People, personalize_users
 from pamela_rl.training.personalize import Provenance
+from pamela_rl.training.slots import people_at_a_time, slots_of
 from pamela_rl.types import RewardOutput
 
 USERS = ["ada", "ben", "cleo", "dan", "eve"]
@@ -264,6 +265,24 @@ def test_only_those_whose_answers_changed_are_trained_again_and_what_was_is_kept
     assert adapter_digest(tmp_path / "adapters" / "ben") == new
     with pytest.raises(AdapterError, match=r"has no version 7 of the adapter of user 'ben'; it has: 1, 2"):
         restore_version(tmp_path, "ben", 7)
+
+
+def test_a_slot_stays_with_its_person_whoever_is_asked_for_later(tmp_path: Path) -> None:
+    assert people_at_a_time(tmp_path) is None
+    assert slots_of(tmp_path, ["ada", "ben", "cleo"], 2) == {"ada": 0, "ben": 1, "cleo": 0}
+    found = slots_of(tmp_path, ["zoe", "cleo", "ada"], 2)
+    assert (found["zoe"], found["cleo"], found["ada"]) == (1, 0, 0)
+    assert people_at_a_time(tmp_path) == 2
+    assert slots_of(tmp_path, ["cleo", "ada", "ben"], 3) == {"cleo": 0, "ada": 1, "ben": 2}
+
+
+def test_trackers_that_follow_one_run_are_refused_before_anything_is_trained(
+    small_policy: Policy, tmp_path: Path
+) -> None:
+    accelerator = Accelerator(cpu=True, log_with="wandb")
+    with pytest.raises(ConfigError, match="trackers has wandb, which follows one run a process, but 3 people"):
+        personalize_users(people(small_policy, tmp_path, accelerator=accelerator))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_whom_another_process_has_is_left_to_it(small_policy: Policy, tmp_path: Path) -> None:
