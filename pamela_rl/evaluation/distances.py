@@ -21,15 +21,18 @@ def diversity(images: Tensor, groups: NDArray[np.int64]) -> float:
 def distances_to_others(samples: Tensor, groups: Tensor) -> Tensor:
     """Return each sample's mean RMS difference to the others of its group, ``(b,)``; 0 for one that is alone.
 
+    One that is not finite is NaN, and none of the others for the rest.
+
     Args:
         samples: Images or latents, ``(b, …)``.
         groups: Any integers, ``(b,)``.
     """
     flat, groups = samples.flatten(1).float(), groups.to(samples.device)
-    same = (groups[:, None] == groups[None]) & ~torch.eye(len(groups), dtype=torch.bool, device=samples.device)
+    finite = flat.isfinite().all(dim=1)
+    same = (groups[:, None] == groups[None]) & ~torch.eye(len(groups), dtype=torch.bool, device=samples.device) & finite
     total: Tensor = torch.where(same, torch.cdist(flat, flat), 0.0).sum(dim=1)
     mean: Tensor = total / same.sum(dim=1).clamp(min=1) / flat.shape[1] ** 0.5
-    return mean
+    return torch.where(finite, mean, torch.nan)
 
 
 def distance(images: Tensor, others: Tensor) -> float:

@@ -109,3 +109,10 @@ def test_the_distance_to_others_is_by_hand_and_zero_for_one_alone() -> None:
     far = (3.0**2 + 3.0**2) ** 0.5
     expected = torch.tensor([(5 + 1) / 2, (5 + far) / 2, (1 + far) / 2, 0.0]) / 2**0.5
     torch.testing.assert_close(found, expected)
+
+
+def test_an_image_that_is_not_finite_decides_nothing_for_the_others() -> None:
+    samples = torch.tensor([[0.0, 0.0], [3.0, 4.0], [float("nan"), 1.0]])
+    found = distances_to_others(samples, torch.zeros(3))
+    torch.testing.assert_close(found[:2], torch.full((2,), 5 / 2**0.5))
+    assert found[2].isnan()
