@@ -15,7 +15,7 @@ from pamela_rl.config import LoraSettings
 from pamela_rl.errors import AdapterError, ConfigError
 
 Matrices = Sequence[tuple[Tensor, Tensor]]
-_DOWN, _UP = "lora_A.weight", "lora_B.weight"  # PEFT's names of a layer's matrices, (rank, in) and (out, rank)
+DOWN, UP = "lora_A.weight", "lora_B.weight"  # PEFT's names of a layer's matrices, (rank, in) and (out, rank)
 
 
 @dataclass(eq=False)
@@ -107,7 +107,7 @@ class AdapterBank:
                 up = nn.Linear(settings.rank, layer.out_features, bias=False)
                 nn.init.normal_(down.weight, std=1 / settings.rank)
                 nn.init.zeros_(up.weight)
-                for end, matrix in ((_DOWN, down.weight), (_UP, up.weight)):
+                for end, matrix in ((DOWN, down.weight), (UP, up.weight)):
                     shapes[f"{name}.{end}"] = matrix.shape
                     parts.append(matrix.detach().flatten())
         return Adapter(nn.Parameter(torch.cat(parts).to(device)), settings, shapes)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-_DOWN, _UP = "lora_A.weight", "lora_B.weight"
+from pamela_rl.diffusion.adapter_bank import DOWN, UP
 
 
 def mix_adapters(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
@@ -24,8 +24,8 @@ def mix_adapters(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float
         The mix's weights, by PEFT's names, fp32.
     """
     found = {}
-    for down in (name for name in states[0] if name.endswith(_DOWN)):
-        up, rank = down.removesuffix(_DOWN) + _UP, len(states[0][down])
+    for down in (name for name in states[0] if name.endswith(DOWN)):
+        up, rank = down.removesuffix(DOWN) + UP, len(states[0][down])
         ups = torch.cat([weight * state[up].double() for state, weight in zip(states, weights, strict=True)], dim=1)
         downs = torch.cat([state[down].double() for state in states])
         left, left_rest = torch.linalg.qr(ups)
