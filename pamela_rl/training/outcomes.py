@@ -114,4 +114,4 @@ def _read(path: Path) -> dict[str, Any]:
 def _reason(settings: dict[str, Any], iterations: int, error: str | None) -> str:
     if error is not None:
         return error
-    return "the judge" if iterations < int(settings["num_iterations"]) else "num_iterations"
+    return "the judge" if iterations < int(settings["num_iterations"]) else "as planned"

@@ -203,7 +203,7 @@ def test_the_judge_stops_one_and_the_next_takes_the_slot(small_policy: Policy, t
     outcomes = personalize_users(asked)
     found = {outcome.user: (outcome.iterations, outcome.ended) for outcome in outcomes}
     assert found["ada"] == (1, "the judge")
-    assert all(found[user] == (2, "num_iterations") for user in users[1:])
+    assert all(found[user] == (2, "as planned") for user in users[1:])
     assert [outcome.gain for outcome in outcomes] == [-2.0, 4.0, 4.0]  # also watched in training
     text = outcome_table(outcomes)
     assert "the judge" in text
