@@ -89,8 +89,8 @@ def train(key: str, folder: Path, reward: Path, base: Path, side: int, guidance_
     launch(
         "recipes/train.py", folder, key, f"--reward={reward}", f"--model.name={base}", f"--prompts={folder / 'prompts.txt'}",
         f"--output_dir={run_folder}", "--encoder=pixels", "--algorithm=ddpo", f"--users=[{USER}]", f"--model.height={side}",
-        f"--model.width={side}", "--model.dtype=bfloat16", "--model.offload=true", "--model.vae_slicing=true",
-        f"--model.compile_blocks={str(compiled).lower()}", "--train.num_iterations=1", "--train.images_per_iteration=4",
+        f"--model.width={side}", "--model.dtype=bfloat16", "--model.offload=true",
+        f"--model.compile={'blocks' if compiled else 'no'}", "--train.num_iterations=1", "--train.images_per_iteration=4",
         "--train.group_size=2", "--train.batch_size=2", "--train.validation.every=1", "--train.validation.num_images=2",
         "--train.sampling.num_inference_steps=4", "--train.sampling.train_steps=2", "--num_inference_steps=2",
         f"--train.sampling.guidance_scale={guidance_scale}", "--train.lora.rank=16", *noise,

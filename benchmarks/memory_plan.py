@@ -30,7 +30,8 @@ from pamela_rl.diffusion.memory import peak_memory
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.diffusion.settings import ModelSettings
-from pamela_rl.training.plan import plan_run, size_text
+from pamela_rl.training.memory_plan import size_text
+from pamela_rl.training.plan import plan_run
 from pamela_rl.types import Conditioning, RewardOutput
 
 PRESETS = Path(__file__).parents[1] / "recipes" / "configs" / "memory"
@@ -103,7 +104,7 @@ def measured(key: str, side: int, batch_size: int) -> None:
     """Run an iteration on the CPU, and print as JSON what was planned and what the process took beyond its start."""
     model = MODELS[key]
     start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    settings = ModelSettings(height=side, width=side, vae_slicing=True)
+    settings = ModelSettings(height=side, width=side)
     policy = policy_of(model, settings, "cpu", {})
     config = replace(
         run_config(model, batch_size), images_per_iteration=batch_size, group_size=batch_size,

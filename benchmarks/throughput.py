@@ -89,9 +89,7 @@ def measure(model: Model, name: str, arguments: argparse.Namespace, accelerator:
     """Run one iteration after a warm-up and return a row of the table."""
     device, small = accelerator.device, arguments.small
     side = model.side // 8 if small else model.side
-    settings = ModelSettings(
-        dtype="bfloat16", height=side, width=side, vae_slicing=True, gradient_checkpointing=arguments.checkpointing
-    )
+    settings = ModelSettings(dtype="bfloat16", height=side, width=side, gradient_checkpointing=arguments.checkpointing)
     with torch.device(device):
         pipeline = model.build(small).to(dtype=torch.bfloat16)
     policy = prepare_policy(pipeline, settings, device)
@@ -112,7 +110,7 @@ def measure(model: Model, name: str, arguments: argparse.Namespace, accelerator:
     )  # fmt: skip
     weights = add_adapter(policy, "benchmark", config.lora, 0)
     optimizer = torch.optim.AdamW(weights, lr=algorithm.learning_rate)
-    old = AdapterCopy(weights) if algorithm.samples_with_old else None
+    old = AdapterCopy(policy.adapter) if algorithm.samples_with_old else None
     learner = Learner(accelerator, policy, optimizer, config, brightness, old=old)
     forward, both, decode = flops(policy, model)
     batch = PromptSource(PROMPTS, "nobody").draw(0, 2, config.group_size, 0)

@@ -61,15 +61,11 @@ class SamplingConfig:
         _at_least("sampling.num_inference_steps", self.num_inference_steps, 1, "e.g. 10 for the world, 50 for SD 1.5")
         _require(self.eta is None or 0 <= self.eta <= 1, f"sampling.eta is {self.eta}; use 0 to 1, e.g. 1.0.")
         _at_least("sampling.guidance_scale", self.guidance_scale, 1.0, "1 means no guidance")
-        _require(
-            self.flow_noise in FLOW_NOISES,
-            f"sampling.flow_noise is {self.flow_noise!r}; use one of {', '.join(FLOW_NOISES)}.",
-        )
+        kinds = ", ".join(FLOW_NOISES)
+        _require(self.flow_noise in FLOW_NOISES, f"sampling.flow_noise is {self.flow_noise!r}; use one of {kinds}.")
         last = self.num_inference_steps - 1
-        _require(
-            0 <= self.window_start <= last,
-            f"sampling.window_start is {self.window_start}; with {last + 1} denoising steps use 0 to {last}.",
-        )
+        told = f"sampling.window_start is {self.window_start}; with {last + 1} denoising steps use 0 to {last}."
+        _require(0 <= self.window_start <= last, told)
         room = self.num_inference_steps - self.window_start
         _require(
             self.window_size is None or 1 <= self.window_size <= room,
@@ -77,11 +73,8 @@ class SamplingConfig:
             f"use 1 to {room}.",
         )
         stochastic = self.window_size or room
-        _require(
-            1 <= self.train_steps <= stochastic,
-            f"sampling.train_steps is {self.train_steps} but {stochastic} denoising steps have noise; use 1 to "
-            f"{stochastic}.",
-        )
+        told = f"sampling.train_steps is {self.train_steps} but {stochastic} denoising steps have noise"
+        _require(1 <= self.train_steps <= stochastic, f"{told}; use 1 to {stochastic}.")
 
     @property
     def window(self) -> tuple[int, int]:
@@ -172,9 +165,8 @@ class RewardSettings:
     max_bad_share: float = 0.5
 
     def __post_init__(self) -> None:
-        _at_least("reward.std_weight", self.std_weight, 0, "0 trusts the mean alone")
-        _at_least("reward.adherence_weight", self.adherence_weight, 0, "0 asks nothing of the prompt")
-        _at_least("reward.diversity_weight", self.diversity_weight, 0, "0 lets all images of a prompt be alike")
+        for name in ("std_weight", "adherence_weight", "diversity_weight"):
+            _at_least(f"reward.{name}", getattr(self, name), 0, "0 leaves it out")
         share = self.max_bad_share
         _require(0 <= share <= 1, f"reward.max_bad_share is {share}; it is a share: use 0 to 1, e.g. 0.5.")
 
@@ -183,11 +175,10 @@ class RewardSettings:
 class MismatchSettings:
     """How far importance ratios may be from 1 before an iteration's first update, where sampling and training must agree.
 
-    In fp32 on a CPU they agree exactly. Elsewhere kernels may round differently with gradients than without.
-
     Attributes:
-        warn: Above this a warning is logged; None is 0 in fp32 on a CPU and a tenth of the clip range elsewhere.
-        stop: Above this the run stops; None is 0 in fp32 on a CPU and the clip range, at most 1e-3, elsewhere.
+        warn: Above this a warning is logged; None is a tenth of ``stop``.
+        stop: Above this the run stops; None is 0 in fp32 on a CPU, where calls agree exactly, and the clip range, at most 1e-3,
+            elsewhere; where sampling makes other calls than training, whose ratios start from training's own, it is 1e-2.
     """
 
     warn: float | None = None
@@ -249,7 +240,8 @@ class TrainConfig:
         images_per_iteration: Images sampled and scored in one iteration, over all processes.
         group_size: Images of each prompt, over which advantages are normalised.
         seed: Every random number follows from it, the iteration, the image and the step.
-        batch_size: Images in one denoiser call, in sampling and in training alike; changes memory and speed only.
+        batch_size: Images in one denoiser call that is learned from; changes memory and speed only.
+        sampling_batch_size: Images in one that samples, which keeps no activations; None is as many.
         checkpoint_every: Iterations between two checkpoints.
     """
 
@@ -258,6 +250,7 @@ class TrainConfig:
     group_size: int = 12
     seed: int = 0
     batch_size: int = 48
+    sampling_batch_size: int | None = None
     checkpoint_every: int = 5
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     advantages: AdvantageSettings = field(default_factory=AdvantageSettings)
@@ -273,8 +266,8 @@ class TrainConfig:
         _at_least("images_per_iteration", self.images_per_iteration, self.group_size, "at least one whole group")
         _check_division("images_per_iteration", self.images_per_iteration, "group_size", self.group_size)
         _at_least("checkpoint_every", self.checkpoint_every, 1, "1 saves after every iteration")
-        _at_least("batch_size", self.batch_size, 1, "as many images as memory holds")
-
+        for name, value in (("batch_size", self.batch_size), ("sampling_batch_size", self.sampled_at_once)):
+            _at_least(name, value, 1, "as many images as memory holds")
         for name in ("adherence_weight", "diversity_weight"):
             weight = getattr(self.reward, name)
             _require(
@@ -293,6 +286,11 @@ class TrainConfig:
     def saves_after(self, iterations: int) -> bool:
         """Tell whether a checkpoint is due after so many iterations."""
         return iterations % self.checkpoint_every == 0 or iterations == self.num_iterations
+
+    @property
+    def sampled_at_once(self) -> int:
+        """Images in one denoiser call that samples."""
+        return self.batch_size if self.sampling_batch_size is None else self.sampling_batch_size
 
     @property
     def prompts_per_iteration(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -192,7 +192,7 @@ class Trajectory:
     Latents are as the denoiser takes them: ``(c, h, w)`` an image, or ``(n, c)`` where the family packs them.
 
     Attributes:
-        image_ids: Index of each image in the whole iteration, whatever process sampled it, ``(b,)``.
+        image_ids: Index of each image in the whole iteration, whatever process sampled it, on the CPU, ``(b,)``.
         images: RGB in [0, 1], ``(b, 3, height, width)``.
         final_latents: At the end of the chain, ``(b, …)``.
         latents: Before each kept step, ``(b, t, …)``.
@@ -216,3 +216,7 @@ class Trajectory:
     conditioning: Conditioning
     prompt_index: Tensor
     negative: Conditioning | None
+
+    def without_images(self) -> Trajectory:
+        """Return it without its images, which nobody learns from once they are scored."""
+        return replace(self, images=self.images.new_empty(0, *self.images.shape[1:]))

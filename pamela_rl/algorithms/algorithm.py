@@ -37,11 +37,13 @@ class Footprint:
     Attributes:
         latents_per_image: Latents of an image that are kept in fp32 until the update.
         steps_per_pair: Denoising steps that gradients pass through in one pair, each a call of its own.
+        predictions_per_pair: Calls without gradients of other adapters, or of none, that are made of all pairs beforehand.
         decodes: Whether gradients pass through the image decoder.
     """
 
     latents_per_image: int
     steps_per_pair: int = 1
+    predictions_per_pair: int = 0
     decodes: bool = False
 
 
@@ -102,6 +104,19 @@ class Algorithm(ABC):
         return type(self).__module__.rpartition(".")[2].removeprefix(PREFIX)
 
     @property
+    def steps_per_iteration(self) -> int:
+        """Optimizer steps."""
+        return self.num_updates * self.num_inner_epochs
+
+    def frees_sampling(self, config: TrainConfig) -> bool:
+        """Whether images may be sampled by other calls than those that are learned from.
+
+        Where the density of the sampled steps is used, that costs a forward pass a trained pair, unless the only optimizer
+        step's own is the old policy's. It is done there, and where other calls were asked for.
+        """
+        return not self.needs_noise or self.steps_per_iteration == 1 or config.sampled_at_once != config.batch_size
+
+    @property
     def keeps_means(self) -> bool:
         """Whether the rollout shall keep the mean of each trained step."""
         return False
@@ -152,8 +167,11 @@ class Algorithm(ABC):
         )
 
     def footprint(self, config: TrainConfig) -> Footprint:
-        """Return the cost of an update; here latents before and after each trained step, and means where they are kept."""
-        return Footprint(latents_per_image=config.sampling.train_steps * (2 + self.keeps_means))
+        """Return the cost of an update; here latents before and after each trained step, and what is kept of their means."""
+        freed = self.frees_sampling(config)
+        predicted = (self.kl_weight > 0) + (freed and self.steps_per_iteration > 1)
+        kept = 2 + (self.keeps_means and not freed) + predicted
+        return Footprint(config.sampling.train_steps * kept, predictions_per_pair=predicted)
 
     def pairs_per_image(self, config: TrainConfig) -> int:
         """Count the (image, step) pairs of one image."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -16,7 +15,6 @@ from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.algorithms.minibatches import MicroBatch
 from pamela_rl.algorithms.updates import take_updates
 from pamela_rl.config import TrainConfig
-from pamela_rl.diffusion.policy import adapter_off
 
 _METRICS = ("accuracy", "reference_mse")
 
@@ -69,25 +67,25 @@ class DPO(Algorithm):
         return 1
 
     def footprint(self, config: TrainConfig) -> Footprint:
-        """Its noise and the clean latents are kept."""
-        return Footprint(latents_per_image=2)
+        """The clean latents are kept, their noise, and the base model's prediction."""
+        return Footprint(latents_per_image=4, predictions_per_pair=1)
 
     def update(self, learner: Learner, experience: Experience) -> dict[str, float]:
         """Take the iteration's optimizer steps."""
         noised = NoisedImages.of(self, learner, experience, in_pairs=True)
         signs = experience.advantages.sign()  # 0 where a control experiment has none
+        base = learner.predict_all(experience, noised.schedule, noised.latents, noised.levels, None)
 
         def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
             noisy, step, target = noised.rows(batch)
-            with torch.no_grad(), adapter_off(learner.policy):
-                reference = learner.predict(experience, noised.schedule, noisy, step, batch.image)
+            reference = base[batch.image, batch.slot]
             now = learner.predict(experience, noised.schedule, noisy, step, batch.image)
             better = _mse(reference, target) - _mse(now, target)  # than the base, ``(n,)``
             margin = (signs[batch.image] * better).view(-1, 2).sum(dim=1)
             losses = -logsigmoid(0.5 * self.beta * margin).repeat_interleave(2)  # the half as in the paper's code
             right = (margin > 0).float().repeat_interleave(2)
             metrics = {"accuracy": right, "reference_mse": _mse(now, reference)}
-            return losses[batch.mask], {name: values[batch.mask].detach() for name, values in metrics.items()}
+            return losses, {name: values.detach() for name, values in metrics.items()}
 
         return take_updates(self, learner, experience, loss, _METRICS)
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from pamela_rl.algorithms.algorithm import Algorithm, Footprint, require
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.algorithms.minibatches import MicroBatch
-from pamela_rl.algorithms.updates import kl_weight, take_updates, uses_reference
+from pamela_rl.algorithms.updates import kl_weight, take_updates
 from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.policy import adapter_off
+from pamela_rl.diffusion.precision import computing
 from pamela_rl.diffusion.randomness import generator_for
 from pamela_rl.diffusion.rollout import schedule_of
 from pamela_rl.diffusion.transitions import Schedule
@@ -81,20 +82,20 @@ class DRaFT(Algorithm):
         Raises:
             ConfigError: The reward gives no gradient.
         """
-        schedule = schedule_of(learner.policy, experience.sampling)
+        schedule = schedule_of(learner.policy, experience.sampling).to(learner.policy.device)
         first_step = self.num_steps - self._depth(learner, experience.iteration)
         signal = 0.0 if learner.config.advantages.zero else 1.0
 
         def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
-            watched = uses_reference(self, learner, first)
+            watched = self.kl_weight > 0 or learner.policy.sharded or first
             latents, distances = self._walk(learner, experience, schedule, batch, first_step, watched)
-            rewards = self._reward(learner, experience, latents, batch.image)[batch.mask]
+            rewards = self._reward(learner, experience, latents, batch.image_rows)
             finite = rewards.isfinite()
             losses = -signal * torch.where(finite, rewards, 0.0)
-            to_reference = distances[batch.mask] if watched else losses.new_zeros(0)
             if self.kl_weight:
-                losses = losses + kl_weight(self, learner) * to_reference
-            return losses, {"reward": rewards.detach()[finite], "reference_mse": to_reference.detach()}
+                losses = losses + kl_weight(self, learner) * distances
+            told = {"reference_mse": distances.detach()} if watched else {}
+            return losses, {"reward": torch.where(finite, rewards, torch.nan).detach(), **told}
 
         stats = take_updates(self, learner, experience, loss, _METRICS, "reference_mse")
         learner.policy.offload_idle()
@@ -124,11 +125,10 @@ class DRaFT(Algorithm):
             latents = mean + (trajectory.next_latents[image, slot] - mean.detach())  # the noise of the rollout
         return latents, distances / (self.num_steps - first_step)
 
-    def _reward(self, learner: Learner, experience: Experience, latents: Tensor, image: Tensor) -> Tensor:
+    def _reward(self, learner: Learner, experience: Experience, latents: Tensor, rows: Sequence[int]) -> Tensor:
         """Score the images; those without a finite reward get no gradient, whatever the reward would give."""
-        rows = image.tolist()
         prompts, users = experience.batch.prompts, experience.batch.user_ids
-        with learner.accelerator.autocast():  # as in the rollout
+        with computing(learner.policy, learner.accelerator):  # as in the rollout
             images = learner.policy.decode(latents)
         assert learner.reward is not None  # it learns from rollouts
         output = learner.reward(images, [prompts[row] for row in rows], [users[row] for row in rows])

@@ -12,6 +12,7 @@ from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.algorithms.minibatches import MicroBatch
 from pamela_rl.diffusion.randomness import generator_for
 from pamela_rl.diffusion.rollout import schedule_of
+from pamela_rl.diffusion.transfers import to_device
 from pamela_rl.diffusion.transitions import Schedule
 
 _LEVELS = 0x4E4654  # keeps its noise and noise levels apart from the images' own
@@ -45,12 +46,19 @@ class NoisedImages:
         """
         trajectory = experience.trajectory
         ids = trajectory.image_ids // 2 if in_pairs else trajectory.image_ids
-        schedule = schedule_of(learner.policy, experience.sampling)
+        schedule = schedule_of(learner.policy, experience.sampling).to(learner.policy.device)
         levels, noise = levels_and_noise(
             trajectory.final_latents, ids, len(schedule.timesteps), algorithm.pairs_per_image(learner.config),
             learner.config.seed, experience.iteration,
         )  # fmt: skip
         return cls(schedule, trajectory.final_latents, levels, noise)
+
+    @property
+    def latents(self) -> Tensor:
+        """All of them with noise on, ``(b, t, …)``."""
+        flat = self.clean.repeat_interleave(self.levels.shape[1], dim=0)
+        noised = self.schedule.noised(flat, self.noise.flatten(0, 1), self.levels.flatten())
+        return noised.view(self.noise.shape)
 
     def rows(self, batch: MicroBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Return a call's noised latents, ``(n, …)``, their places in the chain, ``(n,)``, and what to predict, ``(n, …)``."""
@@ -77,4 +85,4 @@ def levels_and_noise(latents: Tensor, image_ids: Tensor, steps: int, count: int,
         generator = generator_for(_LEVELS, *key, image_id)
         levels.append(torch.randperm(steps, generator=generator)[:count])
         noise.append(torch.randn(count, *latents.shape[1:], generator=generator))
-    return torch.stack(levels).to(latents.device), torch.stack(noise).to(latents.device)
+    return to_device(torch.stack(levels), latents.device), to_device(torch.stack(noise), latents.device)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from pamela_rl.config import SamplingConfig, TrainConfig
-from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.adapter_bank import Adapter
+from pamela_rl.diffusion.batching import padded_rows
+from pamela_rl.diffusion.policy import Policy, adapter_off
+from pamela_rl.diffusion.precision import computing
 from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.types import PromptBatch, Reward, Trajectory
 
@@ -20,33 +21,24 @@ class AdapterCopy:
     """A second set of an adapter's weights, e.g. an exponential moving average.
 
     Args:
-        weights: The trained adapter's; copied as they are now.
+        trained: The trained adapter; copied as it is now.
+
+    Attributes:
+        adapter: Has the copied weights; a policy can wear it.
     """
 
-    def __init__(self, weights: Sequence[Tensor]):
-        self.tensors = [weight.detach().clone() for weight in weights]
+    def __init__(self, trained: Adapter):
+        self.adapter = replace(trained, weights=trained.weights.detach().clone())
 
     @torch.no_grad()
-    def update(self, weights: Sequence[Tensor], decay: float) -> None:
+    def update(self, trained: Adapter, decay: float) -> None:
         """Move towards the trained weights: ``copy = decay * copy + (1 - decay) * weights``."""
-        for copy, trained in zip(self.tensors, weights, strict=True):
-            copy.lerp_(trained.detach(), 1 - decay)
+        self.adapter.weights.lerp_(trained.weights.detach(), 1 - decay)
 
     @torch.no_grad()
-    def copy_to(self, weights: Sequence[Tensor]) -> None:
+    def copy_to(self, trained: Adapter) -> None:
         """Overwrite the trained adapter's weights with the copy."""
-        for copy, trained in zip(self.tensors, weights, strict=True):
-            trained.copy_(copy)
-
-    @contextmanager
-    def swapped_in(self, weights: Sequence[Tensor]) -> Iterator[None]:
-        """Overwrite the trained adapter's weights with the copy inside the block, and restore them after it."""
-        trained = AdapterCopy(weights)
-        self.copy_to(weights)
-        try:
-            yield
-        finally:
-            trained.copy_to(weights)
+        trained.weights.copy_(self.adapter.weights)
 
 
 def weights_of(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
@@ -84,7 +76,7 @@ class Learner:
     def predict(
         self, experience: Experience, schedule: Schedule, latents: Tensor, step_index: Tensor, image: Tensor
     ) -> Tensor:
-        """Predict at some latents, with the conditioning and guidance of the rollout.
+        """Predict at some latents, with the conditioning and guidance of the rollout, in training's own kernels.
 
         Args:
             experience: Of the iteration.
@@ -98,11 +90,38 @@ class Learner:
         """
         trajectory = experience.trajectory
         conditioning = trajectory.conditioning[trajectory.prompt_index[image]]
-        with self.accelerator.autocast():
+        with computing(self.policy, self.accelerator):
             return self.policy.predict(
                 latents, schedule.timesteps[step_index], conditioning, trajectory.negative,
-                experience.sampling.guidance_scale,
+                experience.sampling.guidance_scale, as_trained=True,
             )  # fmt: skip
+
+    @torch.no_grad()
+    def predict_all(
+        self, experience: Experience, schedule: Schedule, latents: Tensor, step_index: Tensor, adapter: Adapter | None
+    ) -> Tensor:
+        """Predict at all latents of an iteration, in calls as an update makes them: an image keeps its row.
+
+        Calls of another shape differ in the last bit, which Adam would turn into moved weights where there is no signal.
+
+        Args:
+            experience: Of the iteration.
+            schedule: Its noise levels.
+            latents: ``(b, t, …)``.
+            step_index: Of each, ``(b, t)``.
+            adapter: To predict with; None is the base model.
+
+        Returns:
+            Guided predictions, fp32, ``(b, t, …)``.
+        """
+        count, steps = step_index.shape
+        output, size = torch.empty_like(latents), min(self.config.batch_size, count)
+        with self.policy.wearing(adapter) if adapter is not None else adapter_off(self.policy):
+            for rows, real in padded_rows(count, size, latents.device):
+                for slot in range(steps):
+                    part = self.predict(experience, schedule, latents[rows, slot], step_index[rows, slot], rows)
+                    output[rows[:real], slot] = part[:real]
+        return output
 
 
 @dataclass(frozen=True)

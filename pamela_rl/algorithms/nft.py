@@ -13,9 +13,9 @@ from pamela_rl.algorithms.algorithm import Algorithm, Footprint, require
 from pamela_rl.algorithms.forward_process import NoisedImages
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.algorithms.minibatches import MicroBatch
-from pamela_rl.algorithms.updates import kl_weight, take_updates, uses_reference
+from pamela_rl.algorithms.reference_predictions import ReferencePredictions
+from pamela_rl.algorithms.updates import kl_weight, take_updates
 from pamela_rl.config import TrainConfig
-from pamela_rl.diffusion.policy import adapter_off
 from pamela_rl.diffusion.transitions import Schedule
 
 _METRICS = ("old_mse", "reference_mse")
@@ -56,8 +56,9 @@ class NFT(Algorithm):
         return torch.zeros(len(generators), 0, dtype=torch.long)
 
     def footprint(self, config: TrainConfig) -> Footprint:
-        """Its noise at each level and the final latents are kept."""
-        return Footprint(latents_per_image=config.sampling.train_steps + 1)
+        """The final latents are kept, and at each level noise, noised latents and predictions, old and the base model's."""
+        predicted = 1 + (self.kl_weight > 0)
+        return Footprint(config.sampling.train_steps * (2 + predicted) + 1, predictions_per_pair=predicted)
 
     def old_decay(self, update_steps: int) -> float:
         """Return the decay of the old copy after an iteration."""
@@ -66,29 +67,28 @@ class NFT(Algorithm):
     def update(self, learner: Learner, experience: Experience) -> dict[str, float]:
         """Take the iteration's optimizer steps."""
         noised = NoisedImages.of(self, learner, experience)
-        schedule = noised.schedule
+        schedule, latents = noised.schedule, noised.latents
         good = (experience.advantages / self.advantage_scale / 2 + 0.5).clamp(0, 1)
         assert learner.old is not None
-        old = learner.old
+        places = (experience, schedule, latents, noised.levels)
+        old = learner.predict_all(*places, learner.old.adapter)
+        reference = ReferencePredictions(self, learner, *places)
 
         def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
-            image, mask, clean = batch.image, batch.mask, noised.clean[batch.image]
-            noisy, step, _ = noised.rows(batch)
-            with torch.no_grad(), old.swapped_in(learner.weights):  # before any graph holds the weights
-                before = learner.predict(experience, schedule, noisy, step, image)
-            now = learner.predict(experience, schedule, noisy, step, image)
+            at = (batch.image, batch.slot)
+            clean, noisy, step, before = noised.clean[batch.image], latents[at], noised.levels[at], old[at]
+            now = learner.predict(experience, schedule, noisy, step, batch.image)
             towards = self.beta * (now - before)  # so written, both sides are equal to the bit where nothing moved
             better = _clean_error(schedule.clean(before + towards, noisy, step), clean)
             worse = _clean_error(schedule.clean(before - towards, noisy, step), clean)
-            share, known = good[image], experience.mask[image]
-            losses = (known * (share * better + (1 - share) * worse))[mask] * self.advantage_scale / self.beta
-            to_reference = losses.new_zeros(0)
-            if uses_reference(self, learner, first):
-                with torch.no_grad(), adapter_off(learner.policy):
-                    reference = learner.predict(experience, schedule, noisy, step, image)
-                to_reference = _mse(now, reference)[mask]
+            share, known = good[batch.image], experience.mask[batch.image]
+            losses = known * (share * better + (1 - share) * worse) * self.advantage_scale / self.beta
+            metrics = {"old_mse": _mse(now, before).detach()}
+            base = reference.at(batch, first)
+            if base is not None:
+                metrics["reference_mse"] = (to_reference := _mse(now, base)).detach()
                 losses = losses + kl_weight(self, learner) * to_reference if self.kl_weight else losses
-            return losses, {"old_mse": _mse(now, before)[mask].detach(), "reference_mse": to_reference}
+            return losses, metrics
 
         return take_updates(self, learner, experience, loss, _METRICS, "reference_mse")
 

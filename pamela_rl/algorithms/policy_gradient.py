@@ -12,10 +12,10 @@ from torch import Tensor
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.algorithms.minibatches import MicroBatch
-from pamela_rl.algorithms.updates import RATIO_ERROR, kl_weight, take_updates, uses_reference
-from pamela_rl.diffusion.policy import adapter_off
+from pamela_rl.algorithms.reference_predictions import ReferencePredictions
+from pamela_rl.algorithms.updates import RATIO_ERROR, kl_weight, take_updates
 from pamela_rl.diffusion.rollout import schedule_of
-from pamela_rl.diffusion.transitions import Normal, Schedule
+from pamela_rl.diffusion.transitions import Normal
 
 _METRICS = ("approx_kl", "clip_fraction", "kl_to_reference")
 
@@ -78,50 +78,44 @@ class PolicyGradient(Algorithm):
         return kl
 
     def update(self, learner: Learner, experience: Experience) -> dict[str, float]:
-        """Take the iteration's optimizer steps; ``train/sampling_mismatch`` is among its metrics."""
-        schedule = schedule_of(learner.policy, experience.sampling)
+        """Take the iteration's optimizer steps; ``train/sampling_mismatch`` is among its metrics.
+
+        Where sampling made other calls than training does, the old policy's log-probabilities are computed again in
+        training's own; before the only update they are the loss's own.
+        """
+        schedule = schedule_of(learner.policy, experience.sampling).to(learner.policy.device)
+        trajectory, freed = experience.trajectory, self.frees_sampling(learner.config)
+        places = (experience, schedule, trajectory.latents, trajectory.step_index)
+        old = learner.predict_all(*places, learner.policy.adapter) if freed and self.steps_per_iteration > 1 else None
+        reference = ReferencePredictions(self, learner, *places)
 
         def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
-            step, pairs = self._pairs(learner, experience, schedule, batch)
+            at = (batch.image, batch.slot)
+            latents, index = trajectory.latents[at], trajectory.step_index[at]
+            step = schedule.transition(
+                learner.predict(experience, schedule, latents, index, batch.image), latents, index
+            )
+            log_probs = step.log_prob(trajectory.next_latents[at])
+            drawn = before = trajectory.log_probs[at]
+            mean = None if trajectory.means is None else trajectory.means[at]
+            if freed:
+                sampled = step.detach() if old is None else schedule.transition(old[at], latents, index)
+                before, mean = sampled.log_prob(trajectory.next_latents[at]), sampled.mean
+            pairs = Pairs(log_probs, before, experience.advantages[batch.image], step, mean, schedule.span[index])
             losses, ratio = self.objective(pairs)
-            kl = ratio.new_zeros(0)
-            if uses_reference(self, learner, first):
-                with torch.no_grad(), adapter_off(learner.policy):
-                    reference = _distribution(learner, experience, schedule, batch)
-                kl = step.kl(reference)[batch.mask]
-                if self.kl_weight:
-                    losses = losses + kl_weight(self, learner) * self.kl_penalty(kl, pairs.span)
             away = (ratio - 1).abs().detach()
-            log_ratio = (pairs.log_probs - pairs.old_log_probs).detach()
             metrics = {
-                "approx_kl": 0.5 * log_ratio.square(),
+                "approx_kl": 0.5 * (log_probs - before).detach().square(),
                 "clip_fraction": (away > self.trust).float(),
-                "kl_to_reference": kl,
-                RATIO_ERROR: away,
+                RATIO_ERROR: ((log_probs.detach() - drawn).exp() - 1).abs() if freed else away,
             }
+            base = reference.at(batch, first)
+            if base is not None:
+                kl = step.kl(schedule.transition(base, latents, index))
+                losses = (
+                    losses + kl_weight(self, learner) * self.kl_penalty(kl, pairs.span) if self.kl_weight else losses
+                )
+                metrics["kl_to_reference"] = kl.detach()
             return losses, metrics
 
         return take_updates(self, learner, experience, loss, _METRICS, "kl_to_reference")
-
-    def _pairs(
-        self, learner: Learner, experience: Experience, schedule: Schedule, batch: MicroBatch
-    ) -> tuple[Normal, Pairs]:
-        trajectory, mask = experience.trajectory, batch.mask
-        step = _distribution(learner, experience, schedule, batch)
-        next_latents = trajectory.next_latents[batch.image, batch.slot]
-        means = trajectory.means
-        return step, Pairs(
-            log_probs=step.log_prob(next_latents)[mask],
-            old_log_probs=trajectory.log_probs[batch.image, batch.slot][mask],
-            advantages=experience.advantages[batch.image][mask],
-            step=step[mask],
-            old_mean=None if means is None else means[batch.image, batch.slot][mask],
-            span=schedule.span[trajectory.step_index[batch.image, batch.slot]][mask],
-        )
-
-
-def _distribution(learner: Learner, experience: Experience, schedule: Schedule, batch: MicroBatch) -> Normal:
-    """The distribution of the next latents of some pairs under the current policy."""
-    trajectory = experience.trajectory
-    index, latents = trajectory.step_index[batch.image, batch.slot], trajectory.latents[batch.image, batch.slot]
-    return schedule.transition(learner.predict(experience, schedule, latents, index, batch.image), latents, index)

@@ -51,6 +51,6 @@ class SFT(Algorithm):
         def loss(batch: MicroBatch, first: bool) -> tuple[Tensor, Mapping[str, Tensor]]:
             noisy, step, target = noised.rows(batch)
             error = learner.predict(experience, noised.schedule, noisy, step, batch.image) - target
-            return (weights[batch.image] * error.square().flatten(1).mean(dim=1))[batch.mask], {}
+            return weights[batch.image] * error.square().flatten(1).mean(dim=1), {}
 
         return take_updates(self, learner, experience, loss)

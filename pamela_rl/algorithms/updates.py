@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, repeat
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from pamela_rl.algorithms.algorithm import Algorithm
@@ -39,9 +40,10 @@ def take_updates(
         algorithm: Its settings.
         learner: Of the run.
         experience: Of the iteration.
-        loss: Maps a micro-batch, and whether it is the update's first, to the loss of each pair in its mask, ``(n,)``,
-            and to metrics of them, ``(m,)`` each; ``ratio_error``, the distance of each ratio from 1, is one of them
-            or absent. The loss itself adds the distance to the reference times ``kl_weight``.
+        loss: Maps a micro-batch, and whether it is the update's first, to the loss of each of its rows, ``(n,)``, and to
+            metrics of them, ``(n,)`` each, of which some may be left out and NaN does not count; rows outside the mask are
+            left out here. ``ratio_error``, the distance of each ratio from 1, is one of them or absent. The loss itself
+            adds the distance to the reference times ``kl_weight``.
         metrics: Their names.
         distance: Which of them is the distance to the reference; None for an algorithm that measures none.
 
@@ -51,38 +53,30 @@ def take_updates(
     Raises:
         ConfigError: There is a ``kl_target`` but no distance.
     """
-    weights, config = learner.weights, learner.config
+    config, accelerator, device = learner.config, learner.accelerator, learner.policy.device
     if algorithm.kl_target and distance is None:
         raise ConfigError(
             f"{algorithm.name}'s kl_target is {algorithm.kl_target}, but it computes no distance to the reference; leave it 0."
         )
-    totals: dict[str, float] = defaultdict(float)
-    updates = skipped = 0
+    ids, names = experience.trajectory.image_ids, ("loss", *metrics)
+    log, norms, skipped = _Log(names, device), [], 0
     for inner_epoch in range(algorithm.num_inner_epochs):
-        slots = shuffled_slots(
-            experience.trajectory.image_ids,
-            algorithm.pairs_per_image(config),
-            config.seed,
-            experience.iteration,
-            inner_epoch,
-        )
+        key = (config.seed, experience.iteration, inner_epoch)
+        slots = shuffled_slots(ids, algorithm.pairs_per_image(config), *key)
         for update in range(algorithm.num_updates):
-            gradients = GradientSum(weights)
-            means = _accumulate(algorithm, learner, experience, slots, update, loss, metrics, gradients)
-            gradients.reduce(learner.accelerator)
-            if updates == 0 and RATIO_ERROR in means:
-                totals[MISMATCH] = means[RATIO_ERROR]
-            norm = torch.nn.utils.clip_grad_norm_(weights, algorithm.max_grad_norm)
-            if norm.isfinite():
+            gradients = GradientSum(learner.weights)
+            log.begin()
+            _accumulate(algorithm, learner, experience, slots, update, loss, log, gradients)
+            gradients.reduce(accelerator)
+            norm = torch.nn.utils.clip_grad_norm_(learner.weights, algorithm.max_grad_norm)
+            if norm.isfinite():  # the CPU waits here, once an update
                 learner.optimizer.step()
             else:
                 skipped += 1
             learner.optimizer.zero_grad(set_to_none=True)
-            updates += 1
-            for name in ("loss", *metrics):
-                totals[f"train/{name}"] += means[name]
-            totals["train/grad_norm"] += float(norm)
-    stats = {k: v if k == MISMATCH else v / updates for k, v in totals.items()}
+            norms.append(norm)
+    updates = len(norms)
+    stats = log.means(accelerator) | {"train/grad_norm": float(torch.stack(norms).mean())}
     if algorithm.kl_target:
         weight = stats[f"train/{KL_WEIGHT}"] = kl_weight(algorithm, learner)
         if skipped < updates:
@@ -90,14 +84,49 @@ def take_updates(
     return stats | {"train/updates": float(updates), "train/skipped_updates": float(skipped)}
 
 
+class _Log:
+    """An iteration's metrics; they stay on the device until its end, so that nobody waits for them.
+
+    Args:
+        names: Of the metrics.
+        device: Where they are computed.
+    """
+
+    def __init__(self, names: Sequence[str], device: torch.device):
+        self._names, self._dtype, self._device = names, sum_dtype(device), device
+        self._sums: list[Tensor] = []  # of each update: sums and counts, (names, 2)
+        self._error = torch.full((), -1.0, device=device)  # of the first update alone
+
+    def begin(self) -> None:
+        """Begin an update."""
+        self._sums.append(torch.zeros(len(self._names), 2, dtype=self._dtype, device=self._device))
+
+    @torch.no_grad()
+    def add(self, values: Mapping[str, Tensor], mask: Tensor) -> None:
+        """Add a micro-batch's metrics, ``(n,)`` each, of the rows in its mask."""
+        rows = []
+        for name in self._names:
+            value = (
+                values[name].to(self._dtype) if name in values else mask.new_full((1,), torch.nan, dtype=self._dtype)
+            )
+            counts = mask & (~value.isnan() | (name == "loss"))
+            rows.append(torch.stack([torch.where(counts, value, 0).sum(), counts.sum().to(self._dtype)]))
+        self._sums[-1] += torch.stack(rows)
+        if RATIO_ERROR in values and len(self._sums) == 1:
+            self._error = torch.maximum(self._error, torch.where(mask, values[RATIO_ERROR], -1.0).max())
+
+    def means(self, accelerator: Accelerator) -> dict[str, float]:
+        """Return each metric's mean over all processes' pairs, keyed ``train/…``, averaged over updates."""
+        sums = accelerator.reduce(torch.stack(self._sums), reduction="sum")
+        means = (sums[..., 0] / sums[..., 1].clamp(min=1)).mean(dim=0).tolist()
+        worst = float(accelerator.gather(self._error.reshape(1)).max())
+        found = {f"train/{name}": mean for name, mean in zip(self._names, means, strict=True)}
+        return found if worst == -1.0 else found | {MISMATCH: worst}
+
+
 def kl_weight(algorithm: Algorithm, learner: Learner) -> float:
     """Return the current weight of the distance to the reference."""
     return learner.scalars.get(KL_WEIGHT, algorithm.kl_weight)
-
-
-def uses_reference(algorithm: Algorithm, learner: Learner, first: bool) -> bool:
-    """Tell whether to compute the reference: always where it has weight, else once an update as a metric."""
-    return algorithm.kl_weight > 0 or learner.policy.sharded or first
 
 
 def adapted_weight(algorithm: Algorithm, weight: float, distance: float) -> float:
@@ -114,31 +143,18 @@ def _accumulate(
     slots: Tensor,
     update: int,
     loss: PairLoss,
-    metrics: Sequence[str],
+    log: _Log,
     gradients: GradientSum,
-) -> dict[str, float]:
-    """Accumulate this process's part of one update's gradient; return each metric's mean over all processes' pairs."""
-    config, accelerator = learner.config, learner.accelerator
-    rows = min(config.batch_size, len(slots))
+) -> None:
+    """Accumulate this process's part of one update's gradient."""
+    config, policy = learner.config, learner.policy
     num_pairs = config.images_per_iteration * slots.shape[1] // algorithm.num_updates
-    dtype = sum_dtype(slots.device)
-    sums = torch.zeros(len(metrics) + 1, 2, dtype=dtype, device=slots.device)
-    error = torch.full((), -1.0, device=slots.device)
-    first = True
-    for batch in micro_batches(
-        experience.trajectory.image_ids, slots, config.images_per_iteration, update, algorithm.num_updates, rows,
-        learner.policy.sharded,
-    ):  # fmt: skip
+    batches = micro_batches(
+        experience.trajectory.image_ids, slots, config.images_per_iteration, update, algorithm.num_updates,
+        min(config.batch_size, len(slots)), policy.device, policy.sharded,
+    )  # fmt: skip
+    for first, batch in zip(chain([True], repeat(False)), batches):
         losses, values = loss(batch, first)
-        learner.policy.backward(losses.sum() / num_pairs)
+        policy.backward(torch.where(batch.mask, losses, 0.0).sum() / num_pairs)
         gradients.add()
-        first = False
-        with torch.no_grad():
-            logged = [losses, *(values[name] for name in metrics)]
-            sums += torch.stack([torch.stack([v.to(dtype).sum(), v.new_tensor(len(v)).to(dtype)]) for v in logged])
-            if RATIO_ERROR in values:
-                error = torch.cat([error[None], values[RATIO_ERROR]]).max()
-    sums = accelerator.reduce(sums, reduction="sum")
-    means = dict(zip(("loss", *metrics), (sums[:, 0] / sums[:, 1].clamp(min=1)).tolist()))
-    worst = float(accelerator.gather(error.reshape(1)).max())
-    return means if worst == -1.0 else means | {RATIO_ERROR: worst}
+        log.add({"loss": losses.detach(), **values}, batch.mask)

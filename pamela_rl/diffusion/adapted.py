@@ -7,13 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from pamela_rl.diffusion.adapter_bank import Adapter, AdapterBank, Matrices
+from pamela_rl.diffusion.adapter_bank import Adapter, AdapterBank, Matrices, Stacked
 from pamela_rl.diffusion.company import Seat
+from pamela_rl.diffusion.cuda_graphs import CUDAGraphs
 from pamela_rl.types import Conditioning
 
 
@@ -27,15 +28,19 @@ class Adapted(ABC):
         matrices: Of its last call with gradients, which the backward pass may need again.
         bank: Puts adapters on its denoiser.
         dtype: Of the base model's weights.
+        denoiser: Of the pipeline.
+        graphs: Captures its denoiser's calls on a card; None calls kernel by kernel.
     """
 
     dtype: torch.dtype
+    denoiser: Any
 
     def __init__(self, bank: AdapterBank):
         self.bank = bank
         self.adapters: dict[str, Adapter] = {}
         self.adapter: Adapter | None = None
         self.seat: Seat | None = None
+        self.graphs: CUDAGraphs | None = None
         self.matrices: Matrices | None = None
 
     @abstractmethod
@@ -74,10 +79,37 @@ class Adapted(ABC):
         Returns:
             The denoiser's prediction, and the adapters' matrices that it used.
         """
-        known = any(adapter is not None for adapter in adapters)
-        matrices = self.bank.stack(adapters, latents.dtype) if known else None
+        stacked = self.bank.stack(adapters, latents.dtype) if any(a is not None for a in adapters) else None
+        matrices = None if stacked is None else stacked.matrices()
+        if self.graphs is not None and self._can_capture(latents):
+            return self._captured(self.graphs, stacked, latents, timesteps, conditioning, guidance_scale), matrices
         with self.bank.on(matrices):
             return self.denoise(latents, timesteps, conditioning.tensors, guidance_scale), matrices
+
+    def _can_capture(self, latents: Tensor) -> bool:
+        """Whether a call's gradients reach nothing but adapters, and it computes in the base model's own precision."""
+        learns = torch.is_grad_enabled() and (latents.requires_grad or self.denoiser.is_gradient_checkpointing)
+        return latents.is_cuda and not learns and not torch.is_autocast_enabled("cuda")
+
+    def _captured(
+        self,
+        graphs: CUDAGraphs,
+        stacked: Stacked | None,
+        latents: Tensor,
+        timesteps: Tensor,
+        conditioning: Conditioning,
+        guidance_scale: float,
+    ) -> Tensor:
+        names, shapes = list(conditioning.tensors), () if stacked is None else stacked.shapes
+
+        def call(weights: Tensor, rows: Tensor, times: Tensor, *told: Tensor) -> Tensor:
+            matrices = Stacked(weights, shapes).matrices() if shapes else None
+            with self.bank.on(matrices):
+                return self.denoise(rows, times, dict(zip(names, told, strict=True)), guidance_scale)
+
+        weights = latents.new_zeros(1) if stacked is None else stacked.weights
+        inputs = (weights, latents, timesteps, *conditioning.tensors.values())
+        return graphs((*names, *shapes, guidance_scale), call, inputs)
 
     def backward(self, loss: Tensor) -> None:
         """Propagate a loss to the adapter's gradient."""
@@ -93,9 +125,18 @@ class Adapted(ABC):
             self.seat.pause()
 
     @contextmanager
+    def wearing(self, adapter: Adapter | None) -> Iterator[None]:
+        """Put another adapter on inside the block, e.g. an average of the trained one; None is the base model."""
+        before, self.adapter = self.adapter, adapter
+        try:
+            yield
+        finally:
+            self.adapter = before
+
+    @contextmanager
     def drawing(self) -> Iterator[None]:
         """Put the adapter on inside the block for calls of the pipeline itself."""
-        with self.bank.on(None if self.adapter is None else self.bank.stack([self.adapter], self.dtype)):
+        with self.bank.on(None if self.adapter is None else self.bank.stack([self.adapter], self.dtype).matrices()):
             yield
 
     def seated(self, seat: Seat) -> Self:

@@ -51,6 +51,25 @@ class Adapter:
             matrix.copy_(state[name])
 
 
+@dataclass(frozen=True)
+class Stacked:
+    """The adapters of a call.
+
+    Attributes:
+        weights: Of K people, scaled, in the dtype of the call, ``(K, size)``.
+        shapes: Of the matrices in a row of it.
+    """
+
+    weights: Tensor
+    shapes: tuple[torch.Size, ...]
+
+    def matrices(self) -> Matrices:
+        """Return for each layer ``(K, in, rank)`` and ``(K, rank, out)``, views."""
+        parts = self.weights.split([shape.numel() for shape in self.shapes], dim=1)
+        matrices = [part.view(-1, *shape).mT for part, shape in zip(parts, self.shapes, strict=True)]
+        return list(zip(matrices[::2], matrices[1::2], strict=True))
+
+
 class AdapterBank:
     """Adds the adapters of up to K people to a denoiser's linear layers, from outside: the denoiser stays as it is.
 
@@ -80,6 +99,7 @@ class AdapterBank:
                 "lora_target_modules must name linear layers."
             )
         self._layers: dict[str, Any] = found
+        self._factors: dict[tuple[tuple[torch.Size, ...], torch.device, float], Tensor] = {}
         for layer in self._layers.values():
             if not hasattr(layer, "lora"):  # no other bank has it
                 layer.lora = None
@@ -112,16 +132,12 @@ class AdapterBank:
                     parts.append(matrix.detach().flatten())
         return Adapter(nn.Parameter(torch.cat(parts).to(device)), settings, shapes)
 
-    @staticmethod
-    def stack(adapters: Sequence[Adapter | None], dtype: torch.dtype) -> Matrices:
-        """Put people's matrices together for a call; gradients reach each person's own ``weights``.
+    def stack(self, adapters: Sequence[Adapter | None], dtype: torch.dtype) -> Stacked:
+        """Put people's adapters together for a call; gradients reach each person's own ``weights``.
 
         Args:
             adapters: One a block of rows; None leaves its rows as the base model has them. At least one is not None.
-            dtype: In which the call computes.
-
-        Returns:
-            For each layer ``(K, in, rank)`` and ``(K, rank, out)``, the latter times alpha / rank and strength.
+            dtype: In which the call computes; the second matrices are scaled by alpha / rank and strength before.
 
         Raises:
             AdapterError: People's ranks differ.
@@ -133,14 +149,23 @@ class AdapterBank:
                 f"people who train together need adapters of one rank, but theirs are {', '.join(map(str, ranks))}; train "
                 "them in separate runs, or set train.lora.rank to one of these."
             )
-        none = torch.zeros_like(known[0].weights)
-        stacked = torch.stack([none if adapter is None else adapter.weights for adapter in adapters]).to(dtype)
-        scales = [0.0 if a is None else a.strength * a.settings.alpha / a.settings.rank for a in adapters]
-        scale = torch.tensor(scales, device=stacked.device, dtype=dtype)[:, None, None]
-        shapes = list(known[0].shapes.values())
-        parts = stacked.split([shape.numel() for shape in shapes], dim=1)
-        matrices = [part.view(len(adapters), *shape).mT for part, shape in zip(parts, shapes, strict=True)]
-        return [(down, up * scale) for down, up in zip(matrices[::2], matrices[1::2], strict=True)]
+        none, shapes = torch.zeros_like(known[0].weights), tuple(known[0].shapes.values())
+        weights = torch.stack([none if adapter is None else self._scaled(adapter, shapes) for adapter in adapters])
+        return Stacked(weights.to(dtype), shapes)
+
+    def _scaled(self, adapter: Adapter, shapes: tuple[torch.Size, ...]) -> Tensor:
+        """An adapter's weights with its second matrices scaled, ``(size,)``; the factors are made once."""
+        scale = adapter.strength * adapter.settings.alpha / adapter.settings.rank
+        if scale == 1:
+            return adapter.weights
+        key = (shapes, adapter.weights.device, scale)
+        factors = self._factors.get(key)
+        if factors is None:
+            parts = [torch.full((shape.numel(),), scale if place % 2 else 1.0) for place, shape in enumerate(shapes)]
+            factors = torch.cat(parts).to(adapter.weights.device)
+            if type(factors) is Tensor:  # not one without data
+                self._factors[key] = factors
+        return adapter.weights * factors
 
     @contextmanager
     def on(self, matrices: Matrices | None) -> Iterator[None]:

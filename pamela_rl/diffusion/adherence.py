@@ -34,7 +34,7 @@ def adherence(
         sampling: Of the chain of noise levels.
         batch_size: Images in one denoiser call.
     """
-    schedule = schedule_of(policy, sampling)
+    schedule = schedule_of(policy, sampling).to(policy.device)
     count, steps = len(latents), len(schedule.timesteps)
     unique = {prompt: row for row, prompt in enumerate(dict.fromkeys(["", *prompts]))}
     encoded, device = policy.encode(list(unique)), latents.device

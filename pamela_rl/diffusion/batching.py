@@ -45,10 +45,13 @@ def predict_in_batches(
     negative: Conditioning | None,
     guidance_scale: float,
     batch_size: int,
+    as_trained: bool = False,
 ) -> Tensor:
     """Predict any number of samples in calls of ``batch_size``; arguments as ``Policy.predict``."""
     parts = []
     for rows, real in padded_rows(len(latents), batch_size, latents.device):
-        output = policy.predict(latents[rows], timesteps[rows], conditioning[rows], negative, guidance_scale)
+        output = policy.predict(
+            latents[rows], timesteps[rows], conditioning[rows], negative, guidance_scale, as_trained=as_trained
+        )
         parts.append(output[:real])
     return torch.cat(parts)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from pamela_rl.diffusion.transfers import to_device
 from pamela_rl.diffusion.transitions import Normal, per_sample
 
 
@@ -27,6 +29,12 @@ class DDIMSchedule:
     alpha_bar_next: Tensor
     eta: Tensor
     v_prediction: bool
+
+    def to(self, device: torch.device) -> Self:
+        """Return it on a device."""
+        levels = (self.timesteps, self.alpha_bar, self.alpha_bar_next, self.eta)
+        timesteps, before, after, eta = (to_device(level, device) for level in levels)
+        return replace(self, timesteps=timesteps, alpha_bar=before, alpha_bar_next=after, eta=eta)
 
     def transition(self, prediction: Tensor, latents: Tensor, step_index: Tensor) -> Normal:
         """Return the distribution of the next latents (equation 12); arguments as ``Schedule.transition``."""

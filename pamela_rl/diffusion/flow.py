@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from pamela_rl.config import FlowNoise
+from pamela_rl.diffusion.transfers import to_device
 from pamela_rl.diffusion.transitions import Normal, per_sample
 
 _LEAST_NOISE = 0.02  # of the noisiest step's
@@ -32,6 +34,11 @@ class FlowSchedule:
     sigmas: Tensor
     eta: Tensor
     noise: FlowNoise
+
+    def to(self, device: torch.device) -> Self:
+        """Return it on a device."""
+        timesteps, sigmas, eta = (to_device(level, device) for level in (self.timesteps, self.sigmas, self.eta))
+        return replace(self, timesteps=timesteps, sigmas=sigmas, eta=eta)
 
     def transition(self, prediction: Tensor, latents: Tensor, step_index: Tensor) -> Normal:
         """Return the distribution of the next latents; arguments as ``Schedule.transition``."""

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pamela_rl.diffusion.compiling import compile_denoiser
+from pamela_rl.diffusion.cuda_graphs import CUDAGraphs
 from pamela_rl.diffusion.families import policy_for, register_family
+from pamela_rl.diffusion.memory import decoded_at_once
 from pamela_rl.diffusion.plugins import load_class
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.settings import ModelSettings
-from pamela_rl.diffusion.sharding import shard_blocks
+from pamela_rl.diffusion.sharding import empty_denoiser, shard_denoiser
 from pamela_rl.errors import ConfigError
 from pamela_rl.storage import SHIPPED_PIPELINES
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def load_pipeline(name: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+def load_pipeline(
+    name: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32, *, to_shard: bool = False
+) -> Any:
     """Load a diffusers pipeline of any family, from safetensors alone.
 
     Args:
         name: A shipped model ("world", "flow"), a folder or a hub id.
         device: Where its weights go.
         dtype: Of its weights.
+        to_shard: Leave the denoiser's weights in their files where that can be; :func:`prepare_policy` then reads each
+            process's share. The pipeline stays on the CPU.
 
     Raises:
         ConfigError: There is no such pipeline.
@@ -35,21 +42,23 @@ def load_pipeline(name: str | Path, device: str = "cpu", dtype: torch.dtype = to
     from diffusers import DiffusionPipeline
 
     source = SHIPPED_PIPELINES.get(str(name), Path(name))
+    local = source.is_dir()
     try:
-        if source.is_dir():
-            with _no_loading_bars():
-                pipeline = DiffusionPipeline.from_pretrained(
-                    source, dtype=dtype, use_safetensors=True, **_absent_components(source)
-                )
-        else:
-            pipeline = DiffusionPipeline.from_pretrained(str(name), dtype=dtype, use_safetensors=True)
+        parts: dict[str, Any] = _absent_components(source) if local else {}
+        if to_shard:
+            folder = source if local else Path(DiffusionPipeline.download(str(name), use_safetensors=True))
+            parts |= empty_denoiser(folder, dtype)
+        with _no_loading_bars() if local else nullcontext():  # a download is worth a bar
+            pipeline = DiffusionPipeline.from_pretrained(
+                source if local else str(name), dtype=dtype, use_safetensors=True, **parts
+            )
     except (OSError, ValueError, ImportError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"no diffusers pipeline can be loaded from {str(name)!r} ({reason}); give a hub id or a folder."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    return pipeline if to_shard else pipeline.to(device)
 
 
 def _absent_components(folder: Path) -> dict[str, None]:
@@ -88,7 +97,7 @@ def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device 
     policy = policy_for(pipeline, settings.height, settings.width)
     policy.offload, policy.detach_unconditional = settings.offload, settings.detach_unconditional
     if settings.shard:
-        shard_blocks(policy.denoiser, device)
+        shard_denoiser(policy.denoiser, device)
         policy.sharded = True
     if settings.offload:
         policy.denoiser.to(device)
@@ -98,22 +107,11 @@ def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device 
         policy.denoiser.enable_gradient_checkpointing()
         if pipeline.vae._supports_gradient_checkpointing:  # gradients go through it where a reward's own are taken
             pipeline.vae.enable_gradient_checkpointing()
-    if settings.vae_slicing:
-        pipeline.vae.enable_slicing()
-    if settings.compile_blocks:
-        compile_blocks(policy)
+    if settings.compile != "no":
+        compile_denoiser(policy, settings.compile)
+    policy.graphs = CUDAGraphs() if settings.cuda_graphs and policy.device.type == "cuda" else None
+    if policy.device.type == "cuda":
+        policy.decoded_at_once = decoded_at_once(policy, torch.cuda.get_device_properties(policy.device).total_memory)
     if policy.device.type == "cuda" and policy.pipeline_class.startswith("Flux"):
         torch.backends.cuda.enable_cudnn_sdp(False)  # failed at FLUX.1's shapes in bf16 on an H100 with PyTorch 2.11
     return policy
-
-
-def compile_blocks(policy: Policy, **options: Any) -> None:
-    """Compile the denoiser's repeated blocks; from then on sampling runs the graph that training differentiates.
-
-    Raises:
-        ConfigError: The denoiser says of none of its blocks that they repeat.
-    """
-    if not getattr(policy.denoiser, "_repeated_blocks", None):
-        raise ConfigError(f"{type(policy.denoiser).__name__} has no blocks to compile; leave compile_blocks out.")
-    policy.denoiser.compile_repeated_blocks(**options)
-    policy.compiled = True

@@ -115,6 +115,16 @@ def sampling_bytes(policy: Policy, config: TrainConfig) -> int | None:
     return _peak(policy, config, run, with_gradients=False)
 
 
+def decoded_at_once(policy: Policy, total: int) -> int:
+    """Return how many images the VAE may decode in a call, for which a tenth of a device's memory is set aside."""
+
+    def run(inputs: Mapping[str, Any]) -> None:
+        policy.decode(inputs["latents"])
+
+    one = _peak(policy, TrainConfig(batch_size=1), run, with_gradients=False, is_told=False)
+    return max(1, total // 10 // one) if one else 1
+
+
 def peak_memory(device: torch.device) -> int:
     """Return the most bytes allocated on a card so far, or the most that this whole process took, on a CPU."""
     if device.type == "cuda":
@@ -131,17 +141,21 @@ def _predict(policy: Policy, config: TrainConfig, inputs: Mapping[str, Any], lat
 
 
 def _peak(
-    policy: Policy, config: TrainConfig, run: Callable[[Mapping[str, Any]], None], with_gradients: bool
+    policy: Policy,
+    config: TrainConfig,
+    run: Callable[[Mapping[str, Any]], None],
+    with_gradients: bool,
+    is_told: bool = True,
 ) -> int | None:
-    if policy.sharded or policy.compiled:
-        return None  # hooks and compilers would take tensors without data for real ones
+    if policy.sharded:
+        return None  # hooks would take tensors without data for real ones
     sampling, count = config.sampling, config.batch_size
-    conditioning = policy.encode(["an image"])
-    negative = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale)
+    conditioning = policy.encode(["an image"]) if is_told else Conditioning({})
+    negative = policy.encode_negative(sampling.negative_prompt, sampling.guidance_scale) if is_told else None
     latents = policy.initial_latents([torch.Generator()])
     modules = {"denoiser": policy.denoiser, "vae": policy.pipeline.vae}
     memory, fake = PeakMemory(), FakeTensorMode(allow_non_fake_inputs=True)
-    with _adapter_on(policy, config, fake) as adapter, _stay_on_device(policy):
+    with _adapter_on(policy, config, fake) as adapter, _plainly(policy):
         weights = {f"{part}.{n}": p for part, module in modules.items() for n, p in module.named_parameters()}
         shapes: dict[str, Tensor] = {
             name: fake.from_tensor(weight).requires_grad_(weight.requires_grad and with_gradients)
@@ -184,13 +198,15 @@ def _adapter_on(policy: Policy, config: TrainConfig, fake: FakeTensorMode) -> It
 
 
 @contextmanager
-def _stay_on_device(policy: Policy) -> Iterator[None]:
-    """Move nothing inside the block: parts that move would take tensors without data along."""
-    offload, policy.offload = policy.offload, False
+def _plainly(policy: Policy) -> Iterator[None]:
+    """Move, compile and capture nothing inside the block: these would take tensors without data for real ones."""
+    before = policy.offload, policy.graphs
+    policy.offload, policy.graphs = False, None
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
-        policy.offload = offload
+        policy.offload, policy.graphs = before
 
 
 def _repeat(tensor: Tensor, count: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -32,10 +33,11 @@ class Policy(Adapted, ABC):
         height: Of the images, in pixels.
         width: Of the images, in pixels.
         offload: Keep text encoders and VAE on the CPU while they are idle.
+        decoded_at_once: Images that the VAE decodes in a call; None sets no bound.
         detach_unconditional: Predict the unconditional branch in a call of its own, without gradient; in sampling and
             training alike, so that both compute the same numbers.
         sharded: The denoiser is cut over processes, which must then call it equally often.
-        compiled: Its blocks are compiled; sampling then runs the graph that training differentiates.
+        compiled: Its denoiser is compiled, whose graph without gradients rounds differently from the one with them.
 
     Args:
         pipeline: The pipeline; all its weights are frozen.
@@ -55,6 +57,8 @@ class Policy(Adapted, ABC):
         self.denoiser: Any = getattr(pipeline, self.component)
         self.dtype: torch.dtype = next(self.denoiser.parameters()).dtype  # an adapter on it may have another
         self.offload = self.detach_unconditional = self.sharded = self.compiled = False
+        self.decoded_at_once: int | None = None
+        self._lent: set[nn.Module] = set()  # idle parts that are on the denoiser's device for now
         for module in (self.denoiser, pipeline.vae, *self._text_encoders()):
             module.requires_grad_(False).eval()
         default_height, default_width = self._default_sides()
@@ -77,7 +81,7 @@ class Policy(Adapted, ABC):
         noise: FlowNoise = "flow_sde",
         window: tuple[int, int] | None = None,
     ) -> Schedule:
-        """Return the chain of noise levels, on the policy's device.
+        """Return the chain of noise levels, on the CPU.
 
         Args:
             num_inference_steps: Of the chain.
@@ -132,6 +136,20 @@ class Policy(Adapted, ABC):
             return None
         return self._prompts.rows([prompt], True, self.device)
 
+    @torch.no_grad()
+    def encode_ahead(self, prompts: Sequence[str], negative: str, guidance_scale: float, folder: Path) -> None:
+        """Encode all prompts of a run now, those that ``folder`` does not hold yet; text encoders can then rest.
+
+        Args:
+            prompts: Any number.
+            negative: The negative prompt.
+            guidance_scale: Of the run.
+            folder: Keeps them, for this base model alone.
+        """
+        self._prompts.folder = folder
+        self._prompts.complete(prompts, False)
+        self.encode_negative(negative, guidance_scale)
+
     def cache_prompt(self, prompt: str, conditioning: Conditioning, negative: bool = False) -> None:
         """Store a prompt's encoding, one row, e.g. from a file; the text encoder is then not called for it."""
         self._prompts.store(prompt, conditioning, negative)
@@ -147,6 +165,7 @@ class Policy(Adapted, ABC):
         conditioning: Conditioning,
         negative: Conditioning | None,
         guidance_scale: float,
+        as_trained: bool = False,
     ) -> Tensor:
         """Predict with classifier-free guidance; both branches go through the denoiser in one batch, unless detached.
 
@@ -156,6 +175,7 @@ class Policy(Adapted, ABC):
             conditioning: One row a sample.
             negative: The negative prompt, one row for all; None predicts without guidance.
             guidance_scale: 1 is none.
+            as_trained: Without gradients, too, compute the very numbers that a call with gradients would.
 
         Returns:
             The guided prediction, fp32, ``(b, …)``.
@@ -170,9 +190,7 @@ class Policy(Adapted, ABC):
         for rows, trained in calls:
             samples = torch.cat([latents] * (len(rows) // count)).to(self.dtype)
             times = torch.cat([timesteps] * (len(rows) // count))
-            with torch.set_grad_enabled(
-                trained or self.compiled
-            ):  # compilers round a graph without gradients otherwise
+            with torch.set_grad_enabled(trained or (as_trained and self.compiled)):
                 output = self._call(samples, times, rows.to(self.dtype), guidance_scale).float()
             outputs.append(output if trained else output.detach())
         if negative is None:
@@ -192,6 +210,13 @@ class Policy(Adapted, ABC):
         return (images * 0.5 + 0.5).clamp(0, 1)
 
     @torch.no_grad()
+    def decode_all(self, latents: Tensor, batch_size: int) -> Tensor:
+        """Decode any number of final latents, as ``decode``, in calls of at most ``batch_size`` and of what memory holds."""
+        size = min(batch_size, self.decoded_at_once or batch_size)
+        with self._on_device(self.pipeline.vae):
+            return torch.cat([self.decode(part) for part in latents.split(size)])
+
+    @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Encode images, RGB in [0, 1], ``(b, 3, height, width)``, to latents as the denoiser takes them, fp32, ``(b, …)``."""
         vae = self.pipeline.vae
@@ -200,7 +225,8 @@ class Policy(Adapted, ABC):
 
     def offload_idle(self) -> None:
         """Send the VAE back to the CPU where it is kept there, after a backward pass that needed it."""
-        if self.offload:
+        if self.pipeline.vae in self._lent:
+            self._lent.remove(self.pipeline.vae)
             self.pipeline.vae.to("cpu")
 
     def all_on_device(self) -> AbstractContextManager[None]:
@@ -222,13 +248,15 @@ class Policy(Adapted, ABC):
     @contextmanager
     def _on_device(self, *parts: nn.Module, stay: bool = False) -> Iterator[None]:
         """Bring parts that are offloaded to the denoiser's device inside the block, or from then on."""
-        moved = parts if self.offload else ()
+        moved = [part for part in parts if part not in self._lent] if self.offload else []
+        self._lent |= set(moved)
         for part in moved:
             part.to(self.device)
         try:
             yield
         finally:
-            for part in () if stay else moved:
+            self._lent -= set() if stay else set(moved)
+            for part in [] if stay else moved:
                 part.to("cpu")
 
     def _default_sides(self) -> tuple[int, int]:
@@ -251,13 +279,12 @@ class Policy(Adapted, ABC):
 @contextmanager
 def adapter_off(policy: Policy) -> Iterator[None]:
     """Leave out the adapter inside the block, and those loaded from files: the base model, bit for bit."""
-    adapter, policy.adapter = policy.adapter, None
     loaded = bool(getattr(policy.denoiser, "peft_config", None))
     if loaded:
         policy.denoiser.disable_adapters()
     try:
-        yield
+        with policy.wearing(None):
+            yield
     finally:
-        policy.adapter = adapter
         if loaded:
             policy.denoiser.enable_adapters()

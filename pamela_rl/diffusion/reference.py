@@ -22,7 +22,7 @@ def kl_to_reference(policy: Policy, trajectory: Trajectory, sampling: SamplingCo
         sampling: The noise a step is measured with, which may be another than it was drawn with.
         batch_size: Images in one denoiser call.
     """
-    schedule = schedule_of(policy, sampling)
+    schedule = schedule_of(policy, sampling).to(policy.device)
     conditioning = trajectory.conditioning[trajectory.prompt_index]
     divergences = []
     for slot in range(trajectory.step_index.shape[1]):

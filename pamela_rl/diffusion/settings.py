@@ -9,6 +9,7 @@ from typing import Literal
 from pamela_rl.errors import ConfigError
 
 Dtype = Literal["float32", "bfloat16"]
+Compile = Literal["no", "blocks", "full"]
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,12 @@ class ModelSettings:
         height: Of the images, in pixels; None takes the model's own size.
         width: Of the images, in pixels; None takes the model's own size.
         gradient_checkpointing: Compute activations twice instead of keeping them; the same numbers.
-        vae_slicing: Decode one image at a time.
         offload: Keep text encoders and VAE on the CPU while they are idle.
         detach_unconditional: No gradient through guidance's unconditional branch: a forward without a backward.
-        compile_blocks: Compile the denoiser's repeated blocks; sampling then runs the trained graph too.
+        compile: Compile the denoiser's repeated "blocks", which takes a minute, or all of it ("full"), which takes several; what
+            is compiled is kept for later runs.
+        cuda_graphs: On a card, launch each of the denoiser's calls at once instead of kernel by kernel: faster where a call is
+            small, for the memory of a call of each shape.
         shard: Cut the base model over processes (FSDP2), for models that one device cannot hold.
         family: A Python file of one's own with a ``Policy`` for a pipeline that no family here knows, or instead of one.
     """
@@ -34,13 +37,18 @@ class ModelSettings:
     height: int | None = None
     width: int | None = None
     gradient_checkpointing: bool = False
-    vae_slicing: bool = False
     offload: bool = False
     detach_unconditional: bool = False
-    compile_blocks: bool = False
+    compile: Compile = "no"
+    cuda_graphs: bool = False
     shard: bool = False
     family: Path | None = None
 
     def __post_init__(self) -> None:
+        for on, what in ((self.gradient_checkpointing, "gradient_checkpointing"), (self.shard, "shard")):
+            if self.cuda_graphs and on:
+                raise ConfigError(
+                    f"model.cuda_graphs and model.{what} are set, but the one rules out the other; choose one."
+                )
         if self.family is not None and not self.family.is_file():
             raise ConfigError(f"model.family is {str(self.family)!r}, but there is no such file.")

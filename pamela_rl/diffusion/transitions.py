@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -26,6 +26,10 @@ class Normal:
         """Return some of the samples' distributions."""
         return Normal(self.mean[rows], self.std[rows])
 
+    def detach(self) -> Normal:
+        """Return it without gradients."""
+        return Normal(self.mean.detach(), self.std.detach())
+
     def sample(self, noise: Tensor) -> Tensor:
         """Turn standard normal noise into a sample, ``(b, …)``."""
         return self.mean + self.std * noise
@@ -44,6 +48,10 @@ class Normal:
 
 class Schedule(Protocol):
     """A chain of denoising steps, some of them with noise."""
+
+    def to(self, device: torch.device) -> Self:
+        """Return it on a device."""
+        ...
 
     @property
     def timesteps(self) -> Tensor:

@@ -85,7 +85,7 @@ class NoiseSearch:
 
     def _draw(self, noise: Tensor, conditioning: Conditioning, negative: Conditioning | None) -> Tensor:
         """Run the denoising chain from the noise, ``(b, 3, height, width)``, with activation checkpointing per step."""
-        schedule = self.policy.schedule(self.config.num_inference_steps, 0.0)
+        schedule = self.policy.schedule(self.config.num_inference_steps, 0.0).to(self.policy.device)
         scale = self.config.guidance_scale
 
         def denoise(latents: Tensor, index: Tensor) -> Tensor:

@@ -18,19 +18,19 @@ from torch import Tensor
 from pamela_rl.errors import CheckpointError
 from pamela_rl.storage import publish, recover, write_text, writing
 
-FORMAT = 3
+FORMAT = 4
 _PLAIN = "#number"  # suffix of the optimizer's entries that are no tensors
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state after some iterations.
+    """The state after some iterations; its tensors lie where they were computed until it is saved.
 
     Attributes:
         iteration: Iterations that are done.
         adapter: The adapter's weights, by PEFT's names.
         optimizer: The optimizer's tensors, keyed ``<parameter number>.<name>``.
-        copies: Further sets of the adapter's weights, keyed ``<copy>.<parameter number>``.
+        copies: Further sets of the adapter's weights, by the copy's name.
         counters: Totals over all iterations.
         scalars: The algorithm's own state.
     """
@@ -49,7 +49,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     for index, entry in optimizer.state_dict()["state"].items():
         for name, value in entry.items():
             if isinstance(value, Tensor):
-                tensors[f"{index}.{name}"] = value.detach().cpu().clone()
+                tensors[f"{index}.{name}"] = value.detach().clone()
             else:  # bitsandbytes counts steps in plain integers
                 tensors[f"{index}.{name}{_PLAIN}"] = torch.as_tensor(value)
     return tensors
@@ -73,9 +73,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """
     what = f"the checkpoint after {checkpoint.iteration} iterations"
     with writing(what, folder), publish(folder) as partial:
-        save_file(checkpoint.adapter, str(partial / "adapter.safetensors"))
-        save_file(checkpoint.optimizer, str(partial / "optimizer.safetensors"))
-        save_file(checkpoint.copies, str(partial / "copies.safetensors"))
+        for name in ("adapter", "optimizer", "copies"):
+            tensors = {key: value.to("cpu", copy=True) for key, value in getattr(checkpoint, name).items()}
+            save_file(tensors, str(partial / f"{name}.safetensors"))
         state: dict[str, Any] = {"format": FORMAT, "iteration": checkpoint.iteration}
         state |= {"counters": checkpoint.counters, "scalars": checkpoint.scalars}
         write_text(partial / "state.json", json.dumps(state) + "\n")

@@ -104,10 +104,10 @@ class RatedExamples:
         if config.advantages.zero:
             advantages = torch.zeros_like(advantages)
         device, unique = policy.device, {p: row for row, p in enumerate(dict.fromkeys(batch.prompts))}
-        latents = self._encoded(policy, config.batch_size)[rows].to(device)
+        latents = self._encoded(policy, config.sampled_at_once)[rows].to(device)
         none = latents.new_zeros(len(rows), 0, *latents.shape[1:])
         trajectory = Trajectory(
-            image_ids=batch.image_ids.to(device),
+            image_ids=batch.image_ids,
             images=self.images[rows],
             final_latents=latents,
             latents=none,

@@ -16,10 +16,12 @@ from pamela_rl.config import SamplingConfig, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adherence import adherence
 from pamela_rl.diffusion.policy import Policy, adapter_off
+from pamela_rl.diffusion.precision import computing
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import ConfigError
 from pamela_rl.evaluation.distances import distances_to_others
 from pamela_rl.training.examples import RatedExamples
+from pamela_rl.training.health import finite_images
 from pamela_rl.training.processes import Shares, local_advantages, mean_over_processes
 from pamela_rl.training.state import TrainState
 from pamela_rl.types import PromptBatch, Reward, RewardOutput, Scorer, Trajectory, Verdict, trainable
@@ -38,11 +40,13 @@ class Lived:
     Attributes:
         experience: This process's part.
         rewards: Of all processes' images, ``(b,)``.
+        finite: Which of all processes' images are finite, ``(b,)``.
         scores: Means of the reward's parts and of what is only watched, ``rollout/…``.
     """
 
     experience: Experience
     rewards: Tensor
+    finite: Tensor
     scores: Mapping[str, float]
 
 
@@ -84,10 +88,11 @@ class Rollouts:
         whole = self.prompts.draw(iteration, config.prompts_per_iteration, config.group_size, config.seed)
         batch = whole[self.shares.local_ids]
         sampling = algorithm.sampling(config, iteration)
-        with self.state.rollout_weights(), self.shares.accelerator.autocast():  # act
+        freed = algorithm.frees_sampling(config)
+        with self.state.rollout_weights(), computing(self.policy, self.shares.accelerator):  # act
             trajectory = rollout(
-                self.policy, batch, sampling, config.seed, iteration, config.batch_size, algorithm.kept_steps,
-                algorithm.keeps_means,
+                self.policy, batch, sampling, config.seed, iteration, config.sampled_at_once, algorithm.kept_steps,
+                algorithm.keeps_means and not freed, as_trained=not freed,
             )  # fmt: skip
         output = trainable(_score(self.reward, trajectory, batch))  # judge
         watched = {f"reward_{part}": values for part, values in (output.parts or {}).items()}
@@ -99,8 +104,9 @@ class Rollouts:
             output = replace(output, mean=output.mean - self.state.scalars[BASE_SPREAD] * lost)
         rewards, advantages = local_advantages(self.shares, output, whole.group_ids, config)  # credit
         mask = output.lower_confidence_bound(config.reward.std_weight).isfinite().float()
-        experience = Experience(iteration, batch, sampling, trajectory, advantages, mask)
-        return Lived(experience, rewards, mean_over_processes(self.shares, watched))
+        finite = self.shares.gather(finite_images(trajectory.images))
+        experience = Experience(iteration, batch, sampling, trajectory.without_images(), advantages, mask)
+        return Lived(experience, rewards, finite, mean_over_processes(self.shares, watched))
 
     def _lacks(
         self,
@@ -116,8 +122,8 @@ class Rollouts:
         if BASE_SPREAD not in scalars:
             base, rewards = own, output.mean
             if self.state.started:  # else the first images are the base model's
-                with adapter_off(self.policy), self.shares.accelerator.autocast():
-                    drawn = rollout(self.policy, batch, sampling, self.config.seed, 0, self.config.batch_size)
+                with adapter_off(self.policy), computing(self.policy, self.shares.accelerator):
+                    drawn = rollout(self.policy, batch, sampling, self.config.seed, 0, self.config.sampled_at_once)
                 base = self._measured(drawn, batch, group_ids, sampling)
                 rewards = trainable(_score(self.reward, drawn, batch)).mean
             rewards = self.shares.gather(rewards.float())  # what is not finite tells nothing of the others
@@ -143,7 +149,7 @@ class Rollouts:
         found = {}
         if weights.adherence_weight:
             found[BASE_ADHERENCE] = self.shares.gather(
-                adherence(self.policy, latents, batch.prompts, sampling, self.config.batch_size)
+                adherence(self.policy, latents, batch.prompts, sampling, self.config.sampled_at_once)
             )
         if weights.diversity_weight:
             found[BASE_DISTANCE] = distances_to_others(self.shares.gather(latents), group_ids)
@@ -175,7 +181,10 @@ class Recollections:
         trajectory, ratings, advantages = self.examples.recall(self.policy, batch, iteration, kind, config)
         sampling = self.algorithm.sampling(config, iteration)
         experience = Experience(iteration, batch, sampling, trajectory, advantages, torch.ones_like(advantages))
-        return Lived(experience, self.shares.gather(ratings), {})
+        finite = self.shares.gather(finite_images(trajectory.images))
+        return Lived(
+            replace(experience, trajectory=trajectory.without_images()), self.shares.gather(ratings), finite, {}
+        )
 
 
 def check_source(

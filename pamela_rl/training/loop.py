@@ -24,9 +24,9 @@ from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.training.checkpoint import claim, save_checkpoint
 from pamela_rl.training.examples import RatedExamples
 from pamela_rl.training.experience import Recollections, Rollouts, Source, check_source
-from pamela_rl.training.health import check_health, finite_images, summary
+from pamela_rl.training.health import check_health, summary
 from pamela_rl.training.interruption import StopRequested, StopRequests
-from pamela_rl.training.plan import memory_text
+from pamela_rl.training.memory_plan import memory_text
 from pamela_rl.training.processes import (
     Shares,
     check_precision,
@@ -117,10 +117,10 @@ def train(
                 policy.pause()
                 lived = source(iteration)  # act, judge, credit
                 stats = algorithm.update(learner, lived.experience)  # learn
-                finite = shares.gather(finite_images(lived.experience.trajectory.images))
-                metrics = summary(lived.rewards, finite) | stats | dict(lived.scores)
+                metrics = summary(lived.rewards, lived.finite) | stats | dict(lived.scores)
                 metrics["memory/peak_gb"] = peak_memory(policy.device) / 1e9
                 run.log(iteration, metrics, len(lived.rewards))  # record
+                del lived  # what was learned from leaves the device before the next images come
                 if planned_bytes is not None and iteration == first:
                     run.say(memory_text(planned_bytes, peak_memory(policy.device), policy.device))
                 check_health(metrics, config.reward.max_bad_share, thresholds)

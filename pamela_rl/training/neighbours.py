@@ -110,7 +110,7 @@ def _opinions(
     """Foretell what each user thinks of the same images of the base model, ``(b,)`` each."""
     asked = [prompts[row % len(prompts)] for row in range(_NUM_IMAGES)]
     draw = PipelineGenerator(
-        policy.pipeline, None, num_inference_steps, config.sampling.guidance_scale, config.batch_size, policy.height,
+        policy.pipeline, None, num_inference_steps, config.sampling.guidance_scale, config.sampled_at_once, policy.height,
         policy.width,
     )  # fmt: skip
     with policy.all_on_device():

@@ -33,6 +33,7 @@ from pamela_rl.training.interruption import StopRequests
 from pamela_rl.training.loop import run_facts
 from pamela_rl.training.outcomes import FAILED, FINISHED, Outcome, outcome_of, outcome_table, write_outcomes
 from pamela_rl.training.personalize import Provenance, personalize
+from pamela_rl.training.prompts_ahead import encode_ahead
 from pamela_rl.training.slots import slots_of
 from pamela_rl.training.trackers import with_trackers_of_its_own
 from pamela_rl.training.workers import ALONE, Worker
@@ -104,6 +105,10 @@ def personalize_users(people: People) -> list[Outcome]:
             "person's images; train them one after another, or let each process have people of its own."
         )
     with_trackers_of_its_own(people.accelerator, people.together)  # refused before anything is trained
+    encode_ahead(
+        people.policy, people.prompts, {prompt for mine in (people.examples or {}).values() for prompt in mine.prompts},
+        people.config, people.run, people.provenance.base_model, people.accelerator,
+    )  # fmt: skip
     work = _Work(people)
     work.run()
     outcomes = work.outcomes()

@@ -49,7 +49,8 @@ class Provenance:
     @classmethod
     def of(cls, model: ModelSettings, policy: Policy, reward: str) -> Provenance:
         """Name the base model with its size, its precision and what else of its settings changes numbers."""
-        how = [name for name in ("detach_unconditional", "compile_blocks") if getattr(model, name)]
+        how = ["detach_unconditional"] if model.detach_unconditional else []
+        how += [f"compile {model.compile}"] if model.compile != "no" else []
         return cls(" ".join([model.name, f"{policy.height} x {policy.width}", model.dtype, *how]), reward)
 
     @classmethod
@@ -154,7 +155,7 @@ def personalize(
     if accelerator.is_main_process or policy.sharded:
         sample_prompts = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
         draw = PipelineGenerator(
-            policy.pipeline, None, num_inference_steps, config.sampling.guidance_scale, min(NUM_SAMPLES, config.batch_size),
+            policy.pipeline, None, num_inference_steps, config.sampling.guidance_scale, min(NUM_SAMPLES, config.sampled_at_once),
             policy.height, policy.width,
         )  # fmt: skip
         with policy.all_on_device(), policy.drawing():

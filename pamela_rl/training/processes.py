@@ -25,6 +25,8 @@ from pamela_rl.training.health import PRECISIONS, Thresholds
 from pamela_rl.training.trackers import check_trackers
 from pamela_rl.types import RewardOutput
 
+_FREED = 1e-2  # how far off the policy that sampled may be where ratios do not start from its log-probabilities
+
 
 def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
     """Refuse an unsupported precision, and numbers of images that do not divide.
@@ -68,12 +70,18 @@ def check_precision(accelerator: Accelerator, policy: Policy) -> None:
 def mismatch_thresholds(
     accelerator: Accelerator, policy: Policy, algorithm: Algorithm, config: TrainConfig
 ) -> Thresholds:
-    """How far ratios may be from 1 before the first update: as set, else 0 where rounding depends on a call's shape alone."""
+    """How far ratios may be from 1 before the first update: as set, else 0 where rounding depends on a call's shape alone.
+
+    Where sampling is freed, ratios start from training's own log-probabilities; what is left is how far off the policy was
+    that sampled.
+    """
     full = accelerator.mixed_precision == "no" and policy.dtype == torch.float32
-    exact = full and policy.device.type == "cpu"
-    least, most = (0.0, 0.0) if exact else (algorithm.ratio_tolerance / 10, algorithm.ratio_tolerance)
+    alike = config.sampled_at_once == config.batch_size and not policy.compiled
+    most = _FREED if algorithm.frees_sampling(config) else algorithm.ratio_tolerance
+    if full and policy.device.type == "cpu" and (alike or not algorithm.frees_sampling(config)):
+        most = 0.0
     warn, stop = config.mismatch.warn, config.mismatch.stop
-    return Thresholds(least if warn is None else warn, max(most, warn or 0.0) if stop is None else stop)
+    return Thresholds(most / 10 if warn is None else warn, max(most, warn or 0.0) if stop is None else stop)
 
 
 def check_run(policy: Policy, config: TrainConfig, algorithm: Algorithm) -> None:
@@ -198,9 +206,11 @@ def new_accelerator(folder: Path, trackers: Sequence[str] = ()) -> Accelerator:
 def open_policy(model: ModelSettings, accelerator: Accelerator) -> Policy:
     """Load the base model onto the accelerator's device, cut over its processes where FSDP is configured.
 
+    A process then reads its share of the denoiser alone.
+
     Raises:
         ConfigError: There is no such pipeline, no family knows it, or it cannot do what the settings ask.
     """
     shard = model.shard or accelerator.distributed_type == DistributedType.FSDP
-    pipeline = load_pipeline(model.name, dtype=DTYPES[model.dtype])
+    pipeline = load_pipeline(model.name, dtype=DTYPES[model.dtype], to_shard=shard)
     return prepare_policy(pipeline, replace(model, shard=shard), accelerator.device)

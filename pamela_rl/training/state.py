@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.algorithms.learner import AdapterCopy, weights_of
+from pamela_rl.algorithms.learner import AdapterCopy
 from pamela_rl.config import EMASettings, TrainConfig
+from pamela_rl.diffusion.adapter_bank import Adapter
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter, copy_adapter, load_adapter_state
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import CheckpointError, ConfigError
@@ -72,7 +73,7 @@ class TrainState:
         if start is not None:
             copy_adapter(policy, start, name)
         needed = {OLD: algorithm.samples_with_old, EMA: config.ema.decay > 0}
-        copies = {copy: AdapterCopy(weights) for copy, is_needed in needed.items() if is_needed}
+        copies = {copy: AdapterCopy(policy.adapters[name]) for copy, is_needed in needed.items() if is_needed}
         optimizer = new_optimizer(weights, algorithm)
         state = cls(policy, name, optimizer, algorithm, config.ema, copies, started=start is not None)
         saved = load_checkpoint(folder)
@@ -81,29 +82,29 @@ class TrainState:
             load_adapter_state(policy, name, saved.adapter)
             restore_optimizer(state.optimizer, saved.optimizer)
             check_fits(folder, state.copied_tensors(), saved.copies)
-            for copy, tensors in state.copies.items():
-                tensors.tensors = [saved.copies[f"{copy}.{row}"].to(w.device) for row, w in enumerate(weights)]
+            for copy, kept in state.copies.items():
+                kept.adapter.weights.copy_(saved.copies[copy])
             state.iteration, state.scalars = saved.iteration, dict(saved.scalars)
             state.counters = state.counters | saved.counters
         return state
 
     @property
-    def weights(self) -> list[torch.nn.Parameter]:
-        """The adapter's."""
-        return weights_of(self.optimizer)
+    def trained(self) -> Adapter:
+        """The adapter that is trained."""
+        return self.policy.adapters[self.name]
 
     def rollout_weights(self) -> AbstractContextManager[None]:
         """Use the weights that sample images inside the block: the old copy where there is one."""
-        return self._swapped_in(OLD)
+        return self._worn(OLD)
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """Use the weights that will be published inside the block: the average where there is one."""
-        return self._swapped_in(EMA)
+        return self._worn(EMA)
 
     def apply_average(self) -> None:
         """Overwrite the adapter with the average, where there is one."""
         if EMA in self.copies:
-            self.copies[EMA].copy_to(self.weights)
+            self.copies[EMA].copy_to(self.trained)
 
     def advance(self, metrics: Mapping[str, float]) -> Checkpoint:
         """Complete an iteration: update the copies, add its metrics to the totals, return its checkpoint."""
@@ -111,29 +112,25 @@ class TrainState:
         self.counters = {name: total + int(metrics[name]) for name, total in self.counters.items()}
         if OLD in self.copies:
             taken = self.counters["train/updates"] - self.counters["train/skipped_updates"]
-            self.copies[OLD].update(self.weights, self.algorithm.old_decay(taken))
+            self.copies[OLD].update(self.trained, self.algorithm.old_decay(taken))
         if EMA in self.copies and self.iteration % self.ema.every == 0:
             steps = self.iteration // self.ema.every
-            self.copies[EMA].update(self.weights, min(self.ema.decay, (1 + steps) / (10 + steps)))
+            self.copies[EMA].update(self.trained, min(self.ema.decay, (1 + steps) / (10 + steps)))
         return self.checkpoint()
 
     def checkpoint(self) -> Checkpoint:
-        """Copy the state to the CPU."""
-        weights, moments = adapter_state(self.policy, self.name), optimizer_tensors(self.optimizer)
+        """Copy the state where it lies; it is sent to the CPU when it is saved."""
+        weights, moments = AdapterCopy(self.trained).adapter.matrices, optimizer_tensors(self.optimizer)
         return Checkpoint(
             self.iteration, weights, moments, self.copied_tensors(), dict(self.counters), dict(self.scalars)
         )
 
     def copied_tensors(self) -> dict[str, Tensor]:
         """The copies' weights, keyed as in a checkpoint."""
-        return {
-            f"{copy}.{row}": tensor.detach().cpu().clone()
-            for copy, tensors in self.copies.items()
-            for row, tensor in enumerate(tensors.tensors)
-        }
+        return {copy: kept.adapter.weights.clone() for copy, kept in self.copies.items()}
 
-    def _swapped_in(self, copy: str) -> AbstractContextManager[None]:
-        return self.copies[copy].swapped_in(self.weights) if copy in self.copies else nullcontext()
+    def _worn(self, copy: str) -> AbstractContextManager[None]:
+        return self.policy.wearing(self.copies[copy].adapter) if copy in self.copies else nullcontext()
 
 
 def new_optimizer(weights: list[torch.nn.Parameter], algorithm: Algorithm) -> torch.optim.Optimizer:

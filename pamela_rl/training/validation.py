@@ -18,6 +18,7 @@ from pamela_rl.config import IMAGES_PER_PROMPT, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import adapter_state, load_adapter_state
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.precision import computing
 from pamela_rl.diffusion.reference import kl_to_reference
 from pamela_rl.diffusion.rollout import choose_steps, rollout, schedule_of
 from pamela_rl.diffusion.transitions import Schedule
@@ -79,7 +80,7 @@ class Validation:
         # with training's steps but without added noise, as the adapter will be used; the KL of a step is measured as if there were some
         self._sampling = replace(config.sampling, eta=0.0, window_start=0, window_size=None)
         self._kl_sampling = replace(self._sampling, eta=config.sampling.eta or None)
-        self._batch = _fixed_batch(prompts, config.validation.num_images)
+        self._batch = fixed_batch(prompts, config.validation.num_images)
         self._log = RunLog(
             folder / "validation.jsonl", done + 1, accelerator.is_main_process, partial(track, accelerator)
         )
@@ -147,8 +148,8 @@ class Validation:
         config, size = self._config, len(self._batch) // self._accelerator.num_processes
         share = slice(self._accelerator.process_index * size, (self._accelerator.process_index + 1) * size)
         batch = self._batch[share]
-        cut = min(config.batch_size, size)
-        with self._accelerator.autocast():
+        cut = min(config.sampled_at_once, size)
+        with computing(self._policy, self._accelerator):
             trajectory = rollout(self._policy, batch, self._sampling, config.seed, _NOISE, cut, self._choose)
             kl = kl_to_reference(self._policy, trajectory, self._kl_sampling, cut)
         values = {_KL: self._accelerator.gather(kl)}
@@ -207,7 +208,7 @@ def _score(scorer: Scorer, images: Tensor, batch: PromptBatch, std_weight: float
     return output.lower_confidence_bound(std_weight)
 
 
-def _fixed_batch(prompts: PromptSource, num_images: int) -> PromptBatch:
+def fixed_batch(prompts: PromptSource, num_images: int) -> PromptBatch:
     """Some prompts, spread evenly over all, several images each."""
     count = num_images // IMAGES_PER_PROMPT
     chosen = [prompts.prompts[row * len(prompts.prompts) // count] for row in range(count)]

@@ -17,6 +17,7 @@ from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.saved import SavedReward
 from pamela_rl.rewards.settings import WORLD
 from pamela_rl.storage import SHIPPED_PIPELINES
+from pamela_rl.training.memory_plan import fitting_batches, total_bytes
 from pamela_rl.training.neighbours import starts_of
 from pamela_rl.training.next_steps import MAX_NAMED, next_steps
 from pamela_rl.training.outcomes import outcome_table, read_outcomes
@@ -81,6 +82,11 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
     prompts = train_and_held_out_prompts()[0] if settings.prompts is None else read_prompts(settings.prompts)
     if examples and settings.prompts is None:
         prompts = list(dict.fromkeys(prompt for mine in examples.values() for prompt in mine.prompts))
+    config, watching = settings.train, list(scorers.values())
+    if settings.batch_size == "auto":
+        config = fitting_batches(
+            policy, config, algorithm, accelerator.num_processes, watching, total_bytes(policy.device)
+        )
     if reward is not None and samples and settings.start is None and settings.neighbours:
         starts = starts_of(
             policy,
@@ -88,11 +94,11 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
             reward.model.user_ids,
             prompts,
             users,
-            settings.train,
+            config,
             settings.output_dir,
             settings.num_inference_steps,
         )
-    plan = plan_run(policy, settings.train, algorithm, accelerator.num_processes, list(scorers.values()))
+    plan = plan_run(policy, config, algorithm, accelerator.num_processes, watching)
     begun = people_at_a_time(settings.output_dir) if settings.together == "auto" else None
     together = begun or people_together(settings.together, len(users), plan, policy.device)  # whatever is free by now
     plan = plan.for_people(together)
@@ -102,7 +108,7 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
         accelerator.print(f"{for_whom}:\n{plan.text()}\n{_warning(settings, algorithm, reward, scorers)}")
     outcomes = personalize_users(
         People(
-            policy, None if examples else reward, prompts, users, settings.train, algorithm, settings.output_dir, accelerator,
+            policy, None if examples else reward, prompts, users, config, algorithm, settings.output_dir, accelerator,
             _provenance(settings, policy, reward, algorithm), scorers, settings.num_inference_steps, plan.memory.total, examples,
             starts, reward.fitted_on.answers if reward else None, together, worker,
         )

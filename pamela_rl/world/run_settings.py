@@ -53,6 +53,8 @@ class TrainSettings:
         judge_encoder: Of the judge, likewise.
         content: What tells whether images show what was asked: "world", its models' default; "none", or e.g. "clip_score".
         watch: Rewards of the average person to be watched, e.g. [pickscore].
+        batch_size: "auto" chooses train.batch_size and train.sampling_batch_size: the largest calls that memory holds. None
+            leaves them as they are.
         num_inference_steps: Of the sample pictures beside each adapter.
         trackers: Where to show the run besides its own record: tensorboard, wandb, trackio.
         algorithm: How adapters learn: a name, or a mapping with a name and settings.
@@ -74,6 +76,7 @@ class TrainSettings:
     judge_encoder: str | None = None
     content: str | None = None
     watch: list[str] = field(default_factory=list)
+    batch_size: Literal["auto"] | None = None
     num_inference_steps: int = 20
     trackers: list[Tracker] = field(default_factory=list)
     algorithm: AlgorithmChoice = "nft"

@@ -14,7 +14,7 @@ def pairs_of(image_ids: list[int], num_images: int, num_updates: int, batch_size
     updates = []
     for update in range(num_updates):
         pairs = []
-        for batch in micro_batches(ids, slots, num_images, update, num_updates, batch_size):
+        for batch in micro_batches(ids, slots, num_images, update, num_updates, batch_size, ids.device):
             assert len(batch.image) == batch_size
             rows = batch.image[batch.mask]
             assert torch.equal(rows % batch_size, torch.nonzero(batch.mask).flatten())  # its row in the rollout

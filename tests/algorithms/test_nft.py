@@ -35,8 +35,8 @@ def moved(policy: Policy) -> tuple[list[torch.nn.Parameter], AdapterCopy]:
     weights = add_adapter(policy, "ada", LoraSettings(rank=2), seed=0)
     for number, weight in enumerate(weights):
         torch.nn.init.normal_(weight, std=0.05, generator=torch.Generator().manual_seed(number))
-    old = AdapterCopy(weights)
-    old.tensors = [0.5 * tensor for tensor in old.tensors]
+    old = AdapterCopy(policy.adapters["ada"])
+    old.adapter.weights *= 0.5
     return weights, old
 
 
@@ -60,7 +60,7 @@ def test_the_gradient_is_that_of_the_papers_loss(small_policy: Policy, accelerat
         step, x0 = levels[:, slot], trajectory.final_latents
         alpha = schedule.alpha_bar[step].view(-1, 1, 1, 1)  # type: ignore[attr-defined]
         xt = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise[:, slot]
-        with torch.no_grad(), old.swapped_in(weights):
+        with torch.no_grad(), small_policy.wearing(old.adapter):
             v_old = small_policy.predict(xt, schedule.timesteps[step], told, None, 1.0)
         asked.append((alpha, xt, schedule.timesteps[step], v_old))
     for alpha, xt, time, v_old in asked:
@@ -86,7 +86,16 @@ def test_pictures_that_are_neither_good_nor_bad_teach_nothing_to_the_bit(
     weights = add_adapter(small_policy, "ada", LoraSettings(rank=2), seed=0)
     trajectory, start = drawn(small_policy), [w.detach().clone() for w in weights]
     optimizer, still = torch.optim.Adam(weights, lr=1e-2), torch.zeros(4)
-    learn(NFT(num_updates=2), accelerator, small_policy, optimizer, trajectory, still, CONFIG, AdapterCopy(weights))
+    learn(
+        NFT(num_updates=2),
+        accelerator,
+        small_policy,
+        optimizer,
+        trajectory,
+        still,
+        CONFIG,
+        AdapterCopy(small_policy.adapters["ada"]),
+    )
     assert all(torch.equal(a, b) for a, b in zip(weights, start, strict=True))
 
 

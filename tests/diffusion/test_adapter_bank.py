@@ -13,6 +13,7 @@ from torch import Tensor
 from pamela_rl.config import LoraSettings
 from pamela_rl.diffusion.adapter_bank import Adapter, AdapterBank
 from pamela_rl.diffusion.adapters import add_adapter, load_adapter, save_adapter
+from pamela_rl.diffusion.compiling import compile_denoiser
 from pamela_rl.diffusion.families import FAMILIES, policy_for
 from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.diffusion.policy import Policy
@@ -138,8 +139,7 @@ def test_another_person_does_not_compile_a_compiled_denoiser_again(folders: dict
     policy: Any = policy_for(reloaded(folders["FluxPipeline"]), 32, 64)
     policy.encode_options = CALL_OPTIONS.get("FluxPipeline", {})
     torch._dynamo.reset()
-    policy.denoiser.compile_repeated_blocks(backend="aot_eager")
-    policy.compiled = True
+    compile_denoiser(policy, "blocks", backend="aot_eager")
     plain = guided_call(policy, slice(0, 4), adapters(policy))
     counted = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert counted > 0

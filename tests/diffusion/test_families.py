@@ -337,7 +337,7 @@ def test_every_algorithm_learns_from_latents_of_every_shape(load: Loader, family
     optimizer = torch.optim.SGD(weights, lr=1e-2)
     stats = learn(
         algorithm, Accelerator(cpu=True), policy, optimizer, drawn, torch.tensor([1.0, -1, 1, -1]), settings,
-        AdapterCopy(weights),
+        AdapterCopy(policy.adapter),
     )  # fmt: skip
     assert stats["train/grad_norm"] > 0
     assert stats["train/skipped_updates"] == 0

@@ -18,7 +18,8 @@ from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.diffusion import families
 from pamela_rl.diffusion.adapters import WEIGHTS, adapter_state, add_adapter, save_adapter
-from pamela_rl.diffusion.loading import DTYPES, compile_blocks, load_pipeline, prepare_policy
+from pamela_rl.diffusion.compiling import compile_denoiser, repeated_blocks
+from pamela_rl.diffusion.loading import DTYPES, load_pipeline, prepare_policy
 from pamela_rl.diffusion.memory import PeakMemory, sampling_bytes, update_bytes
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import rollout
@@ -33,6 +34,8 @@ CONFIG = TrainConfig(
     batch_size=2,
     sampling=SamplingConfig(num_inference_steps=3, train_steps=2, eta=0.7, guidance_scale=3.0),
 )
+IDS = torch.arange(4)
+BATCH = PromptBatch(("a boat", "a tree", "a boat", "a house by the sea"), ("u",) * 4, IDS, IDS)
 Maker = Callable[..., Policy]
 
 
@@ -55,9 +58,7 @@ def make(folder: Path) -> Maker:
 
 def learned(policy: Policy) -> tuple[Trajectory, torch.Tensor, dict[str, float]]:
     """A rollout, the gradient of an update on it, and its statistics."""
-    ids = torch.arange(4)
-    batch = PromptBatch(("a boat", "a tree", "a boat", "a house by the sea"), ("u",) * 4, ids, ids)
-    drawn = rollout(policy, batch, CONFIG.sampling, 0, 0, CONFIG.batch_size)
+    drawn = rollout(policy, BATCH, CONFIG.sampling, 0, 0, CONFIG.batch_size)
     weights, seen = [policy.adapters["ada"].weights], []
     optimizer = torch.optim.SGD(weights, lr=0.0)
     optimizer.register_step_pre_hook(lambda *_: seen.append(torch.cat([w.grad.flatten() for w in weights])))
@@ -65,7 +66,7 @@ def learned(policy: Policy) -> tuple[Trajectory, torch.Tensor, dict[str, float]]
     return drawn, seen[0], stats
 
 
-@pytest.mark.parametrize("setting", ["gradient_checkpointing", "vae_slicing", "offload"])
+@pytest.mark.parametrize("setting", ["gradient_checkpointing", "offload"])
 def test_means_to_save_memory_change_no_picture_and_no_gradient(make: Maker, setting: str) -> None:
     plain, thrifty = learned(make()), learned(make(**{setting: True}))
     torch.testing.assert_close(thrifty[0].images, plain[0].images, atol=1e-6, rtol=0)
@@ -148,22 +149,32 @@ def test_an_adapter_of_a_half_precision_base_is_published_in_full(make: Maker, f
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the compiler looks, we do not
-def test_compiled_blocks_keep_sampling_and_training_on_one_path(tmp_path: Path) -> None:
-    policy = prepare_policy(reloaded(saved("FluxPipeline", tmp_path)), ModelSettings(height=32, width=32), "cpu")
-    for weight in add_adapter(policy, "ada", LoraSettings(rank=2), seed=0):
-        torch.nn.init.normal_(weight, std=0.1)
+@pytest.mark.parametrize("what", ["blocks", "full"])
+def test_a_compiled_denoiser_draws_and_learns_the_same(make: Maker, what: str) -> None:
+    policy = make()
     plain = learned(policy)
     torch._dynamo.reset()
-    compile_blocks(policy, backend="aot_eager")
+    compile_denoiser(policy, what, backend="aot_eager")
     compiled = learned(policy)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     torch.testing.assert_close(compiled[0].images, plain[0].images, atol=1e-5, rtol=0)
-    assert compiled[2]["train/sampling_mismatch"] == 0.0
     torch.testing.assert_close(compiled[1], plain[1], atol=1e-6, rtol=1e-3)
+    assert compiled[2]["train/sampling_mismatch"] < 1e-4
+    bound = rollout(policy, BATCH, CONFIG.sampling, 0, 0, CONFIG.batch_size, as_trained=True)
+    several = replace(ALGORITHM, num_updates=2)
+    weights = [policy.adapters["ada"].weights]
+    optimizer = torch.optim.SGD(weights, lr=0.0)
+    stats = learn(several, Accelerator(cpu=True), policy, optimizer, bound, torch.ones(4), CONFIG)
+    assert stats["train/sampling_mismatch"] == 0.0  # two updates sample as they train
 
 
-def test_what_cannot_be_compiled_is_refused(make: Maker) -> None:
-    with pytest.raises(ConfigError, match="SD3Transformer2DModel has no blocks to compile; leave compile_blocks out"):
-        make(compile_blocks=True)
+def test_blocks_are_those_that_a_class_names_or_those_that_repeat(make: Maker) -> None:
+    assert {type(block).__name__ for block in repeated_blocks(make().denoiser)} == {"JointTransformerBlock"}
+    assert {type(block).__name__ for block in repeated_blocks(load_pipeline("world").unet)} == {"BasicTransformerBlock"}
+    policy = make()
+    policy.denoiser = torch.nn.Linear(1, 1)
+    with pytest.raises(ConfigError, match=r"none of Linear's modules repeats; use model.compile: full, or no"):
+        compile_denoiser(policy, "blocks")
 
 
 @pytest.mark.parametrize("reference", [False, True])

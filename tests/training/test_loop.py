@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -170,8 +171,8 @@ def test_gradients_that_are_no_numbers_are_skipped(
 ) -> None:
     wild = replace(SHORT, num_iterations=1, reward=RewardSettings(max_bad_share=1.0))
 
-    def poisoned(latents: Tensor, timesteps: Tensor, embeds: Tensor, negative: None, guidance: float) -> Tensor:
-        output = predict(latents, timesteps, embeds, negative, guidance)
+    def poisoned(*inputs: Any, as_trained: bool = False) -> Tensor:
+        output = predict(*inputs, as_trained=as_trained)
         return output * float("nan") if torch.is_grad_enabled() else output
 
     predict = small_policy.predict

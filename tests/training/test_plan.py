@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from learning import learn
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.algorithms.ddpo_sf import DDPOSF
+from pamela_rl.algorithms.dpo import DPO
 from pamela_rl.algorithms.draft import DRaFT
 from pamela_rl.algorithms.grpo import GRPO
 from pamela_rl.algorithms.learner import AdapterCopy
@@ -20,8 +22,10 @@ from pamela_rl.diffusion.adapters import adapter_state, add_adapter
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
 from pamela_rl.diffusion.memory import PeakMemory
 from pamela_rl.diffusion.rollout import rollout
+from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.personal import PersonalReward
-from pamela_rl.training.plan import calls_of_updates, module_bytes, people_together, plan_run
+from pamela_rl.training.memory_plan import fitting_batches, module_bytes, plan_memory
+from pamela_rl.training.plan import calls_of_updates, people_together, plan_run
 
 ALGORITHM = DDPO(num_updates=3, num_inner_epochs=2)
 CONFIG = TrainConfig(
@@ -65,7 +69,7 @@ def test_the_denoiser_is_called_as_often_as_planned(
     drawn = rollout(policy, batch, config.sampling, 0, 0, config.batch_size, algorithm.kept_steps)
     assert len(calls) == plan.sampling_calls
     optimizer = torch.optim.SGD(weights, lr=0.0)
-    learn(algorithm, accelerator, policy, optimizer, drawn, torch.randn(12), config, AdapterCopy(weights))
+    learn(algorithm, accelerator, policy, optimizer, drawn, torch.randn(12), config, AdapterCopy(policy.adapter))
     assert sum(learning for learning, _ in calls) == plan.training_calls
     assert len(calls) - plan.sampling_calls - plan.training_calls == plan.reference_calls
     assert {rows for _, rows in calls} == {plan.rows_per_call} == {16}
@@ -88,15 +92,15 @@ def test_memory_and_disk_are_what_the_parts_weigh(policy: StableDiffusionPolicy)
     plan = plan_run(policy, CONFIG, ALGORITHM, num_processes=2)
     add_adapter(policy, "ada", CONFIG.lora, 0)
     weights = sum(tensor.numel() for tensor in adapter_state(policy, "ada").values())
-    assert plan.memory.adapter == weights * 24  # weight, gradient, its fp64 sum, two moments
+    assert plan.memory.adapter == weights * 36  # gradient, its fp64 sum; weight and two moments, twice
     assert plan.checkpoint_bytes == weights * 12
     images = 6 * 3 * 64 * 64 * 4
     assert (
         plan.memory.trajectory == images + 6 * (3 * 2 + 1) * 8 * 8 * 8 * 4
     )  # images x (before and after, final) x bytes
     noise = plan_run(policy, CONFIG, NFT(num_updates=3), num_processes=2).memory
-    assert noise.trajectory == images + 6 * (3 + 1 + 1) * 8 * 8 * 8 * 4
-    assert noise.adapter == weights * 28
+    assert noise.trajectory == images + 6 * (3 * 4 + 1 + 1) * 8 * 8 * 8 * 4  # noise, noised, old, base
+    assert noise.adapter == weights * 44
     assert plan.memory.working is not None
     assert plan.memory.total > plan.memory.base > 10e6
 
@@ -159,3 +163,30 @@ def test_as_many_people_train_together_as_fit_and_nobody_is_left_over(
     assert people_together("auto", 50, plan, cpu) == 1
     monkeypatch.setattr("pamela_rl.training.plan._free_bytes", lambda device: 10**15)
     assert people_together("auto", 1000, plan, cpu) == 63  # sixteen rounds, each of at most 64
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "trained", "sampled"),
+    [(DDPO(num_updates=1), 4, 12), (DDPO(num_updates=2), 4, 4), (NFT(), 4, 12), (DPO(), 4, 4)],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_calls_are_the_largest_that_memory_holds_and_sampling_grows_where_that_is_free(
+    policy: StableDiffusionPolicy, algorithm: Algorithm, trained: int, sampled: int
+) -> None:
+    def memory_of(training: int, sampling: int) -> int:
+        sizes = replace(CONFIG, batch_size=training, sampling_batch_size=sampling)
+        return plan_memory(policy, sizes, algorithm, 12, []).total
+
+    total = memory_of(4, 4) * 7 // 6 + 7
+    assert (
+        memory_of(6, 6) > total * 6 // 7 > memory_of(4, 12)
+    )  # a call that keeps nothing takes less than one that learns
+    found = fitting_batches(policy, CONFIG, algorithm, 1, [], total)
+    assert (found.batch_size, found.sampled_at_once) == (trained, sampled)
+    assert fitting_batches(policy, CONFIG, algorithm, 1, [], 10 * total).batch_size == 12
+    assert fitting_batches(policy, CONFIG, algorithm, 1, [], 0).batch_size == (2 if algorithm.name == "dpo" else 1)
+    policy.sharded = True
+    with pytest.raises(
+        ConfigError, match=r"how much memory a call of this model takes is not known.*set train.batch_size"
+    ):
+        fitting_batches(policy, CONFIG, algorithm, 1, [], total)

@@ -12,6 +12,7 @@ from pamela_rl.config import FlowNoise
 from pamela_rl.diffusion.ddim import DDIMSchedule
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.schedulers import DiffusionLevels
+from pamela_rl.diffusion.transfers import to_device
 from pamela_rl.diffusion.transitions import noise_of_steps
 
 
@@ -43,8 +44,7 @@ class DiffusionPolicy(Policy):
     ) -> DDIMSchedule:
         """Return the pipeline's own noise levels for so many steps; DDIM's noise is of one kind."""
         at = noise_of_steps(num_inference_steps, 1.0 if eta is None else eta, window)
-        levels = (*self._levels.chain(num_inference_steps), at)
-        timesteps, before, after, at = (tensor.to(self.device) for tensor in levels)
+        timesteps, before, after = self._levels.chain(num_inference_steps)
         return DDIMSchedule(timesteps, before, after, at, self._levels.v_prediction)
 
     def _guidance_input(self, latents: Tensor, guidance_scale: float) -> Tensor | None:
@@ -53,7 +53,7 @@ class DiffusionPolicy(Policy):
             return None
         scales, width = torch.full((len(latents),), guidance_scale - 1), self.denoiser.config.time_cond_proj_dim
         embedding: Tensor = self.pipeline.get_guidance_scale_embedding(scales, embedding_dim=width)
-        return embedding.to(latents)
+        return to_device(embedding, latents.device).to(latents.dtype)
 
     def _initial_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
         channels, compression = self.pipeline.unet.config.in_channels, self._compression()

@@ -52,7 +52,7 @@ class FlowPolicy(Policy):
             self._scheduler.sigmas,
             noise_of_steps(num_inference_steps, OWN_NOISE[noise] if eta is None else eta, window),
         )
-        timesteps, falling, at = (tensor.float().to(self.device) for tensor in levels)
+        timesteps, falling, at = (tensor.float().cpu() for tensor in levels)
         return FlowSchedule(timesteps, falling, at, noise)
 
     @abstractmethod
