@@ -45,10 +45,13 @@ class ModelSettings:
     family: Path | None = None
 
     def __post_init__(self) -> None:
-        for on, what in ((self.gradient_checkpointing, "gradient_checkpointing"), (self.shard, "shard")):
-            if self.cuda_graphs and on:
-                raise ConfigError(
-                    f"model.cuda_graphs and model.{what} are set, but the one rules out the other; choose one."
-                )
+        graphs, compiled = self.cuda_graphs, self.compile != "no"
+        for both, names in (
+            (graphs and self.gradient_checkpointing, "model.cuda_graphs and model.gradient_checkpointing"),
+            (graphs and self.shard, "model.cuda_graphs and model.shard"),
+            (compiled and self.shard, "model.compile and model.shard"),
+        ):
+            if both:
+                raise ConfigError(f"{names} are set, but the one rules out the other; choose one.")
         if self.family is not None and not self.family.is_file():
             raise ConfigError(f"model.family is {str(self.family)!r}, but there is no such file.")

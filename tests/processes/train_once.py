@@ -18,9 +18,9 @@ from pamela_rl.algorithms.draft import DRaFT
 from pamela_rl.algorithms.nft import NFT
 from pamela_rl.config import EMASettings, SamplingConfig, TrainConfig, ValidationSettings
 from pamela_rl.data.prompts import PromptSource
-from pamela_rl.diffusion.loading import load_pipeline, prepare_policy
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.training.personalize import Provenance, personalize
+from pamela_rl.training.processes import open_policy
 from pamela_rl.types import RewardOutput
 
 
@@ -76,8 +76,7 @@ def train(name: str, given: argparse.Namespace, accelerator: Accelerator) -> Non
         ema=EMASettings(decay=0.0 if name == "ddpo" else 0.5),
         validation=ValidationSettings(every=1, num_images=4),
     )
-    settings = ModelSettings(height=32, width=32, shard=given.shard)
-    policy = prepare_policy(load_pipeline("world"), settings, accelerator.device)
+    policy = open_policy(ModelSettings(height=32, width=32, shard=given.shard), accelerator)
     prompts, made_of = PromptSource(["a boat", "a tree"], "ada"), Provenance("world", "darkness")
     folder = given.folder / name
     monitors = {"judge": darkness}

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_pipelines import saved
 
 from pamela_rl.storage import read_metrics
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "tests" / "processes" / "train_once.py"
+SCRIPTS = ROOT / "tests" / "processes"
 TWO_PROCESSES = ROOT / "recipes" / "configs" / "accelerate" / "two_cpu_processes.yaml"
 
 ALL = ["ddpo", "nft", "draft"]
@@ -21,8 +22,12 @@ pytestmark = pytest.mark.slow
 
 
 def launch(processes: int, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return run(processes, "train_once.py", str(folder), str(processes), *options)
+
+
+def run(processes: int, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     accelerate = ["-m", "accelerate.commands.launch", "--config_file", str(TWO_PROCESSES)] if processes > 1 else []
-    command = [sys.executable, *accelerate, str(SCRIPT), str(folder), str(processes), *options]
+    command = [sys.executable, *accelerate, str(SCRIPTS / script), *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
 
 
@@ -65,6 +70,12 @@ def compare(alone: Path, shared: Path, tolerance: float) -> None:
         assert one.get("train/sampling_mismatch", 0.0) == two.get("train/sampling_mismatch", 0.0) == 0.0
         for name in one.keys() - {"time/seconds", "time/images_per_second", "memory/peak_gb"}:
             assert one[name] == pytest.approx(two[name], abs=1e-5), name
+
+
+@pytest.mark.parametrize("family", ["StableDiffusionPipeline", "FluxPipeline"])
+def test_a_model_of_which_each_process_reads_its_share_is_the_whole_one(tmp_path: Path, family: str) -> None:
+    result = run(2, "load_shares.py", str(saved(family, tmp_path)))
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path: Path) -> None:
