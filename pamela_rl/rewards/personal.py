@@ -20,6 +20,7 @@ from pamela_rl.rewards.models import RESTORE
 from pamela_rl.rewards.preference import Encoder, ImageFeatures, PreferenceModel
 from pamela_rl.rewards.saturation import saturated
 from pamela_rl.rewards.saved import CONFIG, TENSORS, SavedReward, unreadable
+from pamela_rl.rewards.taste.taste_basis import TasteBasis
 from pamela_rl.storage import publish
 from pamela_rl.types import RewardOutput
 
@@ -80,6 +81,7 @@ class PersonalReward:
         self.encoder = encoder
         self.model = model
         self.fitted_on = fitted_on or FittedOn()
+        self._elsewhere: dict[torch.device, TasteBasis] = {}
 
     def __call__(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> RewardOutput:
         """Predict the rating of each picture by its user, cut off at the ends of the scale (see ``saturated``).
@@ -95,19 +97,27 @@ class PersonalReward:
         Raises:
             UnknownUserError: The reward does not know a user.
         """
-        output = self.model.predict(self.features(images, prompts), list(user_ids))
+        model, features = self._there(self._encode(images, prompts))
+        output = model.predict(features, list(user_ids))
         if self.fitted_on.bounded:
             output = saturated(output, self.fitted_on.scale)
         std = None if output.std is None else output.std.to(images.device)
         return RewardOutput(output.mean.to(images.device), std)
 
     def features(self, images: Tensor, prompts: Sequence[str]) -> ImageFeatures:
-        """Encode images as those were that the model was fitted on, without prompts if it was.
+        """Encode images as those were that the model was fitted on, without prompts if it was; features come to the CPU."""
+        return ImageFeatures(self._encode(images, prompts).cpu())
 
-        The features are on the CPU, where the model is, since it is small.
-        """
-        known = prompts if self.fitted_on.prompts else [""] * len(prompts)
-        return ImageFeatures(self.encoder.encode(images, known).cpu())
+    def _encode(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        return self.encoder.encode(images, prompts if self.fitted_on.prompts else [""] * len(prompts))
+
+    def _there(self, features: Tensor) -> tuple[PreferenceModel, ImageFeatures]:
+        """The model and features on one device: the features' own, or for models of numpy the CPU."""
+        if features.device.type == "cpu" or not isinstance(self.model, TasteBasis):
+            return self.model, ImageFeatures(features.cpu())
+        if features.device not in self._elsewhere:
+            self._elsewhere[features.device] = self.model.on(features.device)
+        return self._elsewhere[features.device], ImageFeatures(features)
 
     def ratings_by(self, images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> dict[str, Tensor]:
         """Predict what each of some users thinks of all pictures, which are encoded once, ``(b,)`` each.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,6 +49,11 @@ class TasteBasis:
     user_ids: tuple[str, ...]
     means: Tensor
     covariances: Tensor
+
+    def on(self, device: torch.device) -> TasteBasis:
+        """Return a copy that predicts on a device; what learns stays on the CPU, since it is small."""
+        network = copy.deepcopy(self.network).to(device)
+        return replace(self, network=network, means=self.means.to(device), covariances=self.covariances.to(device))
 
     def prior(self, demographics: Mapping[str, Any] | None = None) -> Posterior:
         """Return the prior of a user without responses."""
