@@ -104,6 +104,11 @@ class Algorithm(ABC):
         return type(self).__module__.rpartition(".")[2].removeprefix(PREFIX)
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is one of the package's, not of somebody's file."""
+        return type(self).__module__.startswith("pamela_rl.")
+
+    @property
     def steps_per_iteration(self) -> int:
         """Optimizer steps."""
         return self.num_updates * self.num_inner_epochs

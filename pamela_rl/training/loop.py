@@ -160,7 +160,7 @@ def settings_of(algorithm: Algorithm) -> dict[str, Any]:
     """The algorithm's name and settings, for the record, and a digest of its file where it is not the package's own."""
     kind = type(algorithm)
     settings = {"algorithm": algorithm.name}
-    if not kind.__module__.startswith("pamela_rl."):
+    if not algorithm.is_own:
         source = Path(inspect.getfile(kind))
         settings["algorithm.source"] = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
     return settings | {f"algorithm.{name}": value for name, value in dataclasses.asdict(algorithm).items()}

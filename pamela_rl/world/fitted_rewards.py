@@ -39,6 +39,11 @@ def world_study(ratings: WorldRatings, raters: Raters, features: Tensor, seed: i
     return make_study(table, features, images, seed=seed, num_parts=3)  # of the world's encoder
 
 
+def known_users(ratings: WorldRatings, raters: Raters) -> tuple[str, ...]:
+    """List the people that a reward fitted to the world's ratings knows."""
+    return world_study(ratings, raters, torch.zeros(len(ratings.images), 3)).data.user_ids
+
+
 def prepare_world_study(seed: int = 0) -> PreparedStudy:
     """Make and encode the world's ratings; the agreement of the true expected ratings gives the ceilings."""
     print("Two hundred simulated people rate 5,000 pictures.")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
 
+import torch
 from accelerate import Accelerator
 
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.loading import load_pipeline
+from pamela_rl.diffusion.policy import Policy
 from pamela_rl.evaluation.compare import UserComparison, summarize
 from pamela_rl.evaluation.compare_adapters import compare_adapters
 from pamela_rl.evaluation.report import Report, write_report
@@ -23,6 +26,8 @@ from pamela_rl.storage import ensure_writable, folder_name, read_metrics
 from pamela_rl.training.people import People, personalize_users
 from pamela_rl.training.personalize import Provenance, versions
 from pamela_rl.training.plan import plan_run
+from pamela_rl.training.workers import Worker
+from pamela_rl.world.background import LEAST_CORES, in_background
 from pamela_rl.world.captions import train_and_held_out_prompts
 from pamela_rl.world.raters import make_raters
 from pamela_rl.world.saved_rewards import ensure_rewards, open_rewards
@@ -73,14 +78,12 @@ def run_quickstart(
         accelerator.print(f"   {user} {taste}")
     plan = plan_run(policy, config, algorithm, accelerator.num_processes, list(scorers.values()))
     accelerator.print(f"\n{indent(plan.text(), '   ')}\n")
-    train_prompts, held_out = train_and_held_out_prompts()
-    provenance = Provenance(f"pamela_rl {model}", f"taste basis on encoder {reward.encoder.fingerprint}")
-    personalize_users(
-        People(
-            policy, reward, train_prompts, users, config, algorithm, run, accelerator, provenance, scorers,
-            num_inference_steps, plan.memory.total,
-        )
-    )  # fmt: skip
+    job = _Training(run, model, tuple(users), algorithm, config, num_inference_steps)
+    wait = _second_worker(job, accelerator)
+    job.do(accelerator, Worker() if wait is None else Worker(0, 2), policy, plan.memory.total)
+    if wait is not None:
+        wait()
+    held_out = train_and_held_out_prompts()[1]
     if accelerator.is_main_process:
         print("\n4. Held-out prompts, same noise for all: base, own adapter, somebody else's.")
         comparisons = compare_adapters(
@@ -91,6 +94,40 @@ def run_quickstart(
         context = {"command": command, "versions": releases, "seed": str(config.seed), "seconds": seconds}
         _report(run, comparisons, tastes, context)
     accelerator.end_training()
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The training of the people, as a process of its own takes it up."""
+
+    run: Path
+    model: str
+    users: tuple[str, ...]
+    algorithm: Algorithm
+    config: TrainConfig
+    num_inference_steps: int
+
+    def do(self, accelerator: Accelerator, worker: Worker, policy: Policy, planned_bytes: int | None) -> None:
+        reward, scorers = open_rewards(self.run / "rewards", str(accelerator.device))
+        provenance = Provenance(f"pamela_rl {self.model}", f"taste basis on encoder {reward.encoder.fingerprint}")
+        personalize_users(
+            People(
+                policy, reward, train_and_held_out_prompts()[0], self.users, self.config, self.algorithm, self.run, accelerator,
+                provenance, scorers, self.num_inference_steps, planned_bytes, worker=worker,
+            )
+        )  # fmt: skip
+
+
+def _second_worker(job: _Training, accelerator: Accelerator) -> Callable[[], None] | None:
+    """Start a process that trains people beside this one, on a CPU of several cores; two cores do more apart than together."""
+    alone = accelerator.num_processes == 1 and not accelerator.trackers and job.algorithm.is_own
+    if not alone or accelerator.device.type != "cpu" or torch.get_num_threads() < LEAST_CORES:
+        return None
+    return in_background(_work_beside, job)
+
+
+def _work_beside(job: _Training) -> None:
+    job.do(Accelerator(cpu=True), Worker(1, 2), policy_for(load_pipeline(job.model)), None)
 
 
 def _report(
