@@ -121,8 +121,10 @@ def measure(model: Model, name: str, arguments: argparse.Namespace, accelerator:
     optimizer = torch.optim.AdamW(weights, lr=algorithm.learning_rate)
     old = AdapterCopy(policy.adapter) if algorithm.samples_with_old else None
     learner = Learner(accelerator, policy, optimizer, config, brightness, old=old)
+    graphs, policy.graphs = policy.graphs, None
     with torch.compiler.set_stance("force_eager"):
         forward, both, decode = flops(policy, model)
+    policy.graphs = graphs
     batch = PromptSource(PROMPTS, "nobody").draw(0, 2, config.group_size, 0)
     for warm_up in range(2):  # the second finds everything compiled, and its memory
         iterate(policy, learner, algorithm, batch, warm_up)

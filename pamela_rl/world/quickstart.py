@@ -14,9 +14,9 @@ from accelerate import Accelerator
 
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import TrainConfig
-from pamela_rl.diffusion.families import policy_for
-from pamela_rl.diffusion.loading import load_pipeline
+from pamela_rl.diffusion.loading import load_pipeline, prepare_policy
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.evaluation.compare import UserComparison, summarize
 from pamela_rl.evaluation.compare_adapters import compare_adapters
 from pamela_rl.evaluation.report import Report, write_report
@@ -67,10 +67,9 @@ def run_quickstart(
         ensure_writable(run)
         ensure_rewards(rewards, num_users)
     accelerator.wait_for_everyone()
-    reward, scorers = open_rewards(rewards, str(accelerator.device))
+    _, scorers = open_rewards(rewards, str(accelerator.device))
     users = chosen_users(rewards)[:num_users]
-    policy = policy_for(load_pipeline(model))
-    policy.pipeline.to(accelerator.device)
+    policy = _open_policy(model, accelerator)
     raters = make_raters()
     tastes = {user: f"likes {raters.describe(user)}" for user in users}
     accelerator.print(f"\n3. {algorithm.name} trains an adapter for each of {len(users)} people:")
@@ -127,7 +126,13 @@ def _second_worker(job: _Training, accelerator: Accelerator) -> Callable[[], Non
 
 
 def _work_beside(job: _Training) -> None:
-    job.do(Accelerator(cpu=True), Worker(1, 2), policy_for(load_pipeline(job.model)), None)
+    accelerator = Accelerator(cpu=True)
+    job.do(accelerator, Worker(1, 2), _open_policy(job.model, accelerator), None)
+
+
+def _open_policy(model: str, accelerator: Accelerator) -> Policy:
+    """Load a shipped model; its calls are so small that a card would wait for each of their kernels."""
+    return prepare_policy(load_pipeline(model), ModelSettings(model, cuda_graphs=True), accelerator.device)
 
 
 def _report(
