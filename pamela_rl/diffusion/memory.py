@@ -110,7 +110,7 @@ def sampling_bytes(policy: Policy, config: TrainConfig) -> int | None:
 
     def run(inputs: Mapping[str, Any]) -> None:
         _predict(policy, config, inputs, inputs["latents"])
-        policy.decode(inputs["latents"])
+        policy.decode(inputs["latents"][: policy.decoded_at_once])
 
     return _peak(policy, config, run, with_gradients=False)
 

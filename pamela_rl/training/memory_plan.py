@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -54,9 +55,24 @@ class Memory:
 
 
 def plan_memory(
-    policy: Policy, config: TrainConfig, algorithm: Algorithm, num_local: int, scorers: Sequence[Scorer]
+    policy: Policy,
+    config: TrainConfig,
+    algorithm: Algorithm,
+    num_local: int,
+    scorers: Sequence[Scorer],
+    known: dict[tuple[str, int], int | None] | None = None,
 ) -> Memory:
-    """Work out the memory of a process that has ``num_local`` images, with calls of ``config.batch_size``."""
+    """Work out the memory of a process that has ``num_local`` images, with calls of ``config.batch_size``.
+
+    Args:
+        policy: Without an adapter.
+        config: Of the run.
+        algorithm: Of the run.
+        num_local: Images of this process.
+        scorers: The reward and the monitors.
+        known: Bytes of calls that were worked out before, by kind and size; what is worked out now is added.
+    """
+    known = {} if known is None else known
     cost, weights = algorithm.footprint(config), policy.bank.size(config.lora.rank)
     copies = int(algorithm.samples_with_old) + int(config.ema.decay > 0)
     loaded = [part for part in policy.pipeline.components.values() if isinstance(part, nn.Module)]
@@ -65,8 +81,13 @@ def plan_memory(
     vae, moved = module_bytes([policy.pipeline.vae]) if policy.offload else 0, module_bytes(texts)
     latents = policy.initial_latents([torch.Generator()])[0].numel()
     image = 3 * policy.height * policy.width
-    update = update_bytes(policy, config, cost.steps_per_pair, cost.decodes, algorithm.kl_weight > 0)
-    sampling = sampling_bytes(policy, replace(config, batch_size=min(config.sampled_at_once, num_local)))
+    rows = min(config.sampled_at_once, num_local)
+    if ("update", config.batch_size) not in known:
+        size = update_bytes(policy, config, cost.steps_per_pair, cost.decodes, algorithm.kl_weight > 0)
+        known["update", config.batch_size] = size
+    if ("sampling", rows) not in known:
+        known["sampling", rows] = sampling_bytes(policy, replace(config, batch_size=rows))
+    update, sampling = known["update", config.batch_size], known["sampling", rows]
     unknown = update is None or sampling is None
     return Memory(
         base=module_bytes([part for part in loaded if part not in idle]),
@@ -103,10 +124,11 @@ def fitting_batches(
     """
     local, room = config.images_per_iteration // num_processes, total * 6 // 7
     unit = 2 if algorithm.learns_from == "pairs" else 1
-    cuts = sorted({-(-local // part // unit) * unit for part in range(1, local // unit + 1)}, reverse=True)
+    cuts = sorted({-(-local // part // unit) * unit for part in range(1, local // unit + 1)})
+    known: dict[tuple[str, int], int | None] = {}
 
     def fits(sizes: TrainConfig) -> bool:
-        memory = plan_memory(policy, sizes, algorithm, local, scorers)
+        memory = plan_memory(policy, sizes, algorithm, local, scorers, known)
         if memory.working is None:
             raise ConfigError(
                 "batch_size is auto, but how much memory a call of this model takes is not known before it is made (it is "
@@ -115,7 +137,8 @@ def fitting_batches(
         return memory.total <= room
 
     def largest(make: Callable[[int], TrainConfig]) -> TrainConfig:
-        return next((sizes for cut in cuts if fits(sizes := make(cut))), make(cuts[-1]))
+        place = bisect_left(cuts, True, key=lambda cut: not fits(make(cut)))  # the first that does not fit
+        return make(cuts[max(0, place - 1)])
 
     trained = largest(lambda size: replace(config, batch_size=size, sampling_batch_size=None))
     if not algorithm.frees_sampling(trained) or algorithm.learns_from != "rollouts":

@@ -15,7 +15,7 @@ from tiny_pipelines import BUILDERS, CALL_OPTIONS, reloaded, saved
 from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter, save_adapter
-from pamela_rl.diffusion.loading import prepare_policy
+from pamela_rl.diffusion.loading import load_pipeline, prepare_policy
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.steering.generators import PipelineGenerator
@@ -61,3 +61,25 @@ def test_a_family_is_trained_in_half_precision_and_its_adapter_loads_back(
         assert torch.equal(weight.cpu(), ours[name].to(torch.bfloat16)), name
     drawing = (2, 1.0, 2, 32, 64, "", CALL_OPTIONS.get(family, {}))
     assert PipelineGenerator(fresh, "hers", *drawing)(PROMPTS[:2], [3, 4]).isfinite().all()
+
+
+@pytest.mark.gpu
+def test_captured_calls_compute_what_calls_compute() -> None:
+    policies = [
+        prepare_policy(load_pipeline("world"), ModelSettings(cuda_graphs=on), torch.device("cuda"))
+        for on in (False, True)
+    ]
+    sampling = SamplingConfig(num_inference_steps=4, train_steps=2, guidance_scale=3.0)
+    config = TrainConfig(images_per_iteration=4, group_size=4, batch_size=2, sampling=sampling)
+    ids, seen = torch.arange(4), []
+    for policy in policies:
+        weights = add_adapter(policy, "ada", LoraSettings(rank=2, alpha=4), seed=0)
+        optimizer = torch.optim.SGD(weights, lr=1e-2)
+        for iteration in range(2):  # the second one replays
+            batch = PromptBatch(PROMPTS, ("u",) * 4, ids, ids)
+            drawn = rollout(policy, batch, sampling, 0, iteration, 2)
+            advantages = torch.tensor([1.0, -1.0, 1.0, -1.0], device=policy.device)
+            learn(DDPO(num_updates=1, kl_weight=0.1), Accelerator(), policy, optimizer, drawn, advantages, config)
+        seen.append((drawn.final_latents, weights[0].detach()))
+    assert torch.equal(seen[0][0], seen[1][0])
+    torch.testing.assert_close(seen[0][1], seen[1][1], atol=1e-6, rtol=1e-4)

@@ -239,3 +239,16 @@ def test_a_family_of_ones_own_is_given_by_file(folder: Path, tmp_path: Path, mon
     assert len(policy.adapters["ada"].shapes) == 2 * 2  # two blocks
     with pytest.raises(ConfigError, match=r"model\.family is '.*nowhere\.py', but there is no such file"):
         ModelSettings(family=tmp_path / "nowhere.py")
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"cuda_graphs": True, "gradient_checkpointing": True}, "model.cuda_graphs and model.gradient_checkpointing"),
+        ({"cuda_graphs": True, "shard": True}, "model.cuda_graphs and model.shard"),
+        ({"compile": "full", "shard": True}, "model.compile and model.shard"),
+    ],
+)
+def test_means_that_rule_each_other_out_are_refused(settings: dict[str, Any], names: str) -> None:
+    with pytest.raises(ConfigError, match=f"{names} are set, but the one rules out the other; choose one"):
+        ModelSettings(**settings)

@@ -14,7 +14,7 @@ from pamela_rl.errors import UnknownUserError
 from pamela_rl.rewards.preference import ImageFeatures
 from pamela_rl.rewards.taste.posterior import Posterior
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
-from pamela_rl.rewards.taste.taste_features import TasteFeatures
+from pamela_rl.rewards.taste.taste_features import TasteFeatures, _Dropout
 
 CERTAIN = Posterior(
     torch.tensor([0.4], dtype=torch.float64),
@@ -204,3 +204,27 @@ def test_an_unknown_user_is_refused_with_the_remedy(small_basis: TasteBasis) -> 
         small_basis.noise_std(["a", "eve"])
     with pytest.raises(UnknownUserError, match=sentence):
         small_basis.posterior("eve")
+
+
+def test_a_copy_on_another_device_predicts_there_alone(small_basis: TasteBasis) -> None:
+    there = torch.device("meta")  # raises at whatever would come back to the CPU
+    features = images(3).features
+    users = [small_basis.user_ids[0]] * 3
+    output = small_basis.on(there).predict(ImageFeatures(features.to(there)), users)
+    assert output.std is not None
+    assert output.mean.device == output.std.device == there
+    here = small_basis.on(torch.device("cpu")).predict(ImageFeatures(features), users)
+    assert torch.equal(here.mean, small_basis.predict(ImageFeatures(features), users).mean)
+
+
+def test_dropout_keeps_its_share_its_mean_and_torchs_seed() -> None:
+    dropout, ones = _Dropout(0.25), torch.ones(200, 500)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        first, second = dropout(ones), dropout(ones)
+        torch.manual_seed(3)
+        assert torch.equal(dropout(ones), first)
+    assert not torch.equal(first, second)
+    assert first.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert (first == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert dropout.eval()(ones) is ones
