@@ -14,7 +14,7 @@ from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import ConfigError
 
 _MOST_GRAPHS = 64  # of one function: a UNet's blocks have as many shapes as levels, with and without gradients
-_KEPT = "TORCHINDUCTOR_CACHE_DIR"  # torch's own default lies in a folder for temporary files
+_KEPT = "TORCHINDUCTOR_CACHE_DIR"  # its default lies in a folder for temporary files
 
 
 def compile_denoiser(policy: Policy, what: str, **options: Any) -> None:
@@ -30,7 +30,13 @@ def compile_denoiser(policy: Policy, what: str, **options: Any) -> None:
     Raises:
         ConfigError: No module repeats.
     """
-    os.environ.setdefault(_KEPT, str(Path.home() / ".cache" / "pamela_rl" / "compiled"))
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # seconds, for those who compile alone
+
+    if os.environ.get(_KEPT) in (
+        None,
+        default_cache_dir(),
+    ):  # torch writes its own default there, as soon as it is asked
+        os.environ[_KEPT] = str(Path.home() / ".cache" / "pamela_rl" / "compiled")
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
     parts = [policy.denoiser] if what == "full" else repeated_blocks(policy.denoiser)
     if not parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from accelerate import Accelerator
 from learning import learn
 from safetensors.torch import load_file
 from tiny_pipelines import reloaded, saved
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
@@ -166,6 +168,19 @@ def test_a_compiled_denoiser_draws_and_learns_the_same(make: Maker, what: str) -
     optimizer = torch.optim.SGD(weights, lr=0.0)
     stats = learn(several, Accelerator(cpu=True), policy, optimizer, bound, torch.ones(4), CONFIG)
     assert stats["train/sampling_mismatch"] == 0.0  # two updates sample as they train
+
+
+def test_what_is_compiled_is_kept_where_the_system_does_not_clean_up(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = make()
+    for before, after in (
+        (default_cache_dir(), str(Path.home() / ".cache" / "pamela_rl" / "compiled")),
+        ("/mine", "/mine"),
+    ):
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", before)
+        compile_denoiser(policy, "blocks", backend="aot_eager")
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == after
 
 
 def test_blocks_are_those_that_a_class_names_or_those_that_repeat(make: Maker) -> None:
