@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from pamela_rl.rewards.threads import MOST_THREADS
+
 LEAST_CORES = 2
-MOST_THREADS = 4  # of a fit, whose operations are small: more threads wait for each other longer than they work
 
 
 def in_background(work: Callable[..., None], *arguments: Any) -> Callable[[], None]:

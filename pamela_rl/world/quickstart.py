@@ -107,6 +107,7 @@ class _Training:
     num_inference_steps: int
 
     def do(self, accelerator: Accelerator, worker: Worker, policy: Policy, planned_bytes: int | None) -> None:
+        """Train whom no other worker has."""
         reward, scorers = open_rewards(self.run / "rewards", str(accelerator.device))
         provenance = Provenance(f"pamela_rl {self.model}", f"taste basis on encoder {reward.encoder.fingerprint}")
         personalize_users(

@@ -29,6 +29,7 @@ from pamela_rl.rewards.taste.own_process import MAX_PEOPLE, with_own_process
 from pamela_rl.rewards.taste.prior import fit_prior
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
 from pamela_rl.rewards.taste.taste_features import TasteFeatures
+from pamela_rl.rewards.threads import few_threads
 
 MANY_IMAGES, MANY_PEOPLE = 500, 60  # with fewer of either, a kernel foretells more than a network (docs/reward.md)
 USERS_PER_STEP = 256
@@ -63,6 +64,7 @@ class TasteBasisConfig:
     seed: int = 0
 
 
+@few_threads()
 def fit_taste_basis(data: RatingData, seed: int = 0) -> TasteBasis:
     """Fit tastes: Gaussian processes, of all people and of each; beside them a network where many rated many images.
 
