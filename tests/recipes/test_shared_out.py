@@ -15,6 +15,7 @@ import pytest
 
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.storage import read_metrics
+from pamela_rl.training.outcomes import FINISHED
 
 ROOT = Path(__file__).parents[2]
 TWO_PROCESSES = ROOT / "recipes" / "configs" / "accelerate" / "two_cpu_processes.yaml"
@@ -37,6 +38,11 @@ def reward(world_reward: PersonalReward, tmp_path: Path) -> Path:
 
 def published(run: Path) -> dict[str, float]:
     return {path.parent.name: path.stat().st_mtime for path in run.glob("adapters/*/adapter.json")}
+
+
+def finished(run: Path) -> list[str]:
+    """Whose adapter is published and known to be; who is killed between the two is published again."""
+    return [path.parent.name for path in run.glob(f"users/*/{FINISHED}")]
 
 
 def waited_for(what: Callable[[], bool], seconds: int = 120) -> None:
@@ -85,8 +91,8 @@ def test_ray_takes_up_what_a_worker_that_died_had_begun(reward: Path, tmp_path: 
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as driver:
         try:
-            waited_for(lambda: len(published(run)) >= 1)
-            before = published(run)
+            waited_for(lambda: bool(finished(run)))
+            before = {user: published(run)[user] for user in finished(run)}
             os.kill(a_worker(), signal.SIGKILL)
             output, _ = driver.communicate(timeout=240)
         finally:
