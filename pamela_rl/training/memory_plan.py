@@ -83,8 +83,10 @@ def plan_memory(
     image = 3 * policy.height * policy.width
     rows = min(config.sampled_at_once, num_local)
     if ("update", config.batch_size) not in known:
-        size = update_bytes(policy, config, cost.steps_per_pair, cost.decodes, algorithm.kl_weight > 0)
-        known["update", config.batch_size] = size
+        beside = algorithm.learns_from == "rollouts" and (
+            cost.decodes or not algorithm.kl_weight
+        )  # else predicted before
+        known["update", config.batch_size] = update_bytes(policy, config, cost.steps_per_pair, cost.decodes, beside)
     if ("sampling", rows) not in known:
         known["sampling", rows] = sampling_bytes(policy, replace(config, batch_size=rows))
     update, sampling = known["update", config.batch_size], known["sampling", rows]
