@@ -79,6 +79,8 @@ def run_quickstart(
     accelerator.print(f"\n{indent(plan.text(), '   ')}\n")
     job = _Training(run, model, tuple(users), algorithm, config, num_inference_steps)
     wait = _second_worker(job, accelerator)
+    if wait is not None:
+        print("   Two people at a time, each in a process of its own; below is who has this one.\n")
     job.do(accelerator, Worker() if wait is None else Worker(0, 2), policy, plan.memory.total)
     if wait is not None:
         wait()
