@@ -24,6 +24,7 @@ from pamela_rl.diffusion.memory import PeakMemory
 from pamela_rl.diffusion.rollout import rollout
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.training import memory_plan
 from pamela_rl.training.memory_plan import fitting_batches, module_bytes, plan_memory
 from pamela_rl.training.plan import calls_of_updates, people_together, plan_run
 
@@ -190,3 +191,23 @@ def test_calls_are_the_largest_that_memory_holds_and_sampling_grows_where_that_i
         ConfigError, match=r"how much memory a call of this model takes is not known.*set train.batch_size"
     ):
         fitting_batches(policy, CONFIG, algorithm, 1, [], total)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "beside"),
+    [
+        (DDPO(), True),
+        (DDPO(kl_weight=0.1), False),
+        (NFT(kl_weight=0.0), True),
+        (DRaFT(kl_weight=0.1), True),
+        (DPO(), False),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_the_base_model_counts_beside_an_update_where_it_is_asked_there(
+    policy: StableDiffusionPolicy, algorithm: Algorithm, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(memory_plan, "update_bytes", lambda *inputs: (seen.append(inputs[-1]), 1)[1])
+    plan_memory(policy, CONFIG, algorithm, 12, [])
+    assert seen == [beside]
