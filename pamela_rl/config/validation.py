@@ -1,0 +1,46 @@
+"""How a training is watched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pamela_rl.config.checks import at_least, check_division, require
+
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+IMAGES_PER_PROMPT = 2  # of a validation, so that diversity can be measured
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """How often the same images are sampled while training, and whether the judge may stop the run early.
+
+    Attributes:
+        every: Iterations between two validations; 0 never validates.
+        num_images: Images of a validation, two of each prompt.
+        patience: Validations without a rise of the judge's mean after which the run stops and keeps the adapter with the
+            highest; 0 always runs to the end and keeps the last.
+        strengths: At which the finished adapter is sampled too; where there is a judge, the weakest of them that it finds
+            as good as the best is recommended in the adapter's card. None samples none.
+    """
+
+    every: int = 5
+    num_images: int = 24
+    patience: int = 0
+    strengths: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        at_least("validation.every", self.every, 0, "0 never validates, 5 is every fifth iteration")
+        at_least("validation.num_images", self.num_images, 2, "24 is two images of twelve prompts")
+        check_division("validation.num_images", self.num_images, "the number of images a prompt", IMAGES_PER_PROMPT)
+        at_least(
+            "validation.patience", self.patience, 0, "0 runs to the end, 3 stops after three validations without gain"
+        )
+        require(
+            all(strength > 0 for strength in self.strengths),
+            f"validation.strengths is {self.strengths}; use positive numbers, e.g. [0.5, 0.75, 1.0]: 0 is the base model.",
+        )
+        require(
+            not self.patience or self.every > 0,
+            f"validation.patience is {self.patience} but validation.every is 0, so there is nothing to stop by; set validation.every.",
+        )
