@@ -132,7 +132,7 @@ def small_reward(folder: Path) -> Path:
 
 def launch(recipe: str, folder: Path, name: str, *flags: str) -> None:
     """Run a recipe through ``accelerate launch``."""
-    config = str(ROOT / "accelerate_config.yaml")
+    config = str(ROOT / "recipes/configs/accelerate/one_process.yaml")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, str(ROOT / recipe), *flags]
     run(command, folder / f"{name}.log")
 

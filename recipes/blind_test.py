@@ -1,7 +1,7 @@
 """A blind test for people: pages of side-by-side pairs with hidden arms; read back, win rates and Elo with intervals.
 
-python recipes/blind_test.py --run outputs/evaluate --output_dir outputs/blind
-python recipes/blind_test.py --output_dir outputs/blind --choices outputs/blind/choices
+pamela blind-test --run outputs/evaluate --output_dir outputs/blind
+pamela blind-test --output_dir outputs/blind --choices outputs/blind/choices
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Images to rate, drawn by a base model, with or without an adapter, or your own; with a table and a page to rate them on.
 
-python recipes/draw.py --model.name stable-diffusion-v1-5/stable-diffusion-v1-5 --prompts prompts.txt --output_dir my/pictures
-python recipes/draw.py --images my/photos                                    # your own: only the table and the page
-python recipes/draw.py --adapter outputs/mine --user me --reward outputs/my-reward --num_images 20 --output_dir my/second
+pamela draw --model.name stable-diffusion-v1-5/stable-diffusion-v1-5 --prompts prompts.txt --output_dir my/pictures
+pamela draw --images my/photos                                    # your own: only the table and the page
+pamela draw --adapter outputs/mine --user me --reward outputs/my-reward --num_images 20 --output_dir my/second
                                     # of 200 images of your adapter the 20 whose ratings tell most: a second round
 """
 

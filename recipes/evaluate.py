@@ -1,19 +1,18 @@
 """What steering did: every arm on the same held-out prompts and noise, at equal pictures, in one report.
 
-python recipes/evaluate.py --run outputs/quickstart
-python recipes/evaluate.py --run outputs/mine --base_model stable-diffusion-v1-5/stable-diffusion-v1-5 \
+pamela evaluate --run outputs/quickstart
+pamela evaluate --run outputs/mine --base_model stable-diffusion-v1-5/stable-diffusion-v1-5 \
     --encoder ViT-SO400M-16-SigLIP2-384 --prompts held_out.txt --content clip_score
 """
 
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pamela_rl.cli.command_line import run
+from pamela_rl.cli.given_command import given_command
 from pamela_rl.errors import ConfigError
 from pamela_rl.evaluation.settings import DrawingSettings, RunSettings, check_counts
 from pamela_rl.steering.settings import ChatSettings, NoiseSearchSettings, PromptSearchSettings
@@ -29,7 +28,7 @@ class EvaluateConfig(RunSettings):
         arms: Which to compare; none means all that can be made.
         adapters: Further arms, name to the run their adapters are from, e.g. {long: outputs/long}.
         strengths: At which own adapters are drawn besides 0, the base model, and 1, as they were trained; none draws none.
-        rewriter: Folder of a rewriter that recipes/train_rewriter.py trained.
+        rewriter: Folder of a rewriter that pamela rewriter trained.
         seeds_per_prompt: Pictures of each prompt and arm.
         images_budget: Pictures an arm may spend on a person; None is what training the adapter took.
         reference_images: Of the base model, from which tastes are put into words.
@@ -78,7 +77,7 @@ def evaluate(config: EvaluateConfig) -> None:
         images_budget=config.images_budget, reference_images=config.reference_images, drawing=config.drawing,
         search=config.search, noise=config.noise, rewriter=config.rewriter, further_runs=config.adapters,
         strengths=config.strengths,
-        chat=open_chat(config.chat), context={"command": shlex.join(["python", *sys.argv]), "versions": releases},
+        chat=open_chat(config.chat), context={"command": given_command(), "versions": releases},
     )  # fmt: skip
 
 

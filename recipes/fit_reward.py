@@ -1,9 +1,9 @@
 """A personal reward from people's ratings, measured against what else could be done with them, and a judge beside it.
 
-python recipes/fit_reward.py --source.path my/images --output_dir outputs/my-reward       # images and a table of ratings
-python recipes/fit_reward.py --source.path more/images --add outputs/my-reward            # more people, the others kept
-python recipes/fit_reward.py --config recipes/configs/reward_pamela.yaml --source.path PAMELA.zip
-python recipes/fit_reward.py                                                              # the embedded world
+pamela fit --source.path my/images --output_dir outputs/my-reward       # images and a table of ratings
+pamela fit --source.path more/images --add outputs/my-reward            # more people, the others kept
+pamela fit --config reward_pamela.yaml --source.path PAMELA.zip
+pamela fit                                                              # the embedded world
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def fit(config: FitRewardConfig) -> None:
             print(fill(SIGLIP_ADVICE, 120))
     model = "world" if in_world else "MODEL --prompts prompts.txt"
     print(
-        "Next, train against it:\n  accelerate launch --config_file accelerate_config.yaml recipes/train.py "
+        "Next, train against it:\n  pamela train "
         f"--reward {shlex.quote(str(config.add or config.output_dir))} --model.name {model}"
     )
 

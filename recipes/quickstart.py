@@ -1,17 +1,17 @@
 """From nothing to a report: four people of the embedded world, their rewards, their adapters, and what came of it.
 
-accelerate launch --config_file accelerate_config.yaml recipes/quickstart.py --config recipes/configs/quickstart.yaml
+pamela quickstart
+pamela quickstart --config quickstart.yaml --num_users 8 --output_dir outputs/eight
 """
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from pamela_rl.cli.command_line import run
+from pamela_rl.cli.given_command import given_command
 from pamela_rl.config import AlgorithmChoice, Tracker, TrainConfig
 from pamela_rl.errors import ConfigError
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
@@ -65,7 +65,7 @@ def quickstart(config: QuickstartConfig) -> None:
         config.output_dir, config.model, config.num_users, open_tuned_algorithm(config.algorithm, config.model), config.train,
         new_accelerator(config.output_dir, config.trackers), held_out_prompts=config.held_out_prompts,
         seeds_per_prompt=config.seeds_per_prompt, num_inference_steps=config.num_inference_steps,
-        command=shlex.join(["accelerate", "launch", *sys.argv]),
+        command=given_command(),
     )  # fmt: skip
 
 

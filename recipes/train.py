@@ -1,9 +1,8 @@
-"""Adapters for people of your own: any base model diffusers loads, any reward that recipes/fit_reward.py fitted.
+"""Adapters for people of your own: any base model diffusers loads, any reward that pamela fit fitted.
 
-accelerate launch --config_file accelerate_config.yaml recipes/train.py --config recipes/configs/train_sd15.yaml \
-    --reward outputs/my-reward --prompts prompts.txt
-accelerate launch --config_file accelerate_config.yaml recipes/train.py --config recipes/configs/train_sd15.yaml \
-    --config recipes/configs/algorithms/sft.yaml --source.path my/pictures --reward null       # on the rated images alone
+pamela train --config train_sd15.yaml --reward outputs/my-reward --prompts prompts.txt
+pamela train --config train_sd15.yaml --config algorithms/sft.yaml --source.path my/pictures    # on the rated images alone
+pamela train --config_file accelerate/multi_gpu.yaml -- --config train_sd15.yaml --reward outputs/my-reward --prompts prompts.txt
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""A language model learns to rewrite prompts for the people of the world: GRPO against their personal rewards.
 
-python recipes/train_rewriter.py --config recipes/configs/rewriter.yaml
-python recipes/train_rewriter.py --config recipes/configs/rewriter.yaml \
+pamela rewriter --config rewriter.yaml
+pamela rewriter --config rewriter.yaml \
     --language_model Qwen/Qwen3-0.6B --max_new_tokens 64 --grpo.learning_rate 5e-5 --grpo.batch_size 16
 """
 

@@ -1,7 +1,7 @@
 """Train the embedded world's models from nothing: autoencoder, content judge, open_clip encoder, and two text-to-image models on
 the same drawings, a UNet and its flow-matching twin.
 
-python recipes/train_world.py --output_dir outputs/world
+pamela world --output_dir outputs/world
 
 About three hours on two CPU cores by the time of a step (not timed as a whole); started again with the same command it goes on
 where it stopped. Each part leaves a log of its losses, ``<part>/<part>.jsonl``. ``contact_sheet_<model>.png`` shows what came of

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "config": {"errors"},
     "storage": {"errors"},
     "intervals": set(),
-    "cli": NOUNS,
+    "cli": NOUNS | {"rewards"},  # the names of its settings
     "data": NOUNS,
     "diffusion": NOUNS,
     "rewards": NOUNS | {"data"},

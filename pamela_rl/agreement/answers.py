@@ -112,7 +112,7 @@ def require_differences(ratings: RatingTable, choices: ChoiceTable | None) -> No
         raise DataError(
             f"all {len(values)} ratings of {ratings.source} are {values.iloc[0]:g}, which says what is liked and nothing "
             "of what is not. Rate some images that you like less, too; or let others count as not chosen: draw some "
-            "with recipes/draw.py and give their folder as --source.contrast."
+            "with pamela draw and give their folder as --source.contrast."
         )
 
 

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from pamela_rl.cli.given_command import given_program
+from pamela_rl.cli.shipped import with_shipped_configs
 from pamela_rl.errors import Interrupted, PamelaError
 
 Config = TypeVar("Config")
@@ -22,10 +24,12 @@ def read_config(config_class: type[Config], description: str, arguments: Sequenc
         ArgumentError: A key is unknown or a value has the wrong type.
         ConfigError: A value, or a combination of values, cannot work.
     """
-    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="YAML with any of the settings below")
+    parser = ArgumentParser(prog=given_program(), description=description, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument(
+        "--config", action="config", help="YAML with any of the settings below: a file, or the name of one that pamela ls shows"
+    )
     parser.add_class_arguments(config_class)
-    values = parser.instantiate(parser.parse_args(list(arguments) if arguments is not None else None))
+    values = parser.instantiate(parser.parse_args(with_shipped_configs(sys.argv[1:] if arguments is None else arguments)))
     del values["config"]
     return config_class(**vars(values))
 

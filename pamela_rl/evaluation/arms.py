@@ -143,6 +143,11 @@ class ArmMaker:
         """
         return [self._make(name, user, num_images) for name in names]
 
+    def search(self, user: str) -> dict[str, SearchResult]:
+        """Search a prompt for every request with the base model; return the results by request."""
+        self._prompted(user, user, None)
+        return self.searches[user]
+
     def at_strengths(self, user: str, strengths: Sequence[float]) -> dict[float, ImageGenerator]:
         """Return what draws with a user's own adapter at each strength."""
         adapter = self._adapters[user]

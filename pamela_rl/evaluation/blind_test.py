@@ -21,7 +21,7 @@ Next:
 1. Give each person their own page, the file alone. It opens with a double click, offline, also on a phone.
 2. They choose, press "Save my choices" and send you the file choices-<person>.json.
 3. Put these files into {output}/choices and run
-   python recipes/blind_test.py --output_dir {output} --choices {output}/choices
+   pamela blind-test --output_dir {output} --choices {output}/choices
 
 Keep {output}/keys to yourself: it says which arm is on which side.
 """.rstrip()

@@ -33,7 +33,7 @@ class DrawSettings:
         batch_size: Images a call.
         seed: Of the noise.
         images: A folder of images of your own, to be rated instead; it gets the table and the page.
-        reward: What recipes/fit_reward.py wrote; with it, images are kept whose rating would tell most about user.
+        reward: What pamela fit wrote; with it, images are kept whose rating would tell most about user.
         num_candidates: Images drawn to choose those from.
     """
 

@@ -71,7 +71,7 @@ def write_rating_page(folder: Path, sheet: RatingSheet) -> Path:
 
 def fit_command(folder: Path) -> str:
     """Return the command that fits a reward to the folder's ratings."""
-    return f"python recipes/fit_reward.py --source.path {shlex.quote(str(folder))} --output_dir outputs/my-reward"
+    return f"pamela fit --source.path {shlex.quote(str(folder))} --output_dir outputs/my-reward"
 
 
 def _data(folder: Path, sheet: RatingSheet) -> dict[str, Any]:

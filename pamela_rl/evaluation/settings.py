@@ -42,7 +42,7 @@ class RunSettings:
 
     Attributes:
         run: A finished run, with ``adapters/``.
-        reward: What recipes/fit_reward.py wrote, or the folder of the reward in it that the run was trained with; None is
+        reward: What pamela fit wrote, or the folder of the reward in it that the run was trained with; None is
             ``rewards/personal`` in the run.
         judge: Folder of another one, only watched; None is ``rewards/judge`` in the run, or the one fitted beside the
             reward, where there is one.

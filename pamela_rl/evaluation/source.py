@@ -33,6 +33,7 @@ class Source:
         prompts: Held out.
         reference_prompts: To draw reference images from, for tastes in words.
         phrasebook: What prompts may add.
+        adapted: Whether users have adapters.
     """
 
     run: Path
@@ -44,11 +45,7 @@ class Source:
     prompts: list[str]
     reference_prompts: list[str]
     phrasebook: Phrasebook
-
-    @property
-    def adapted(self) -> bool:
-        """Whether users have adapters."""
-        return self.remote is None
+    adapted: bool = True
 
     @property
     def content(self) -> Scorer | None:
@@ -96,7 +93,7 @@ def open_source(
         for user in chosen:
             load_adapter(pipeline, run, user)
     described = list(prompts if reference_prompts is None else reference_prompts)
-    return Source(run, pipeline, remote, chosen, reward, scorers, list(prompts), described, phrasebook)
+    return Source(run, pipeline, remote, chosen, reward, scorers, list(prompts), described, phrasebook, remote is None)
 
 
 def _in_order(run: Path, adapters: Mapping[str, Path]) -> list[str]:

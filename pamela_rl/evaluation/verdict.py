@@ -130,7 +130,7 @@ def self_judging_note(summary: Mapping[str, Any]) -> str | None:
 
 def blind_test_command(run: Path) -> str:
     """Return the command that makes the blind test of a comparison, ready for a shell."""
-    return f"python recipes/blind_test.py --run {shlex.quote(str(run))} --output_dir {shlex.quote(str(run / 'blind_test'))}"
+    return f"pamela blind-test --run {shlex.quote(str(run))} --output_dir {shlex.quote(str(run / 'blind_test'))}"
 
 
 def overall_verdict(summary: Mapping[str, Any]) -> str:

@@ -18,4 +18,5 @@ ALL_MODELS = "all"
 MODEL_NAMES = (
     MAIN_MODEL, "ridge_per_user", "transformer", "nearest_users", "demographics_only", "population_regression", "population_mean",
 )  # fmt: skip
+POPULATION_NAMES = ("aesthetic", "clip_score", "hpsv2.0", "hpsv2.1", "imagereward", "pickscore")
 PROMPT_MODELS = ("transformer",)  # those that need an encoder with a text tower

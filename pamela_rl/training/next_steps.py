@@ -39,8 +39,8 @@ def next_steps(
     if model.name != "world":
         where += f" --base_model {shlex.quote(model.name)} --dtype {model.dtype} --prompts held_out.txt"
     lines += [
-        f"Next, compare with the base model on other prompts:\n  python recipes/evaluate.py {where}",
-        f"then choose between both without knowing which is which:\n  python recipes/blind_test.py {pages} "
+        f"Next, compare with the base model on other prompts:\n  pamela evaluate {where}",
+        f"then choose between both without knowing which is which:\n  pamela blind-test {pages} "
         f"--output_dir {shlex.quote(str(run / 'blind_test'))}",
     ]
     return "\n".join(lines)

@@ -148,6 +148,6 @@ def _report(
     print(f"\n{summary_table(summary)}\n\n{context['seconds']} seconds. The report: {page}")
     print(
         "Next, compare with searches for prompts, noise and the best of many:\n"
-        f"  python recipes/evaluate.py --run {shlex.quote(str(run))}\n"
-        "or draw images to rate yourself:\n  python recipes/draw.py --output_dir my/pictures"
+        f"  pamela evaluate --run {shlex.quote(str(run))}\n"
+        "or draw images to rate yourself:\n  pamela draw --output_dir my/pictures"
     )

@@ -29,7 +29,7 @@ def read_prompted_answers(source: SourceSettings, users: Sequence[str]) -> Answe
     if not all(answers.prompts):
         raise DataError(
             f"{answers.ratings.source} does not say which prompts its images were made for, which learning from them needs; "
-            "add a column 'prompt', as recipes/draw.py writes it."
+            "add a column 'prompt', as pamela draw writes it."
         )
     known = answers.people
     for user in users:

@@ -34,7 +34,7 @@ class TrainSettings:
     """What to train, for whom, on what.
 
     Attributes:
-        reward: What recipes/fit_reward.py wrote, or the folder of one reward in it. Algorithms that learn from rated images
+        reward: What pamela fit wrote, or the folder of one reward in it. Algorithms that learn from rated images
             need none; one that is given is watched.
         judge: Folder of another one, only watched; none means the one fitted beside the reward.
         source: Where people's rated images are, for algorithms that learn from these: sft and dpo.
@@ -111,8 +111,8 @@ class TrainSettings:
     def _check_rollouts(self, name: str) -> None:
         if self.reward is None:
             raise ConfigError(
-                f"{name} learns from a reward, but reward is not given; fit one with recipes/fit_reward.py, or train on the "
-                "rated images themselves with --config recipes/configs/algorithms/sft.yaml."
+                f"{name} learns from a reward, but reward is not given; fit one with pamela fit, or train on the "
+                "rated images themselves with --config algorithms/sft.yaml."
             )
         if self.source.path is not None:
             raise ConfigError(f"{name} learns from the reward alone; leave out source, or use sft or dpo.")

@@ -231,7 +231,7 @@ def test_a_report_without_a_judge_says_that_the_reward_judges_itself(by_hand: Us
     said = "".join(Page(text).words)
     assert "The reward judges itself" in said
     assert "never trained against" not in said  # of a judge, which is not there
-    assert f"python recipes/blind_test.py --run '{tmp_path}/my run' --output_dir '{tmp_path}/my run/blind_test'" in said
+    assert f"pamela blind-test --run '{tmp_path}/my run' --output_dir '{tmp_path}/my run/blind_test'" in said
     judged = replace(
         by_hand,
         judge_basis="the same ratings through <i>other</i> eyes",

@@ -96,7 +96,7 @@ def test_a_reward_that_judges_itself_sends_people_to_the_blind_test() -> None:
     assert str(self_judging_note({"primary_score": "reward"})).startswith("The reward judges itself: ")
     assert self_judging_note({"primary_score": "judge"}) is None
     assert blind_test_command(Path("my run")) == (
-        "python recipes/blind_test.py --run 'my run' --output_dir 'my run/blind_test'"
+        "pamela blind-test --run 'my run' --output_dir 'my run/blind_test'"
     )
 
 

@@ -51,7 +51,7 @@ def test_images_go_through_the_prompts_in_turn_each_from_noise_of_its_own(
     said = capsys.readouterr().out
     assert f"4 images in {folder}, 0 of them rated." in said
     assert f"1. Open '{folder / 'rate.html'}' in a browser" in said
-    assert f"python recipes/fit_reward.py --source.path '{folder}' --output_dir outputs/my-reward" in said
+    assert f"pamela fit --source.path '{folder}' --output_dir outputs/my-reward" in said
 
 
 def test_a_run_that_was_stopped_draws_what_is_missing_and_a_larger_one_adds_and_ratings_stay(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ REFUSED = {
     "evaluate": ["--run=nowhere"],
     "fit_reward": ["--source.kind=folder", "--source.path=nowhere.csv"],
     "quickstart": ["--num_users=1"],
+    "search": ["--reward=nowhere"],
     "train": ["--reward=nowhere"],
     "train_rewriter": ["--rewards=nowhere"],
     "train_world": ["--num_scenes=1"],

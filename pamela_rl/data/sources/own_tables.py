@@ -20,7 +20,7 @@ NOT_RATED = ("unrated", "unsorted", "not rated", "todo", "to rate", "rest", "oth
 OFTEN_NO_TABLES = (".txt", ".json")  # a file with such an ending counts only if it has columns of images and ratings
 REMEDY = (
     "put a table with the columns image and rating beside them, or sort them into folders 1 to 5 or liked and disliked; "
-    "recipes/draw.py makes a folder of images with a table to fill in"
+    "pamela draw makes a folder of images with a table to fill in"
 )
 
 

@@ -1,0 +1,30 @@
+"""A recipe run by Accelerate's launcher, in several processes or as ``accelerate config`` says; its exit code is passed on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def launch(recipe: Path, launch_flags: Sequence[str], flags: Sequence[str]) -> int:
+    """Run a recipe as ``accelerate launch`` does, and return its exit code, which that command replaces by 1.
+
+    Args:
+        recipe: Its file.
+        launch_flags: Of ``accelerate launch``.
+        flags: Of the recipe.
+    """
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    arguments = launch_command_parser().parse_args([*launch_flags, str(recipe), *flags])
+    signal.signal(signal.SIGINT, lambda *_: None)  # the terminal tells the recipe too, which saves and ends
+    try:
+        launch_command(arguments)
+    except subprocess.CalledProcessError as error:
+        return int(error.returncode)
+    except ChildFailedError as error:
+        return int(error.get_first_failure()[1].exitcode)
+    return 0
