@@ -5,12 +5,14 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help quickstart test check format gpu-check
+.PHONY: help quickstart test check format release-check nightly gpu-check
 help:
 	@echo "make quickstart   install, then train four people's adapters on the embedded world and write a report"
 	@echo "make test         install what the tests need and run them"
 	@echo "make check        lint, format check, types and tests: what CI runs"
 	@echo "make format       format the code"
+	@echo "make release-check   sdist and wheel; from the wheel, outside the checkout, a short quickstart, fit, train and evaluate"
+	@echo "make nightly      what CI runs, then the release check"
 	@echo "make gpu-check    on a machine with a card: real sizes, one iteration each, and a table"
 
 .venv/installed: pyproject.toml
@@ -39,6 +41,13 @@ check: .venv/installed-dev
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+release-check: .venv/installed-dev
+	.ci/release_check
+
+nightly:
+	.ci/run
+	$(MAKE) release-check
 
 gpu-check: .venv/installed-dev
 	$(BIN)/python benchmarks/gpu_check.py

@@ -26,10 +26,14 @@ def read_config(config_class: type[Config], description: str, arguments: Sequenc
     """
     parser = ArgumentParser(prog=given_program(), description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument(
-        "--config", action="config", help="YAML with any of the settings below: a file, or the name of one that pamela ls shows"
+        "--config",
+        action="config",
+        help="YAML with any of the settings below: a file, or the name of one that pamela ls shows",
     )
     parser.add_class_arguments(config_class)
-    values = parser.instantiate(parser.parse_args(with_shipped_configs(sys.argv[1:] if arguments is None else arguments)))
+    values = parser.instantiate(
+        parser.parse_args(with_shipped_configs(sys.argv[1:] if arguments is None else arguments))
+    )
     del values["config"]
     return config_class(**vars(values))
 

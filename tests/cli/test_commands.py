@@ -36,7 +36,9 @@ def test_every_recipe_has_a_word_and_the_help_says_what_each_does() -> None:
 
 def test_the_help_of_the_console_command_loads_nothing_it_does_not_show() -> None:
     script = f"{PAMELA.replace('main()', '')}\nmain()\nprint(*(name for name in {HEAVY} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--help"], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert done.stdout.splitlines()[-1] == ""
 
 
@@ -76,7 +78,12 @@ def test_the_quickstart_without_a_config_is_the_one_of_make(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_the_launcher_passes_a_recipes_exit_code_on(tmp_path: Path) -> None:
     ended = pamela(
-        "train", "--config_file=accelerate/one_process.yaml", "--", "--reward=nowhere", "--model.name=world", folder=tmp_path
+        "train",
+        "--config_file=accelerate/one_process.yaml",
+        "--",
+        "--reward=nowhere",
+        "--model.name=world",
+        folder=tmp_path,
     )
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: no personal reward can be read from nowhere")

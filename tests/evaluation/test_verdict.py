@@ -95,9 +95,7 @@ def test_gains_are_told_by_the_judge_first_with_the_rewards_beside_them() -> Non
 def test_a_reward_that_judges_itself_sends_people_to_the_blind_test() -> None:
     assert str(self_judging_note({"primary_score": "reward"})).startswith("The reward judges itself: ")
     assert self_judging_note({"primary_score": "judge"}) is None
-    assert blind_test_command(Path("my run")) == (
-        "pamela blind-test --run 'my run' --output_dir 'my run/blind_test'"
-    )
+    assert blind_test_command(Path("my run")) == ("pamela blind-test --run 'my run' --output_dir 'my run/blind_test'")
 
 
 def test_one_prompt_tells_no_gain() -> None:
