@@ -98,6 +98,12 @@ def test_only_recipes_read_flags_and_nothing_unpickles(file: Path) -> None:
     assert all("weights_only=True" in ast.unparse(load) for load in loads)
 
 
+def test_tensors_are_saved_by_storage_alone() -> None:
+    """safetensors' own ``save_file`` leaves a file to its owner alone."""
+    others = [module_of(file) for file in FILES if "save_file" in file.read_text(encoding="utf-8")]
+    assert others == ["pamela_rl.storage"]
+
+
 def is_torch_load(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("torch.load", "serialization.load"))
 
