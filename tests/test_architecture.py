@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "steering": NOUNS | {"data", "diffusion", "rewards"},
     "evaluation": NOUNS | {"data", "diffusion", "rewards", "steering"},
     "training": NOUNS | {"data", "diffusion", "algorithms", "steering", "evaluation"},
+    "sharing": NOUNS | {"diffusion", "rewards"},
     "": {
         *NOUNS,
         "data",
@@ -39,6 +40,7 @@ MAY_IMPORT = {
         "steering",
         "evaluation",
         "training",
+        "sharing",
         "world",
     },
     "world": NOUNS | {"data", "diffusion", "rewards", "agreement", "algorithms", "steering", "evaluation", "training"},

@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from pamela_rl.diffusion.adapter_bank import DOWN, UP
 from pamela_rl.diffusion.comfyui import comfyui_tensors
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.diffusion.saved_adapters import COMFYUI, WEIGHTS
+from pamela_rl.diffusion.saved_adapters import COMFYUI, HEADER, WEIGHTS, read_file, unreadable
 from pamela_rl.errors import AdapterError
 from pamela_rl.storage import write_tensors
-
-HEADER = "pamela_rl."  # begins our own keys in a file's header
 
 
 def write_weights(
@@ -49,19 +47,6 @@ def write_weights(
         write_tensors(folder / COMFYUI, renamed, {"format": "pt"} | ours)
 
 
-def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file's tensors and header.
-
-    Raises:
-        AdapterError: It cannot be read.
-    """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118  (not a dict)
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
-
-
 def check_fits(pipe: Any, folder: Path) -> None:
     """Refuse an adapter with layers that a pipeline does not have, or has in another width.
 
@@ -73,7 +58,7 @@ def check_fits(pipe: Any, folder: Path) -> None:
         with safe_open(str(path), framework="pt") as file:
             shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  (not a dict)
     except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     for key, shape in shapes.items():
         for end, place, width in ((DOWN, 1, "in_features"), (UP, 0, "out_features")):
             if key.endswith(end):
@@ -94,7 +79,3 @@ def _layer(pipe: Any, name: str) -> nn.Module | None:
     except AttributeError:
         return None
     return found
-
-
-def _unreadable(path: Path, error: Exception) -> AdapterError:
-    return AdapterError(f"{path} cannot be read ({error}); give the folder of a saved adapter.")

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from pamela_rl.config import LoraSettings
 from pamela_rl.diffusion.adapter_bank import DOWN, with_effect
-from pamela_rl.diffusion.adapter_files import check_fits, read_file, write_weights
+from pamela_rl.diffusion.adapter_files import check_fits, write_weights
 from pamela_rl.diffusion.model_card import model_card
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.diffusion.saved_adapters import COMFYUI, INFO, WEIGHTS, adapter_digest, adapter_folder
+from pamela_rl.diffusion.saved_adapters import COMFYUI, INFO, WEIGHTS, adapter_digest, adapter_folder, read_file
 from pamela_rl.errors import AdapterError
 from pamela_rl.storage import folder_name, publish, write_text, writing
 

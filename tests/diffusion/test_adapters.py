@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 
@@ -155,7 +155,7 @@ def test_nothing_is_trained_on_a_pipeline_that_has_a_lora(
     save_adapter(policy, "someone", "ada", tmp_path, {}, {})
     pipe = load_pipeline("world")
     if how == "text encoder":
-        pipe.text_encoder.add_adapter(LoraConfig(r=2, target_modules=["q_proj"]), adapter_name="words")
+        inject_adapter_in_model(LoraConfig(r=2, target_modules=["q_proj"]), pipe.text_encoder)
     else:
         pamela_rl.load_adapter(pipe, tmp_path, "ada")
     if how.startswith("fused"):
