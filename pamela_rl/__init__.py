@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pamela_rl.evaluation.compare_adapters import compare_adapters
     from pamela_rl.rewards.opening import open_reward
     from pamela_rl.rewards.personal import PersonalReward
+    from pamela_rl.sharing.hub import push_to_hub
     from pamela_rl.steering.prompt_search import search_prompt
     from pamela_rl.training.personalize import personalize
 
@@ -36,6 +37,7 @@ __all__ = [
     "open_reward",
     "personalize",
     "prepare_policy",
+    "push_to_hub",
     "restore_version",
     "search_prompt",
 ]
@@ -54,6 +56,7 @@ _MODULES = {
     "open_reward": "rewards.opening",
     "personalize": "training.personalize",
     "prepare_policy": "diffusion.loading",
+    "push_to_hub": "sharing.hub",
     "restore_version": "diffusion.saved_adapters",
     "search_prompt": "steering.prompt_search",
 }

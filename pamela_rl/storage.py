@@ -7,14 +7,18 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from pamela_rl.errors import ConfigError, StorageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # The models shipped in the package, by the names that configs give them; this module imports no torch.
 WORLD_ASSETS = Path(__file__).parent / "world" / "assets"
@@ -68,6 +72,36 @@ def write_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file whole, which whoever may read the files beside it may read, too.
+
+    Args:
+        path: Of the file; an older one is replaced.
+        tensors: On any device, contiguous.
+        header: Text to put into the file's header.
+    """
+    from safetensors.torch import save_file
+
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")  # others may write it, too
+    try:
+        partial.touch()
+        mode = partial.stat().st_mode
+        save_file(dict(tensors), str(partial), metadata=None if header is None else dict(header))
+        partial.chmod(mode)  # safetensors leaves it to its owner alone
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def make_readable(folder: Path) -> None:
+    """Let whoever may read a folder read the files in it: libraries write safetensors for their owner alone."""
+    readers = folder.stat().st_mode & 0o444
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(file.stat().st_mode | readers)
+
+
 @contextmanager
 def writing(what: str, path: Path) -> Iterator[None]:
     """Turn a failure to write in the block into a sentence.
@@ -101,6 +135,7 @@ def publish(folder: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        make_readable(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "steering": NOUNS | {"data", "diffusion", "rewards"},
     "evaluation": NOUNS | {"data", "diffusion", "rewards", "steering"},
     "training": NOUNS | {"data", "diffusion", "algorithms", "steering", "evaluation"},
+    "sharing": NOUNS | {"diffusion", "rewards"},
     "": {
         *NOUNS,
         "data",
@@ -39,6 +40,7 @@ MAY_IMPORT = {
         "steering",
         "evaluation",
         "training",
+        "sharing",
         "world",
     },
     "world": NOUNS | {"data", "diffusion", "rewards", "agreement", "algorithms", "steering", "evaluation", "training"},
@@ -96,6 +98,12 @@ def test_only_recipes_read_flags_and_nothing_unpickles(file: Path) -> None:
     loads = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if is_torch_load(node)]
     assert len(loads) == (1 if file in READ_PT_FILES else 0)
     assert all("weights_only=True" in ast.unparse(load) for load in loads)
+
+
+def test_tensors_are_saved_by_storage_alone() -> None:
+    """safetensors' own ``save_file`` leaves a file to its owner alone."""
+    others = [module_of(file) for file in FILES if "save_file" in file.read_text(encoding="utf-8")]
+    assert others == ["pamela_rl.storage"]
 
 
 def is_torch_load(node: ast.AST) -> bool:

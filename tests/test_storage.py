@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from pamela_rl.errors import ConfigError
-from pamela_rl.storage import ensure_writable, folder_name, publish, recover
+from pamela_rl.storage import ensure_writable, folder_name, publish, recover, write_tensors
 
 STRANGE = [
     "../../x",
@@ -74,3 +76,19 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write to the output folder .*file.*--output_dir"):
         ensure_writable(tmp_path / "file" / "run")
+
+
+def test_tensors_are_written_whole_and_readable_like_the_files_beside_them(tmp_path: Path) -> None:
+    with publish(tmp_path / "folder") as folder:
+        write_tensors(folder / "ours.safetensors", {"x": torch.ones(2)}, {"key": "value"})
+        save_file({"x": torch.ones(2)}, folder / "theirs.safetensors")
+        (folder / "plain").write_text("")
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "folder").iterdir()}
+    assert len(modes) == 3
+    assert len(set(modes.values())) == 1
+    write_tensors(tmp_path / "alone.safetensors", {"x": torch.ones(2)})
+    assert (tmp_path / "alone.safetensors").stat().st_mode == modes["plain"]
+    with pytest.raises(ValueError, match="`x` is invalid"):
+        write_tensors(tmp_path / "alone.safetensors", {"x": "no tensor"})  # type: ignore[dict-item]
+    assert torch.equal(load_file(tmp_path / "alone.safetensors")["x"], torch.ones(2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.safetensors", "folder"]

@@ -51,6 +51,11 @@ class Adapter:
             matrix.copy_(state[name])
 
 
+def with_effect(state: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
+    """Multiply what an adapter adds to each layer: its second matrices."""
+    return {name: matrix * factor if name.endswith(UP) else matrix for name, matrix in state.items()}
+
+
 @dataclass(frozen=True)
 class Stacked:
     """The adapters of a call.

@@ -11,20 +11,21 @@ from typing import Any
 
 import diffusers.utils.logging as diffusers_logging
 import torch
-from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pamela_rl.config import LoraSettings
+from pamela_rl.diffusion.adapter_bank import DOWN, with_effect
+from pamela_rl.diffusion.adapter_files import check_fits, write_weights
+from pamela_rl.diffusion.model_card import model_card
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.diffusion.saved_adapters import INFO, STRENGTH, adapter_folder
+from pamela_rl.diffusion.saved_adapters import COMFYUI, INFO, WEIGHTS, adapter_digest, adapter_folder, read_file
 from pamela_rl.errors import AdapterError
 from pamela_rl.storage import folder_name, publish, write_text, writing
 
-WEIGHTS = "pytorch_lora_weights.safetensors"
-_CHECK, _START = "pamela_check", "pamela_start"  # names of adapters that are on a pipeline for a moment
+_CHECK = "pamela_check"  # name of an adapter that is on a pipeline for a moment
+_DIGEST = "pamela_digest"  # attribute of a loaded adapter's configuration: of the file that it came from
 
 
 def add_adapter(policy: Policy, name: str, settings: LoraSettings, seed: int) -> list[nn.Parameter]:
@@ -33,18 +34,27 @@ def add_adapter(policy: Policy, name: str, settings: LoraSettings, seed: int) ->
     A fresh adapter changes nothing: its second matrices are zero. The first are drawn from ``seed`` alone.
 
     Raises:
-        AdapterError: An adapter from a file is on the denoiser, which would be neither trained nor part of the base.
+        AdapterError: A LoRA is on the pipeline, loaded or fused, which would be neither trained nor part of the base.
     """
-    loaded = list(getattr(policy.denoiser, "peft_config", None) or ())
-    if loaded:
+    loaded = _loras(policy.pipeline)
+    if loaded is not None:
         raise AdapterError(
-            f"the pipeline has the adapter {loaded[0]} on it, which a training would neither change nor keep; take it off with "
+            f"the pipeline's {loaded} has a LoRA on it, which a training would neither change nor keep; take it off with "
             "pipe.unload_lora_weights(), or make it part of the base: pipe.fuse_lora(), pipe.unload_lora_weights(), "
             "pipe.save_pretrained(folder), and train with model.name=folder."
         )
     policy.adapter = policy.adapters[name] = policy.bank.fresh(settings, seed, policy.device)
     assert isinstance(policy.adapter.weights, nn.Parameter)
     return [policy.adapter.weights]
+
+
+def _loras(pipeline: Any) -> str | None:
+    """The first part of a pipeline that has a LoRA on it, and its name where it still has one."""
+    for part, model in pipeline.components.items():
+        if isinstance(model, nn.Module) and any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+            names = ", ".join(getattr(model, "peft_config", None) or ())
+            return f"{part} ({names})" if names else part
+    return None
 
 
 def remove_adapter(policy: Policy, name: str) -> None:
@@ -65,28 +75,34 @@ def load_adapter_state(policy: Policy, name: str, state: Mapping[str, Tensor]) -
 
 
 def copy_adapter(policy: Policy, folder: Path, name: str) -> None:
-    """Give an adapter that is on the denoiser the weights of a saved one, to train on from there.
+    """Give an adapter that is on the denoiser the effect of a saved one, to train on from there; alpha may be another.
 
     Raises:
-        AdapterError: The saved one does not fit the model, or has another rank or alpha.
+        AdapterError: The saved one does not fit the model, or has another rank or other layers.
     """
-    own, (settings, saved) = policy.adapters[name], read_adapter(policy, folder)
-    if settings != own.settings or saved.keys() != own.shapes.keys():
+    own, saved = policy.adapters[name], read_adapter(policy, folder)
+    if {key: matrix.shape for key, matrix in saved.items()} != own.shapes:
         raise AdapterError(
-            f"the adapter in {folder} has rank {settings.rank} and alpha {settings.alpha}, the one to train has rank "
-            f"{own.settings.rank} and alpha {own.settings.alpha}; set train.lora to its numbers to go on from it."
+            f"the adapter in {folder} has rank {adapter_rank(saved)} on {len(saved) // 2} layers, the one to train has rank "
+            f"{own.settings.rank} on {len(own.shapes) // 2}; set train.lora to its numbers to go on from it."
         )
-    own.load(saved)
+    own.load(with_effect(saved, own.settings.rank / own.settings.alpha))
 
 
-def read_adapter(policy: Policy, folder: Path) -> tuple[LoraSettings, dict[str, Tensor]]:
-    """Read a saved adapter as diffusers does: its rank and alpha, and its weights by PEFT's names.
+def read_adapter(policy: Policy, folder: Path) -> dict[str, Tensor]:
+    """Read a saved adapter's weights by PEFT's names, fp32, with alpha / rank multiplied in.
 
     Raises:
         AdapterError: It does not fit the model.
     """
-    with _loaded(policy, folder, _START) as (config, state):
-        return LoraSettings(config.r, int(config.lora_alpha)), state
+    check_fits(policy.pipeline, folder)
+    tensors, _ = read_file(folder / WEIGHTS)
+    return {key.removeprefix(f"{policy.component}."): matrix for key, matrix in tensors.items()}
+
+
+def adapter_rank(state: Mapping[str, Tensor]) -> int:
+    """Return an adapter's rank, from its weights by PEFT's names."""
+    return min((matrix.shape[0] for key, matrix in state.items() if key.endswith(DOWN)), default=0)
 
 
 @contextmanager
@@ -116,8 +132,8 @@ def save_adapter(
         name: The adapter's name there.
         user_id: Whose it is; becomes a safe folder name.
         run: The run's folder.
-        info: Base model, reward, recipe, seed, versions, …; goes into the safetensors header, ``adapter.json`` and the
-            model card.
+        info: Base model, reward, recipe, seed, versions, …; goes with rank and alpha into the safetensors headers,
+            ``adapter.json`` and the model card.
         samples: PNG files to put beside the weights, by file name.
 
     Raises:
@@ -125,42 +141,26 @@ def save_adapter(
         StorageError: It cannot be written.
     """
     target = run / "adapters" / folder_name(user_id)
-    facts = {"user_id": user_id, **info}
+    settings = policy.adapters[name].settings
+    facts = {"user_id": user_id, "rank": str(settings.rank), "alpha": str(settings.alpha), **info}
+    state = with_effect(adapter_state(policy, name), settings.alpha / settings.rank)
     with writing("the adapter", target), publish(target) as folder:
-        _write_weights(policy, name, folder, facts)
-        _check_loads_back(policy, name, folder)
+        write_weights(policy, state, settings.rank, facts, folder)
+        _check_loads_back(policy, state, settings.rank, folder)
         write_text(folder / INFO, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-        write_text(folder / "README.md", _model_card(facts, sorted(samples)))
+        write_text(folder / "README.md", model_card(facts, sorted(samples), (folder / COMFYUI).exists()))
         for file, content in samples.items():
             (folder / file).write_bytes(content)
     return target
 
 
-def _write_weights(policy: Policy, name: str, folder: Path, facts: Mapping[str, str]) -> None:
-    settings = policy.adapters[name].settings
-    config = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, target_modules=list(policy.lora_target_modules),
-        init_lora_weights="gaussian",
-    )  # fmt: skip
-    layers = {
-        f"{policy.component}_lora_layers": adapter_state(policy, name),
-        f"{policy.component}_lora_adapter_metadata": config.to_dict(),
-    }
-    policy.pipeline.save_lora_weights(folder, **layers)
-    with safe_open(str(folder / WEIGHTS), framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-        header = dict(file.metadata() or {})
-    save_file(tensors, str(folder / WEIGHTS), metadata=header | {f"pamela_rl.{k}": v for k, v in facts.items()})
-
-
-def _check_loads_back(policy: Policy, name: str, folder: Path) -> None:
-    own, saved = policy.adapters[name].settings, adapter_state(policy, name)
+def _check_loads_back(policy: Policy, state: Mapping[str, Tensor], rank: int, folder: Path) -> None:
     with _loaded(policy, folder, _CHECK) as (config, loaded):
         # a pipeline takes an adapter in its own precision, which may be less than the file's
-        same = saved.keys() == loaded.keys() and all(
-            torch.equal(saved[k].to(loaded[k].dtype), loaded[k]) for k in saved
+        same = state.keys() == loaded.keys() and all(
+            torch.equal(state[k].to(loaded[k].dtype), loaded[k]) for k in state
         )
-        if not same or (config.r, config.lora_alpha) != (own.rank, own.alpha):
+        if not same or (config.r, config.lora_alpha) != (rank, rank):
             raise AdapterError(f"the adapter written to {folder} loads back differently; nothing was published.")
 
 
@@ -176,33 +176,10 @@ def _load_weights(pipe: Any, folder: Path, name: str) -> None:
         diffusers_logging.set_verbosity(verbosity)
 
 
-def _model_card(facts: Mapping[str, str], samples: list[str]) -> str:
-    rows = "\n".join(f"| {key} | {_cell(value)} |" for key, value in facts.items())
-    pictures = "\n".join(f"![{file}]({file})" for file in samples)
-    return (
-        "---\nlibrary_name: diffusers\ntags: [lora, text-to-image, personal-alignment, pamela_rl]\n---\n\n"
-        "# One person's adapter\n\nA LoRA trained by pamela_rl to please one person.\n\n"
-        f"| | |\n|---|---|\n{rows}\n\n{_usage(facts)}\n\n{pictures}\n"
-    )
-
-
-def _usage(facts: Mapping[str, str]) -> str:
-    load = 'pipe.load_lora_weights("path/to/this/folder", adapter_name="mine")'
-    strength = facts.get(STRENGTH)
-    if strength is None:
-        return f"```python\n{load}\n```"
-    return (
-        f"Recommended strength: **{_cell(strength)}**. Less is nearer to the base model and more varied.\n\n"
-        f'```python\n{load}\npipe.set_adapters("mine", {_cell(strength)})\n```'
-    )
-
-
-def _cell(value: str) -> str:
-    return value.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
-
-
 def load_adapter(pipe: Any, run: str | Path, user_id: str, name: str | None = None, strength: float = 1.0) -> Any:
     """Load a person's adapter from a run into a diffusers pipeline and make it the active one.
+
+    One that the pipeline has already is only made active; if its file changed since, it is loaded again.
 
     Args:
         pipe: The pipeline.
@@ -227,7 +204,7 @@ def load_adapter_folder(pipe: Any, folder: Path, name: str, strength: float = 1.
     Args:
         pipe: The pipeline.
         folder: With the adapter's weights.
-        name: What it is called on the pipeline.
+        name: What it is called on the pipeline; another of that name is replaced.
         strength: As ``load_adapter`` takes it.
 
     Returns:
@@ -236,14 +213,31 @@ def load_adapter_folder(pipe: Any, folder: Path, name: str, strength: float = 1.
     Raises:
         AdapterError: It does not fit the pipeline, or loads as nothing.
     """
-    try:
-        _load_weights(pipe, folder, name)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise AdapterError(
-            f"the adapter in {folder} cannot be loaded ({str(error).splitlines()[0]}); give one that was trained on this "
-            "base model."
-        ) from error
-    if not any(name in names for names in pipe.get_list_adapters().values()):
-        raise AdapterError(f"the adapter in {folder} loaded as nothing; it is not for this kind of pipeline.")
+    check_fits(pipe, folder)
+    digest, before = adapter_digest(folder), _configurations(pipe, name)
+    if not before or any(getattr(config, _DIGEST, None) != digest for config in before):
+        if before:
+            pipe.delete_adapters(name)
+        try:
+            _load_weights(pipe, folder, name)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise AdapterError(
+                f"the adapter in {folder} cannot be loaded ({_shortened(error)}); give one that was trained on this base model."
+            ) from error
+        for config in (loaded := _configurations(pipe, name)):
+            setattr(config, _DIGEST, digest)
+        if not loaded:
+            raise AdapterError(f"the adapter in {folder} loaded as nothing; it is not for this kind of pipeline.")
     pipe.set_adapters(name, strength)
     return pipe
+
+
+def _configurations(pipe: Any, name: str) -> list[Any]:
+    """Of a loaded adapter, one of each part of the pipeline that it is on."""
+    parts = [part for part, names in pipe.get_list_adapters().items() if name in names]
+    return [getattr(pipe, part).peft_config[name] for part in parts]
+
+
+def _shortened(error: Exception) -> str:
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return first if len(first) <= 200 else f"{first[:200]}…"

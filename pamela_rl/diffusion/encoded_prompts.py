@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pamela_rl.diffusion.transfers import to_device
-from pamela_rl.storage import writing
+from pamela_rl.storage import write_tensors, writing
 from pamela_rl.types import Conditioning
 
 
@@ -40,11 +39,9 @@ class EncodedPrompts:
             return
         tensors = {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in conditioning.tensors.items()}
         path = self._file(prompt, negative)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")  # others may encode it, too
         with writing("an encoded prompt", path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, str(partial))
-            os.replace(partial, path)
+            write_tensors(path, tensors)
 
     def complete(self, prompts: Sequence[str], negative: bool) -> None:
         """Encode what is missing, all of it at once, so that text encoders are moved to the device once."""

@@ -11,7 +11,7 @@ from pamela_rl.diffusion.adapter_bank import DOWN, UP
 
 
 def mix_adapters(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
-    """Mix adapters of one model, rank and alpha.
+    """Mix adapters of one model, rank and scale.
 
     Each layer's change is the weighted sum of the adapters' products ``B A``; the mix is its best approximation of the same
     rank (Eckart-Young), found from the factors without ever forming the whole matrix.

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
 
 from pamela_rl.errors import AdapterError
 from pamela_rl.storage import folder_name, publish, writing
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+COMFYUI = "comfyui.safetensors"
+SAMPLES = "samples.png"
 INFO = "adapter.json"
 STRENGTH = "recommended_strength"  # in it
+HEADER = "pamela_rl."  # begins our own keys in the header of weights
 
 
 def list_adapters(run: str | Path) -> dict[str, Path]:
@@ -104,16 +115,38 @@ def find_adapter(path: Path, user_id: str | None = None) -> Path:
 
 def adapter_digest(folder: Path) -> str:
     """Return the SHA-256 of an adapter's weights, in hex."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    with (folder / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file's tensors and header.
+
+    Raises:
+        AdapterError: It cannot be read.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118  (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> AdapterError:
+    """Make the error of weights that cannot be read."""
+    return AdapterError(f"{path} cannot be read ({error}); give the folder of a saved adapter.")
 
 
 def adapter_base_model(folder: Path) -> str | None:
     """Return the name of the base model that an adapter says it was trained on; None where it does not say."""
     facts = json.loads((folder / INFO).read_text(encoding="utf-8"))
     return str(facts["base_model"]).split(" ")[0] if facts.get("base_model") else None
+
+
+def hub_id(base_model: str) -> str | None:
+    """Return the hub id in what an adapter says of its base model, e.g. ``OWNER/NAME 512 x 512``; None where it is a folder."""
+    found = re.match(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?: \d+ x \d+( .*)?)?$", base_model)
+    return found[1] if found and not Path(found[1]).exists() else None
 
 
 def recommended_strength(folder: Path) -> float:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pamela_rl.evaluation.identity import Facts, digest_of
-from pamela_rl.storage import ensure_writable, folder_name
+from pamela_rl.storage import ensure_writable, folder_name, write_tensors
 from pamela_rl.types import ImageGenerator
 
 
@@ -40,9 +38,7 @@ class CachedGenerator:
         images = _read(path, key)
         if images is None:
             images = (255 * self.generate(prompts, seeds).clamp(0, 1)).round().to(torch.uint8).cpu().contiguous()
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            save_file({"images": images}, str(partial), metadata={"key": key})
-            os.replace(partial, path)
+            write_tensors(path, {"images": images}, {"key": key})
         return images.float() / 255
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pamela_rl.data.ratings import RatingScale
@@ -21,7 +21,7 @@ from pamela_rl.rewards.preference import Encoder, ImageFeatures, PreferenceModel
 from pamela_rl.rewards.saturation import saturated
 from pamela_rl.rewards.saved import CONFIG, TENSORS, SavedReward, unreadable
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
-from pamela_rl.storage import publish
+from pamela_rl.storage import publish, write_tensors
 from pamela_rl.types import RewardOutput
 
 
@@ -164,7 +164,7 @@ class PersonalReward:
         """Write ``reward.safetensors`` and ``reward.json``; the encoder is not saved, only its name and fingerprint."""
         with publish(Path(folder)) as target:
             tensors = {name: value.contiguous() for name, value in self.model.tensors().items()}
-            save_file(tensors, str(target / TENSORS))
+            write_tensors(target / TENSORS, tensors)
             config = {
                 "kind": type(self.model).__name__,
                 "encoder": self.encoder.fingerprint,

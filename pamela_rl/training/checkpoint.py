@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pamela_rl.errors import CheckpointError
-from pamela_rl.storage import publish, recover, write_text, writing
+from pamela_rl.storage import publish, recover, write_tensors, write_text, writing
 
 FORMAT = 4
 _PLAIN = "#number"  # suffix of the optimizer's entries that are no tensors
@@ -75,7 +75,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     with writing(what, folder), publish(folder) as partial:
         for name in ("adapter", "optimizer", "copies"):
             tensors = {key: value.to("cpu", copy=True) for key, value in getattr(checkpoint, name).items()}
-            save_file(tensors, str(partial / f"{name}.safetensors"))
+            write_tensors(partial / f"{name}.safetensors", tensors)
         state: dict[str, Any] = {"format": FORMAT, "iteration": checkpoint.iteration}
         state |= {"counters": checkpoint.counters, "scalars": checkpoint.scalars}
         write_text(partial / "state.json", json.dumps(state) + "\n")

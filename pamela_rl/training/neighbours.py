@@ -12,7 +12,8 @@ from filelock import FileLock
 from torch import Tensor
 
 from pamela_rl.config import TrainConfig
-from pamela_rl.diffusion.adapters import add_adapter, read_adapter, remove_adapter, save_adapter
+from pamela_rl.diffusion.adapter_bank import with_effect
+from pamela_rl.diffusion.adapters import adapter_rank, add_adapter, read_adapter, remove_adapter, save_adapter
 from pamela_rl.diffusion.mixing import mix_adapters
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.saved_adapters import INFO
@@ -60,7 +61,7 @@ def starts_of(
         known: Users whom it knows.
         prompts: Of the training; a few images of theirs are drawn, to compare tastes by.
         users: Of this command.
-        config: Of the training, whose rank and alpha neighbours must have.
+        config: Of the training, whose rank neighbours must have.
         run: The run's folder.
         num_inference_steps: Of these images.
     """
@@ -77,10 +78,11 @@ def starts_of(
             for user in missing:
                 near = nearest(user, settled, scores)
                 states = [read_adapter(policy, run / "adapters" / folder_name(other)) for other in near]
-                if any(settings != config.lora for settings, _ in states):
+                if any(adapter_rank(state) != config.lora.rank for state in states):
                     continue  # of an earlier rank: nothing to begin from
                 add_adapter(policy, _NAME, config.lora, config.seed)
-                policy.adapters[_NAME].load(mix_adapters([state for _, state in states], [1 / NEIGHBOURS] * NEIGHBOURS))
+                as_trained = [with_effect(state, config.lora.rank / config.lora.alpha) for state in states]
+                policy.adapters[_NAME].load(mix_adapters(as_trained, [1 / NEIGHBOURS] * NEIGHBOURS))
                 save_adapter(policy, _NAME, _NAME, starts[user], {"neighbours": ", ".join(near)}, {})
                 remove_adapter(policy, _NAME)
                 found[user] = starts[user]

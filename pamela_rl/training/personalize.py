@@ -16,7 +16,7 @@ from pamela_rl.config import IMAGES_PER_PROMPT, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter, save_adapter
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.diffusion.saved_adapters import STRENGTH
+from pamela_rl.diffusion.saved_adapters import SAMPLES, STRENGTH
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.evaluation.contact_sheets import contact_sheet, to_png
 from pamela_rl.evaluation.training_curves import draw_curves
@@ -166,7 +166,7 @@ def personalize(
         spent = str(num_images_spent(rows, config, algorithm.learns_from == "rollouts"))
         made = {"recipe": recipe, "seed": str(config.seed), "images_spent": spent}
         info = {**facts, **_strength(folder), **made, **versions()}
-        save_adapter(policy, name, user, run, info, {"samples.png": to_png(contact_sheet(samples, NUM_SAMPLES // 2))})
+        save_adapter(policy, name, user, run, info, {SAMPLES: to_png(contact_sheet(samples, NUM_SAMPLES // 2))})
         with writing("the run's curves", folder):
             draw_curves(folder, config.validation.num_images // IMAGES_PER_PROMPT)
     accelerator.wait_for_everyone()

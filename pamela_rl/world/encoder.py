@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import CLIPTokenizer
 
+from pamela_rl.storage import write_tensors
 from pamela_rl.world.captioned_latents import CONTEXT_LENGTH, new_tokenizer
 from pamela_rl.world.captions import random_captions
 from pamela_rl.world.corruptions import corrupt, soften, vary_tone
@@ -111,7 +111,7 @@ def train_encoder(
 def _save(model: torch.nn.Module, tokenizer: CLIPTokenizer, config: dict[str, Any], target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    save_file(state, str(target / "open_clip_model.safetensors"))
+    write_tensors(target / "open_clip_model.safetensors", state)
     preprocess = {"mean": [MEAN] * 3, "std": [STD] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
     text = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)
     (target / "open_clip_config.json").write_text(text + "\n", encoding="utf-8")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from pamela_rl.storage import write_tensors
 from pamela_rl.world.settings import FitSettings
 
 
@@ -29,10 +29,8 @@ def _save(
     tensors |= {f"ema.{k}": v for k, v in ema.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
-    partial = folder / "checkpoint.safetensors.partial"
     unique = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
-    save_file(unique, str(partial), metadata={"step": str(step)})
-    os.replace(partial, folder / "checkpoint.safetensors")
+    write_tensors(folder / "checkpoint.safetensors", unique, {"step": str(step)})
 
 
 def _load(folder: Path, modules: nn.ModuleList, ema: dict[str, Tensor], optimizer: torch.optim.AdamW) -> int:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pamela_rl.storage import WORLD_ASSETS
+from pamela_rl.storage import WORLD_ASSETS, write_tensors
 from pamela_rl.types import RewardOutput, Unit
 from pamela_rl.world.captions import parse_prompt
 from pamela_rl.world.corruptions import corrupt, soften, vary_tone
@@ -74,7 +74,7 @@ class ContentJudge(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write the weights as fp16 safetensors."""
-        save_file({k: v.half().contiguous() for k, v in self.state_dict().items()}, str(path))
+        write_tensors(path, {k: v.half().contiguous() for k, v in self.state_dict().items()})
 
     @classmethod
     def load(cls, path: Path = WORLD_ASSETS / "judge.safetensors") -> ContentJudge:

@@ -10,7 +10,7 @@ import torch
 
 from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.evaluation.contact_sheets import save_contact_sheet
-from pamela_rl.storage import SHIPPED_PIPELINES, ensure_writable
+from pamela_rl.storage import SHIPPED_PIPELINES, ensure_writable, make_readable
 from pamela_rl.world.autoencoder import encode, train_autoencoder
 from pamela_rl.world.denoiser import train_pipeline
 from pamela_rl.world.encoder import train_encoder
@@ -63,6 +63,7 @@ def train_world(settings: WorldSettings, folder: Path) -> None:
 def ship(pipeline: Any, folder: Path) -> None:
     """Save in half precision, to be loaded in full: transformers loads as a config says, diffusers in fp32."""
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    make_readable(folder)
     for path in folder.glob("text_encoder*/config.json"):
         config = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n", encoding="utf-8")

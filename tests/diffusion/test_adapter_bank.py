@@ -127,7 +127,7 @@ def test_an_adapter_from_a_file_is_not_trained_over(policy: Policy, tmp_path: Pa
     add_adapter(policy, "ada", SETTINGS, seed=0)
     save_adapter(policy, "ada", "ada", tmp_path, {}, {})
     load_adapter(policy.pipeline, tmp_path, "ada")
-    with pytest.raises(AdapterError, match=r"has the adapter ada on it.*pipe.unload_lora_weights.*pipe.fuse_lora"):
+    with pytest.raises(AdapterError, match=r"unet \(ada\) has a LoRA on it.*pipe.unload_lora_weights.*pipe.fuse_lora"):
         add_adapter(policy, "ben", SETTINGS, seed=0)
     policy.pipeline.unload_lora_weights()
     add_adapter(policy, "ben", SETTINGS, seed=0)

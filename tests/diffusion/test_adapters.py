@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
+from peft import LoraConfig, inject_adapter_in_model
+from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 
 import pamela_rl
@@ -51,7 +54,8 @@ def test_weights_carry_facts_and_a_card_with_samples(policy: StableDiffusionPoli
     folder = save_adapter(policy, "someone", "<b>|x", tmp_path, {"reward": "taste basis"}, {"samples.png": b"x"})
     with safe_open(str(folder / WEIGHTS), framework="pt") as file:
         assert file.metadata()["pamela_rl.reward"] == "taste basis"
-        assert json.loads(file.metadata()["lora_adapter_metadata"])["unet.lora_alpha"] == 12
+        assert json.loads(file.metadata()["lora_adapter_metadata"])["unet.lora_alpha"] == 4  # the rank
+        assert (file.metadata()["pamela_rl.rank"], file.metadata()["pamela_rl.alpha"]) == ("4", "12")
     card = (folder / "README.md").read_text()
     assert "samples.png" in card
     assert "<b>" not in card
@@ -112,3 +116,92 @@ def test_asking_for_an_adapter_that_is_not_there_names_those_that_are(
     save_adapter(policy, "someone", "ada", tmp_path, {}, {})
     with pytest.raises(AdapterError, match=r"no adapter of user 'bob'; it has those of: ada"):
         pamela_rl.load_adapter(policy.pipeline, tmp_path, "bob")
+
+
+def test_who_is_loaded_again_or_after_another_is_active_and_a_changed_file_replaces_what_was_loaded(
+    policy: StableDiffusionPolicy, tmp_path: Path
+) -> None:
+    states = {}
+    for user in ("ada", "ben"):
+        trained(policy)
+        save_adapter(policy, "someone", user, tmp_path, {}, {})
+        states[user] = policy.adapters["someone"].state()
+        remove_adapter(policy, "someone")
+    pipe = load_pipeline("world")
+
+    def loaded(user: str) -> bool:
+        pamela_rl.load_adapter(pipe, tmp_path, user)
+        on = get_peft_model_state_dict(pipe.unet, adapter_name=user)
+        same = {key: matrix * (3 if "lora_B" in key else 1) for key, matrix in states[user].items()}
+        return pipe.get_active_adapters() == [user] and all(torch.equal(on[key], same[key]) for key in same)
+
+    assert all([loaded("ada"), loaded("ada"), loaded("ben"), loaded("ada"), loaded("ben")])
+    first = pipe.unet.peft_config["ben"]
+    trained(policy)
+    save_adapter(policy, "someone", "ada", tmp_path, {}, {})
+    assert not loaded("ada")
+    states["ada"] = policy.adapters["someone"].state()
+    assert all([loaded("ada"), loaded("ben")])
+    assert pipe.unet.peft_config["ben"] is first  # not loaded again
+    pipe.unload_lora_weights()
+    assert loaded("ada")
+
+
+@pytest.mark.parametrize("how", ["loaded", "fused", "fused and deleted", "text encoder"])
+def test_nothing_is_trained_on_a_pipeline_that_has_a_lora(
+    policy: StableDiffusionPolicy, tmp_path: Path, how: str
+) -> None:
+    trained(policy)
+    save_adapter(policy, "someone", "ada", tmp_path, {}, {})
+    pipe = load_pipeline("world")
+    if how == "text encoder":
+        inject_adapter_in_model(LoraConfig(r=2, target_modules=["q_proj"]), pipe.text_encoder)
+    else:
+        pamela_rl.load_adapter(pipe, tmp_path, "ada")
+    if how.startswith("fused"):
+        pipe.fuse_lora()
+    if how == "fused and deleted":
+        pipe.delete_adapters("ada")
+    other = StableDiffusionPolicy(pipe)
+    with pytest.raises(
+        AdapterError, match=r"has a LoRA on it.*pipe.unload_lora_weights.*pipe.fuse_lora.*save_pretrained"
+    ):
+        add_adapter(other, "x", LoraSettings(), seed=0)
+    if how == "loaded":
+        pipe.fuse_lora()
+        pipe.unload_lora_weights()
+        add_adapter(other, "x", LoraSettings(), seed=0)
+
+
+def test_every_file_of_an_adapter_can_be_read_by_who_can_read_the_others(
+    policy: StableDiffusionPolicy, tmp_path: Path
+) -> None:
+    trained(policy)
+    folder = save_adapter(policy, "someone", "ada", tmp_path, {}, {"samples.png": b"x"})
+    (tmp_path / "plain").write_text("")
+    modes = {path.name: path.stat().st_mode for path in folder.iterdir()}
+    assert len(modes) == 5
+    assert set(modes.values()) == {(tmp_path / "plain").stat().st_mode}
+
+
+def test_the_card_files_an_adapter_under_its_base_model(policy: StableDiffusionPolicy, tmp_path: Path) -> None:
+    trained(policy)
+
+    def card(base_model: str) -> ModelCard:
+        folder = save_adapter(policy, "someone", "ada", tmp_path, {"base_model": base_model}, {})
+        return ModelCard((folder / "README.md").read_text())
+
+    data = card("stabilityai/stable-diffusion-3.5-medium 512 x 512 bfloat16").data
+    assert data.base_model == "stabilityai/stable-diffusion-3.5-medium"
+    assert data.to_dict()["base_model_relation"] == "adapter"
+    assert data.library_name == "diffusers"
+    assert data.pipeline_tag == "text-to-image"
+    assert {"lora", "text-to-image"} <= set(data.tags)
+    for folder in (
+        "pamela_rl world",
+        "models/my sdxl 512 x 512",
+        "/home/ada/sdxl 512 x 512",
+        "docs/sdxl/x 8 x 8",
+        "docs",
+    ):
+        assert card(folder).data.base_model is None
