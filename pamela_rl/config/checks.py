@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 from pamela_rl.errors import ConfigError
 
 
@@ -23,3 +26,22 @@ def check_division(name: str, value: int, by_name: str, by: int) -> None:
         below == value,
         f"{name} is {value} but {by_name} is {by}; use a multiple of {by}, e.g. {below or above} or {above}.",
     )
+
+
+def did_you_mean(name: str, known: Iterable[str], before: str = "") -> str:
+    """Return the end of a sentence about an unknown setting: the known one that is meant, as far as spelling tells.
+
+    Args:
+        name: What was given, dotted where it is nested.
+        known: Settings, dotted likewise; one whose last parts alone were given, or misspelt, is found as well.
+        before: What a suggestion begins with, e.g. ``--``.
+    """
+    names, last = list(known), name.rpartition(".")[2]
+    inner = {other.rpartition(".")[2]: other for other in reversed(names)}
+    found = (
+        get_close_matches(name, names, 1, 0.85)
+        or [other for other in names if other.endswith(f".{name}")]
+        or get_close_matches(name, names, 1, 0.7)
+        or [inner[close] for close in get_close_matches(last, inner, 1, 0.7)]
+    )
+    return f"; did you mean {before}{found[0]}?" if found else ""
