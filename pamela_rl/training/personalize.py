@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -48,9 +49,9 @@ class Provenance:
 
     @classmethod
     def of(cls, model: ModelSettings, policy: Policy, reward: str) -> Provenance:
-        """Name the base model with its size, its precision and what else of its settings changes numbers."""
+        """Name the base model with its size, its precision and what else of its settings changes what is learned."""
         how = ["detach_unconditional"] if model.detach_unconditional else []
-        how += [f"compile {model.compile}"] if model.compile != "no" else []
+        how += [f"family {hashlib.sha256(model.family.read_bytes()).hexdigest()[:16]}"] if model.family else []
         return cls(" ".join([model.name, f"{policy.height} x {policy.width}", model.dtype, *how]), reward)
 
     @classmethod
