@@ -148,7 +148,7 @@ def personalize(
     user = prompts.user_id
     folder = run / "users" / folder_name(user)
     facts = (provenance or Provenance.found(policy, reward)).to_json()
-    with tracked(accelerator, run.name, user, {**asdict(config), **settings_of(algorithm), **facts}):
+    with tracked(accelerator, run.name, user, {**asdict(config), **settings_of(algorithm), **facts}, folder):
         name = train(
             policy, reward, prompts, config, algorithm, folder, accelerator, monitors, facts, planned_bytes, examples, start,
             bar,
