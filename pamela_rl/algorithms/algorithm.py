@@ -109,6 +109,11 @@ class Algorithm(ABC):
         return type(self).__module__.startswith("pamela_rl.")
 
     @property
+    def spans_run(self) -> bool:
+        """Whether what an iteration learns depends on how many there will be, so that a run cannot be made longer."""
+        return False
+
+    @property
     def steps_per_iteration(self) -> int:
         """Optimizer steps."""
         return self.num_updates * self.num_inner_epochs

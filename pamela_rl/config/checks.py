@@ -1,8 +1,17 @@
-"""Checks of settings, each a sentence with what would do."""
+"""Checks of settings, each a sentence with what would do; and which of them a run may go on without."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
 from pamela_rl.errors import ConfigError
+
+BESIDE: Mapping[str, bool] = MappingProxyType({"beside": True})
+"""Metadata of a setting that changes memory, speed or what is seen of a run, but not what is learned: it may change on resuming."""
 
 
 def require(holds: bool, sentence: str) -> None:
@@ -23,3 +32,40 @@ def check_division(name: str, value: int, by_name: str, by: int) -> None:
         below == value,
         f"{name} is {value} but {by_name} is {by}; use a multiple of {by}, e.g. {below or above} or {above}.",
     )
+
+
+def did_you_mean(name: str, known: Iterable[str], before: str = "") -> str:
+    """Return the end of a sentence about an unknown setting: the known one that is meant, as far as spelling tells.
+
+    Args:
+        name: What was given, dotted where it is nested.
+        known: Settings, dotted likewise; one whose last parts alone were given, or misspelt, is found as well.
+        before: What a suggestion begins with, e.g. ``--``.
+    """
+    names, last = list(known), name.rpartition(".")[2]
+    inner = {other.rpartition(".")[2]: other for other in reversed(names)}
+    found = (
+        get_close_matches(name, names, 1, 0.85)
+        or [other for other in names if other.endswith(f".{name}")]
+        or get_close_matches(name, names, 1, 0.7)
+        or [inner[close] for close in get_close_matches(last, inner, 1, 0.7)]
+    )
+    return f"; did you mean {before}{found[0]}?" if found else ""
+
+
+def free_settings(settings: Any, prefix: str = "") -> set[str]:
+    """Name the settings of a (nested) dataclass that are marked ``BESIDE``, dotted; what is inside one is free with it."""
+    names = set()
+    for setting in fields(settings):
+        name, value = f"{prefix}{setting.name}", getattr(settings, setting.name)
+        if setting.metadata.get("beside"):
+            names.add(name)
+        elif is_dataclass(value):
+            names |= free_settings(value, f"{name}.")
+    return names
+
+
+def spans_run(settings: Any) -> bool:
+    """Tell whether what an iteration learns depends on how many there will be: a (nested) dataclass says so by ``spans_run``."""
+    inside = (getattr(settings, setting.name) for setting in fields(settings))
+    return getattr(settings, "spans_run", False) or any(spans_run(value) for value in inside if is_dataclass(value))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from pamela_rl.config.checks import at_least, require
+from pamela_rl.config.checks import BESIDE, at_least, require
 
 AdvantageScale = Literal["group", "batch"]
 AlgorithmChoice = str | dict[str, Any]  # a name, or a mapping with a name and settings
@@ -29,7 +29,7 @@ class RewardSettings:
     std_weight: float = 0.5
     adherence_weight: float = 0.0
     diversity_weight: float = 0.0
-    max_bad_share: float = 0.5
+    max_bad_share: float = field(default=0.5, metadata=BESIDE)
 
     def __post_init__(self) -> None:
         for name in ("std_weight", "adherence_weight", "diversity_weight"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pamela_rl.config.checks import at_least, check_division, require
+from pamela_rl.config.checks import BESIDE, at_least, check_division, require
 from pamela_rl.config.learning import AdvantageSettings, EMASettings, MismatchSettings, RewardSettings
 from pamela_rl.config.lora import LoraSettings
 from pamela_rl.config.sampling import SamplingConfig
@@ -29,16 +29,16 @@ class TrainConfig:
     images_per_iteration: int = 48
     group_size: int = 12
     seed: int = 0
-    batch_size: int = 48
-    sampling_batch_size: int | None = None
-    checkpoint_every: int = 5
+    batch_size: int = field(default=48, metadata=BESIDE)
+    sampling_batch_size: int | None = field(default=None, metadata=BESIDE)
+    checkpoint_every: int = field(default=5, metadata=BESIDE)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     advantages: AdvantageSettings = field(default_factory=AdvantageSettings)
     ema: EMASettings = field(default_factory=EMASettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
     reward: RewardSettings = field(default_factory=RewardSettings)
-    validation: ValidationSettings = field(default_factory=ValidationSettings)
-    mismatch: MismatchSettings = field(default_factory=MismatchSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings, metadata=BESIDE)
+    mismatch: MismatchSettings = field(default_factory=MismatchSettings, metadata=BESIDE)
 
     def __post_init__(self) -> None:
         at_least("num_iterations", self.num_iterations, 1, "30 suffices in the world, 100 is usual for SD 1.5")

@@ -32,7 +32,8 @@ def draw_curves(folder: Path, columns: int) -> list[Path]:
 
     Args:
         folder: The user's; its validation images are in ``validation/``.
-        columns: Of the contact sheets there, one per prompt.
+        columns: Of the last contact sheet there, one per prompt; sheets of another size, from before a resumed run had other
+            validation settings, are left out.
 
     Returns:
         The files drawn: ``curves.png``, and ``taste.png`` with one row per validation where there were any.
@@ -59,6 +60,7 @@ def draw_curves(folder: Path, columns: int) -> list[Path]:
         files.append(folder / CURVES)
     sheets = [folder / "validation" / f"{row['iteration']:06d}.png" for row in validation]
     sheets = [sheet for sheet in sheets if sheet.exists()]
+    sheets = [sheet for sheet in sheets if _size(sheet) == _size(sheets[-1])]
     if len(sheets) > 1:
         _strip(sheets, columns).save(folder / STRIP)
         files.append(folder / STRIP)
@@ -93,6 +95,11 @@ def _curve(
     points = [(row["iteration"], row[name]) for row in rows if row.get(name) is not None]
     if points:
         axes.plot(*zip(*points), style, color=colour, label=label, **options)
+
+
+def _size(sheet: Path) -> tuple[int, int]:
+    with Image.open(sheet) as file:
+        return file.size
 
 
 def _strip(sheets: Sequence[Path], columns: int) -> Image.Image:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pamela_rl.config.checks import free_settings
 from pamela_rl.errors import CheckpointError
 from pamela_rl.storage import publish, recover, write_tensors, write_text, writing
 
@@ -105,15 +106,16 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         raise CheckpointError(f"the checkpoint {folder} cannot be read ({error}); remove it to start over.") from error
 
 
-def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
+def claim(folder: Path, settings: Any, extra: Mapping[str, Any], longer: bool = True) -> None:
     """Record a run's settings in ``folder``, or check them against those it had; repair saves that were killed.
 
-    ``num_iterations``, ``checkpoint_every`` and ``validation.patience`` may change: a run can be made longer.
+    Settings marked ``BESIDE`` may change, since they do not change what is learned.
 
     Args:
         folder: The run's own folder.
         settings: A (nested) dataclass.
         extra: Further facts that must not change under a run, e.g. the user, the base model and the reward.
+        longer: Whether ``num_iterations`` may change too, because no iteration depends on it.
 
     Raises:
         CheckpointError: The folder belongs to a run with other settings; names each difference.
@@ -127,8 +129,9 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
             recorded = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); choose another output folder.") from error
-        free = {"num_iterations", "checkpoint_every", "validation.patience"}
-        changed = [k for k in sorted({*current, *recorded} - free) if current.get(k) != recorded.get(k)]
+        free = free_settings(settings) | ({"num_iterations"} if longer else set())
+        names = [name for name in sorted({*current, *recorded}) if not _is_among(name, free)]
+        changed = [name for name in names if current.get(name) != recorded.get(name)]
         if changed:
             rows = "; ".join(f"{k}: there {recorded.get(k)!r}, here {current.get(k)!r}" for k in changed)
             raise CheckpointError(
@@ -140,10 +143,17 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
 
 
 def digest_of(settings: Any, extra: Mapping[str, Any]) -> str:
-    """Hash a run's settings and facts, but for how often it is saved: runs of one digest end with the same adapter."""
-    facts = _flat(dataclasses.asdict(settings)) | dict(extra)
-    facts.pop("checkpoint_every")
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    """Hash a run's settings and facts, but for those that change nothing that it publishes.
+
+    Validation counts: it chooses among iterations, and recommends a strength.
+    """
+    free = free_settings(settings) - {"validation"}
+    facts = {name: value for name, value in _flat(dataclasses.asdict(settings)).items() if not _is_among(name, free)}
+    return hashlib.sha256(json.dumps(facts | dict(extra), sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _is_among(name: str, settings: set[str]) -> bool:
+    return any(name == setting or name.startswith(f"{setting}.") for setting in settings)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

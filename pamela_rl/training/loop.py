@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.learner import Learner
 from pamela_rl.config import TrainConfig
+from pamela_rl.config.checks import spans_run
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.memory import peak_memory
 from pamela_rl.diffusion.policy import Policy
@@ -90,7 +91,8 @@ def train(
     check_source(algorithm, reward, examples, config, accelerator.num_processes)
     user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
-        claim(ensure_writable(folder), config, run_facts(prompts, algorithm, facts or {}, examples, start))
+        known = run_facts(prompts, algorithm, facts or {}, examples, start)
+        claim(ensure_writable(folder), config, known, not (spans_run(config) or spans_run(algorithm)))
     accelerator.wait_for_everyone()
     state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / "checkpoint", start)
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.scalars, state.copies.get(OLD))

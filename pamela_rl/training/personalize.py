@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -48,9 +49,9 @@ class Provenance:
 
     @classmethod
     def of(cls, model: ModelSettings, policy: Policy, reward: str) -> Provenance:
-        """Name the base model with its size, its precision and what else of its settings changes numbers."""
+        """Name the base model with its size, its precision and what else of its settings changes what is learned."""
         how = ["detach_unconditional"] if model.detach_unconditional else []
-        how += [f"compile {model.compile}"] if model.compile != "no" else []
+        how += [f"family {hashlib.sha256(model.family.read_bytes()).hexdigest()[:16]}"] if model.family else []
         return cls(" ".join([model.name, f"{policy.height} x {policy.width}", model.dtype, *how]), reward)
 
     @classmethod
@@ -147,7 +148,7 @@ def personalize(
     user = prompts.user_id
     folder = run / "users" / folder_name(user)
     facts = (provenance or Provenance.found(policy, reward)).to_json()
-    with tracked(accelerator, run.name, user, {**asdict(config), **settings_of(algorithm), **facts}):
+    with tracked(accelerator, run.name, user, {**asdict(config), **settings_of(algorithm), **facts}, folder):
         name = train(
             policy, reward, prompts, config, algorithm, folder, accelerator, monitors, facts, planned_bytes, examples, start,
             bar,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 import math
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,8 +17,9 @@ from torch import Tensor
 
 from pamela_rl.config import Tracker
 from pamela_rl.errors import ConfigError
-from pamela_rl.storage import folder_name
+from pamela_rl.storage import ensure_writable, folder_name, write_text
 
+REMEMBERED = "trackers.json"
 TRACKERS: tuple[str, ...] = get_args(Tracker)
 
 
@@ -51,14 +54,19 @@ def with_trackers_of_its_own(accelerator: Accelerator, together: int) -> Acceler
 
 
 @contextmanager
-def tracked(accelerator: Accelerator, project: str, run: str, settings: Mapping[str, Any]) -> Iterator[None]:
+def tracked(
+    accelerator: Accelerator, project: str, run: str, settings: Mapping[str, Any], folder: Path
+) -> Iterator[None]:
     """Open the accelerator's trackers for one user's run, and close them after the block.
+
+    A run that is resumed goes on in the trackers' run, which ``trackers.json`` in its folder remembers.
 
     Args:
         accelerator: Made with ``log_with`` and, for tensorboard, a project folder.
         project: Name of the project.
         run: Name of the run: the user.
         settings: Of the run; nested values are written as text.
+        folder: The user's own.
 
     Raises:
         ConfigError: A tracker cannot be opened.
@@ -69,7 +77,7 @@ def tracked(accelerator: Accelerator, project: str, run: str, settings: Mapping[
         if accelerator.log_with:
             if together is not None:
                 folders.logging_dir = str(Path(together) / folder_name(run))  # tensorboard tells runs apart by folders
-            _open(accelerator, project, run, settings)
+            _open(accelerator, project, run, settings, folder / REMEMBERED)
         yield
     finally:
         for tracker in accelerator.trackers:
@@ -77,12 +85,21 @@ def tracked(accelerator: Accelerator, project: str, run: str, settings: Mapping[
         accelerator.trackers, folders.logging_dir = [], together
 
 
-def _open(accelerator: Accelerator, project: str, run: str, settings: Mapping[str, Any]) -> None:
+def _open(accelerator: Accelerator, project: str, run: str, settings: Mapping[str, Any], remembered: Path) -> None:
     plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in settings.items()}
     kinds = {str(getattr(kind, "value", kind)) for kind in accelerator.log_with}
-    named = {kind: {"name": run} for kind in kinds & {"wandb", "trackio"}}
+    ids = json.loads(remembered.read_text(encoding="utf-8")) if remembered.exists() else {}
+    wandb_id, known = ids.get("wandb", uuid.uuid4().hex), "trackio" in ids  # trackio finds its run by the name
+    named = {
+        "wandb": {"name": run, "id": wandb_id, "resume": "allow"},
+        "trackio": {"name": run, "resume": "allow" if known else "never"},
+    }
     try:
         accelerator.init_trackers(project, config=plain, init_kwargs=named)
+        if accelerator.is_main_process:
+            ensure_writable(remembered.parent)
+            ids |= {kind: named[kind].get("id", run) for kind in kinds & named.keys()}
+            write_text(remembered, json.dumps(ids) + "\n")
     except Exception as error:  # each tracker has errors of its own: no login, no network, a folder that is read only
         for tracker in accelerator.trackers:
             with suppress(AttributeError):  # of those that did not start, which have nothing to finish

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from jsonargparse import ArgumentError
@@ -22,11 +23,21 @@ class JobConfig:
     Attributes:
         output_dir: Where it writes.
         num_users: For how many.
+        users: For whom.
+        columns: Our names to theirs.
+        tables: Where ratings are.
+        source: A folder, or a name on the hub.
+        runs: Further ones.
         train: How.
     """
 
     output_dir: Path = Path("outputs/job")
     num_users: int = 4
+    users: list[str] | Literal["all"] = "all"
+    columns: dict[str, str] = field(default_factory=dict)
+    tables: list[Path] = field(default_factory=list)
+    source: str | None = None
+    runs: dict[str, Path] = field(default_factory=dict)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
@@ -93,6 +104,67 @@ def test_a_misspelt_key_or_a_wrong_type_in_yaml_is_refused(
 def test_a_misspelt_flag_or_a_wrong_type_is_refused(flag: str, sentence: str) -> None:
     with pytest.raises(ArgumentError, match=f"(?s){sentence}"):
         read(flag)
+
+
+IDS = "[7, 007, NO, 1e5, 2024-01-02, null, '8', 0x1F, true, ada]"
+
+
+def test_ids_stay_as_they_are_typed_in_flags_and_in_yaml(yaml: Callable[[str], str]) -> None:
+    typed = ["7", "007", "NO", "1e5", "2024-01-02", "null", "8", "0x1F", "true", "ada"]
+    assert read(f"--users={IDS}").users == typed
+    assert read("--users", IDS).users == typed
+    assert read(yaml(f"users: {IDS}\n")).users == typed
+    assert read(yaml("users:\n- 007\n- NO\n")).users == ["007", "NO"]
+    assert read("--source=007").source == "007"
+    assert read(yaml("source: 007\n")).source == "007"
+    assert read(yaml("source: null\nusers: all\n")) == read(yaml("source:\n")) == JobConfig()
+
+
+def test_a_mapping_in_a_flag_needs_no_blanks(yaml: Callable[[str], str]) -> None:
+    expected = {"user_id": "annotator", "rating": "7"}
+    assert read("--columns={user_id:annotator,rating:7}").columns == expected
+    assert read("--columns={user_id: annotator, rating: 7}").columns == expected
+    assert read('--columns={"user_id":"annotator","rating":7}').columns == expected
+    assert read(yaml("columns: {user_id:annotator, rating:7}\n")).columns == expected
+    assert read(yaml("columns:\n  user_id: a:b\n")).columns == {"user_id": "a:b"}
+
+
+def test_the_home_folder_is_written_out_in_every_path(
+    yaml: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    flags = ["--output_dir=~/run", "--source", "~/rated", "--tables=[~/a.csv, b~/c.csv]", "--runs={long:~/long}"]
+    text = "output_dir: ~/run\nsource: '~/rated'\ntables: [~/a.csv, b~/c.csv]\nruns: {long: ~/long}\n"
+    for config in (read(*flags), read(yaml(text))):
+        assert config.output_dir == Path("/home/ada/run")
+        assert config.source == "/home/ada/rated"
+        assert config.tables == [Path("/home/ada/a.csv"), Path("b~/c.csv")]
+        assert config.runs == {"long": Path("/home/ada/long")}
+    monkeypatch.setenv("HOME", yaml("num_users: 9\n").removeprefix("--config=").removesuffix("/job.yaml"))
+    assert read("--config=~/job.yaml").num_users == 9
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "meant"),
+    [
+        ("--num_user=3", "num_user: 3\n", "num_users"),
+        ("--train.num_iteration=3", "train:\n  num_iteration: 3\n", "train.num_iterations"),
+        ("--train.lora.ranc=4", "train:\n  lora:\n    ranc: 4\n", "train.lora.rank"),
+        ("--trian.lora.rank=4", "trian:\n  lora:\n    rank: 4\n", "train.lora.rank"),
+        ("--num_iterations=3", "num_iterations: 3\n", "train.num_iterations"),
+        ("--ranc=3", "ranc: 3\n", "train.lora.rank"),
+    ],
+)
+def test_what_a_misspelt_flag_or_key_is_likely_to_mean_is_named(
+    yaml: Callable[[str], str], flag: str, text: str, meant: str
+) -> None:
+    with pytest.raises(ArgumentError, match=rf"did you mean --{meant}\?$"):
+        read(flag)
+    with pytest.raises(ArgumentError, match=rf"did you mean {meant}\?$"):
+        read(yaml(text))
+    with pytest.raises(ArgumentError) as error:
+        read("--colour=blue")
+    assert "did you mean" not in str(error.value)
 
 
 def test_a_batch_that_does_not_divide_into_groups_is_refused_with_numbers_that_do(

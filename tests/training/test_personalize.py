@@ -20,9 +20,10 @@ from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig, Validati
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.saved_adapters import images_spent, recommended_strength
+from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.training import personalize as module
-from pamela_rl.training.personalize import personalize, versions
+from pamela_rl.training.personalize import Provenance, personalize, versions
 from pamela_rl.types import Verdict
 
 CONFIG = TrainConfig(
@@ -41,6 +42,23 @@ def test_a_package_that_was_not_installed_costs_no_adapter(monkeypatch: pytest.M
     named = versions()
     assert named["torch"][0].isdigit()
     assert named["on-the-path-only"] == "unknown"
+
+
+def test_a_base_model_is_another_where_its_settings_change_what_is_learned_and_no_other(
+    small_policy: Policy, tmp_path: Path
+) -> None:
+    model = ModelSettings()
+    first = Provenance.of(model, small_policy, "darkness")
+    beside = (
+        {"gradient_checkpointing": True, "offload": True, "compile": "blocks"},
+        {"cuda_graphs": True},
+        {"shard": True},
+    )
+    for settings in beside:
+        assert Provenance.of(replace(model, **settings), small_policy, "darkness") == first
+    (tmp_path / "mine.py").write_text("", encoding="utf-8")
+    for settings in ({"dtype": "bfloat16"}, {"detach_unconditional": True}, {"family": tmp_path / "mine.py"}):
+        assert Provenance.of(replace(model, **settings), small_policy, "darkness") != first
 
 
 def indifferent(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) -> Verdict:
