@@ -6,12 +6,16 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from pamela_rl.errors import AdapterError
 from pamela_rl.storage import folder_name, publish, writing
 
 INFO = "adapter.json"
 STRENGTH = "recommended_strength"  # in it
+DRAWN_WITH = {"num_inference_steps": int, "guidance_scale": float, "negative_prompt": str, "height": int, "width": int}
+"""Facts in it, and what each is read as: how images are drawn in validation, beside the weights and, unless asked otherwise, in a
+comparison."""
 
 
 def list_adapters(run: str | Path) -> dict[str, Path]:
@@ -114,6 +118,12 @@ def adapter_base_model(folder: Path) -> str | None:
     """Return the name of the base model that an adapter says it was trained on; None where it does not say."""
     facts = json.loads((folder / INFO).read_text(encoding="utf-8"))
     return str(facts["base_model"]).split(" ")[0] if facts.get("base_model") else None
+
+
+def drawn_with(folder: Path) -> dict[str, Any]:
+    """Return how an adapter's images are meant to be drawn, as it says itself, by the names of pipelines' arguments."""
+    facts = json.loads((folder / INFO).read_text(encoding="utf-8"))
+    return {name: kind(facts[name]) for name, kind in DRAWN_WITH.items() if name in facts}
 
 
 def recommended_strength(folder: Path) -> float:

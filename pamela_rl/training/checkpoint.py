@@ -108,7 +108,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
     """Record a run's settings in ``folder``, or check them against those it had; repair saves that were killed.
 
-    ``num_iterations``, ``checkpoint_every`` and ``validation.patience`` may change: a run can be made longer.
+    ``num_iterations``, ``checkpoint_every`` and ``validation.patience`` may change: a run can be made longer. A file of prompts may
+    lie elsewhere, with the same prompts in it.
 
     Args:
         folder: The run's own folder.
@@ -127,7 +128,12 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
             recorded = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); choose another output folder.") from error
-        free = {"num_iterations", "checkpoint_every", "validation.patience"}
+        free = {
+            "num_iterations",
+            "checkpoint_every",
+            "validation.patience",
+            "validation.prompts",
+        }  # the last by its content
         changed = [k for k in sorted({*current, *recorded} - free) if current.get(k) != recorded.get(k)]
         if changed:
             rows = "; ".join(f"{k}: there {recorded.get(k)!r}, here {current.get(k)!r}" for k in changed)
@@ -142,12 +148,14 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
 def digest_of(settings: Any, extra: Mapping[str, Any]) -> str:
     """Hash a run's settings and facts, but for how often it is saved: runs of one digest end with the same adapter."""
     facts = _flat(dataclasses.asdict(settings)) | dict(extra)
-    facts.pop("checkpoint_every")
+    for free in ("checkpoint_every", "validation.prompts"):
+        facts.pop(free, None)
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        plain = str(value) if isinstance(value, Path) else value
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": plain}
     return flat

@@ -61,7 +61,8 @@ def train(
     Args:
         policy: The adapter stays on it, active, when the call returns.
         reward: What is maximised; None, or only watched, where the algorithm learns from rated images.
-        prompts: Of one user; to sample, or only to validate, from.
+        prompts: Of one user; to sample, or only to validate, from. Those to validate on are taken out, see
+            :meth:`PromptSource.held_out`.
         config: Everything about the run but the algorithm.
         algorithm: How the adapter learns.
         folder: The user's own: ``run.json``, ``metrics.jsonl``, ``validation.jsonl``, ``checkpoint/`` and ``best/``.
@@ -88,6 +89,7 @@ def train(
     check_precision(accelerator, policy)
     check_run(policy, config, algorithm)
     check_source(algorithm, reward, examples, config, accelerator.num_processes)
+    prompts = prompts.held_out(config.validation, algorithm.learns_from == "rollouts")
     user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
         claim(ensure_writable(folder), config, run_facts(prompts, algorithm, facts or {}, examples, start))
