@@ -33,7 +33,6 @@ from algorithm_figures import draw_figure, foretold, table
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.registry import build_settings, open_algorithm
 from pamela_rl.config import AdvantageSettings, AlgorithmChoice, TrainConfig
-from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.loading import load_pipeline
@@ -47,7 +46,7 @@ from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import SHIPPED_PIPELINES, read_metrics
 from pamela_rl.training.loop import settings_of, train
 from pamela_rl.world.algorithm_settings import ALGORITHM_SETTINGS
-from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.captions import train_and_held_out_prompts, world_prompts
 from pamela_rl.world.fitted_rewards import fit_reward, measure_agreement
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import make_raters
@@ -101,12 +100,12 @@ def measure(cell: Cell) -> dict[str, Any]:
         reward = PersonalReward.load(another_reward(cell.rewards, cell.encoder), open_encoder(cell.encoder, "cpu"))
         scorers["reward"] = reward
     policy = policy_for(load_pipeline(cell.model))
-    seen, held_out = train_and_held_out_prompts()
+    held_out = train_and_held_out_prompts()[1]
     monitors = {name: scorer for name, scorer in scorers.items() if name != "reward"}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         name = train(
-            policy, reward, PromptSource(seen, cell.user), config, algorithm, folder, Accelerator(cpu=True), monitors
+            policy, reward, world_prompts(cell.user), config, algorithm, folder, Accelerator(cpu=True), monitors
         )
         rows, validation = read_metrics(folder / "metrics.jsonl"), read_metrics(folder / "validation.jsonl")
     arms = [Arm("base", PipelineGenerator(policy.pipeline, None)), Arm("own", PipelineGenerator(policy.pipeline, name))]

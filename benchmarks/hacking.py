@@ -18,7 +18,6 @@ from torch import Tensor
 
 from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.config import TrainConfig
-from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import load_adapter
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.loading import load_pipeline
@@ -29,7 +28,7 @@ from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import folder_name, read_metrics
 from pamela_rl.training.personalize import Provenance, personalize
 from pamela_rl.types import RewardOutput
-from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.captions import train_and_held_out_prompts, world_prompts
 from pamela_rl.world.judge import ContentJudge, Faithfulness
 from pamela_rl.world.raters import TrueRating, make_raters
 from pamela_rl.world.ratings import make_ratings
@@ -67,9 +66,9 @@ def main(folder: Path) -> None:
     scorers = {"reward": reward, "true_rating": TrueRating(raters, content), "faithfulness": Faithfulness(content)}
     monitors = {name: scorer for name, scorer in scorers.items() if name != "reward"}
     policy = policy_for(load_pipeline("world"))
-    seen, held_out = train_and_held_out_prompts()
+    held_out = train_and_held_out_prompts()[1]
     personalize(
-        policy, reward, PromptSource(seen, USER), CONFIG, DDPO(kl_weight=0.0), folder, Accelerator(),
+        policy, reward, world_prompts(USER), CONFIG, DDPO(kl_weight=0.0), folder, Accelerator(),
         Provenance("pamela_rl world", "linear, to be hacked"), monitors,
     )  # fmt: skip
     load_adapter(policy.pipeline, folder, USER)

@@ -21,7 +21,6 @@ from sixty import Rated, base_images, held_out, rated_images
 from torch import Tensor
 
 from pamela_rl.config import RewardSettings, TrainConfig, ValidationSettings
-from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import add_adapter, load_adapter_folder, remove_adapter, save_adapter, unload
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.loading import load_pipeline
@@ -34,7 +33,7 @@ from pamela_rl.training.neighbours import nearest
 from pamela_rl.training.people import People, personalize_users
 from pamela_rl.training.personalize import Provenance, personalize
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
-from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.captions import world_prompts
 from pamela_rl.world.fitted_rewards import fit_reward
 from pamela_rl.world.judge import ContentJudge, Faithfulness
 from pamela_rl.world.raters import TrueRating, make_raters
@@ -81,14 +80,14 @@ def main() -> None:
     reward = fit_reward(ratings, raters, FeatureEncoder.load(WORLD_ENCODER))[0]
     known = [raters.user_ids[number] for number in NEIGHBOURS]
     prompts, algorithm, accelerator = (
-        train_and_held_out_prompts()[0],
+        world_prompts(),
         open_tuned_algorithm("nft", "world"),
         Accelerator(cpu=True),
     )
     personalize_users(
         People(
-            policy, reward, prompts, known, CONFIG, algorithm, given.folder / "known", accelerator,
-            Provenance("world", "many ratings"), {}, together=len(known),
+            policy, reward, prompts.prompts, known, CONFIG, algorithm, given.folder / "known", accelerator,
+            Provenance("world", "many ratings"), {}, together=len(known), validation=prompts.validation,
         )
     )  # fmt: skip
     for number in NEWCOMERS:
@@ -109,7 +108,7 @@ def main() -> None:
                 adapter = start
                 if length:
                     config = TrainConfig(**{**vars(CONFIG), "num_iterations": length})
-                    source, run = PromptSource(prompts, user), folder / str(length)
+                    source, run = world_prompts(user), folder / str(length)
                     adapter = personalize(policy, introduced, source, config, algorithm, run, accelerator, start=start)
                 rating, faithful = gained(policy, adapter, user)
                 row = {

@@ -33,7 +33,6 @@ from torch import Tensor
 
 from pamela_rl.algorithms.registry import build_settings
 from pamela_rl.config import TrainConfig
-from pamela_rl.data.prompts import PromptSource
 from pamela_rl.data.ratings import RatingScale
 from pamela_rl.diffusion.adapters import load_adapter_folder
 from pamela_rl.diffusion.families import policy_for
@@ -54,7 +53,7 @@ from pamela_rl.training.examples import RatedExamples
 from pamela_rl.training.personalize import personalize
 from pamela_rl.types import Reward, Scorer
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
-from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.captions import train_and_held_out_prompts, world_prompts
 from pamela_rl.world.judge import ContentJudge, Faithfulness
 from pamela_rl.world.raters import TrueRating, make_raters
 
@@ -211,7 +210,7 @@ def trained(
         if algorithm.learns_from != "rollouts":
             examples = RatedExamples.of(user, rated.images, rated.prompts, rated.ratings)
         reward = None if examples is not None else truth if settings["reward"] == "truth" else personal
-        source = PromptSource(prompts, user)
+        source = world_prompts(user)
         adapter = personalize(
             policy, reward, source, cell.config, algorithm, folder / str(number), Accelerator(cpu=True),
             examples=examples, start=adapter,

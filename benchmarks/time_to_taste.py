@@ -34,7 +34,6 @@ from trl_ddpo import ADAPTER, HOW_TO_GET, in_groups, open_trainer
 
 from pamela_rl.algorithms.registry import build_settings
 from pamela_rl.config import TrainConfig
-from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.families import policy_for
 from pamela_rl.diffusion.loading import load_pipeline
 from pamela_rl.rewards.encoders.features import FeatureEncoder
@@ -44,7 +43,7 @@ from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.storage import WORLD_ENCODER
 from pamela_rl.training.loop import train
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
-from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.captions import train_and_held_out_prompts, world_prompts
 from pamela_rl.world.fitted_rewards import fit_reward
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import TrueRating, make_raters
@@ -135,7 +134,7 @@ def run_ours(user: str, reward: PersonalReward, check: Check) -> None:
             with policy.drawing():
                 check(PipelineGenerator(policy.pipeline))
 
-    source, algorithm = PromptSource(train_and_held_out_prompts()[0], user), open_tuned_algorithm(name, "world")
+    source, algorithm = world_prompts(user), open_tuned_algorithm(name, "world")
     with tempfile.TemporaryDirectory() as folder:
         check.start()
         train(policy, reward, source, config, algorithm, Path(folder), Accelerator(cpu=True), bar=Bar())

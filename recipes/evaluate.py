@@ -55,6 +55,7 @@ class EvaluateConfig(RunSettings):
         check_counts(seeds_per_prompt=self.seeds_per_prompt, images_budget=self.images_budget)
         super().__post_init__()
         self.check_further_runs(self.adapters)
+        self.check_drawing(self.drawing)
         if not all(0 < strength < math.inf for strength in self.strengths):
             raise ConfigError(
                 f"strengths is {self.strengths}; use positive numbers, e.g. [0.5, 0.75]: 0 is the base model, drawn anyway."

@@ -69,3 +69,13 @@ def spans_run(settings: Any) -> bool:
     """Tell whether what an iteration learns depends on how many there will be: a (nested) dataclass says so by ``spans_run``."""
     inside = (getattr(settings, setting.name) for setting in fields(settings))
     return getattr(settings, "spans_run", False) or any(spans_run(value) for value in inside if is_dataclass(value))
+
+
+def check_negative_prompt(prefix: str, negative_prompt: str, guidance_scale: float | None) -> None:
+    """Refuse a negative prompt without guidance, where it would do nothing; ``prefix`` leads to both settings."""
+    scale = "is not given" if guidance_scale is None else f"is {guidance_scale:g}"
+    require(
+        not negative_prompt or (guidance_scale is not None and guidance_scale > 1),
+        f"{prefix}negative_prompt is {negative_prompt!r} but {prefix}guidance_scale {scale}, and only guidance above 1 uses it; "
+        "give such a scale, e.g. 5, or leave the negative prompt out.",
+    )

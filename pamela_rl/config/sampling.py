@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pamela_rl.config.checks import at_least, require
+from pamela_rl.config.checks import at_least, check_negative_prompt, require
 
 FlowNoise = Literal["flow_sde", "cps", "dance"]
 FLOW_NOISES: tuple[str, ...] = get_args(FlowNoise)
@@ -23,7 +23,7 @@ class SamplingConfig:
         window_start: First stochastic step, counted from 0.
         window_size: Stochastic steps; the others are deterministic. None is all from the first on.
         guidance_scale: Of classifier-free guidance, or the input of a guidance-distilled model; 1 is none.
-        negative_prompt: Of the unconditional branch.
+        negative_prompt: Of the unconditional branch; refused without guidance, and by models with distilled guidance.
         train_steps: Denoising steps of each image that are trained, chosen at random for every image. Algorithms that
             learn from final images take as many noise levels.
     """
@@ -41,6 +41,7 @@ class SamplingConfig:
         at_least("sampling.num_inference_steps", self.num_inference_steps, 1, "e.g. 10 for the world, 50 for SD 1.5")
         require(self.eta is None or 0 <= self.eta <= 1, f"sampling.eta is {self.eta}; use 0 to 1, e.g. 1.0.")
         at_least("sampling.guidance_scale", self.guidance_scale, 1.0, "1 means no guidance")
+        check_negative_prompt("sampling.", self.negative_prompt, self.guidance_scale)
         kinds = ", ".join(FLOW_NOISES)
         require(self.flow_noise in FLOW_NOISES, f"sampling.flow_noise is {self.flow_noise!r}; use one of {kinds}.")
         last = self.num_inference_steps - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pamela_rl.config.checks import BESIDE, at_least, check_division, require
 from pamela_rl.config.learning import AdvantageSettings, EMASettings, MismatchSettings, RewardSettings
@@ -55,6 +55,11 @@ class TrainConfig:
                 f"advantages.separate_parts compares parts by themselves, but reward.{name} is {weight}, which is "
                 "subtracted from their sum; set one of them to 0.",
             )
+        require(
+            not self.sampling.negative_prompt or self.validation.guidance_scale != 1,
+            f"sampling.negative_prompt is {self.sampling.negative_prompt!r} but validation.guidance_scale is 1, which does not use "
+            "it; leave one of them out.",
+        )
         if self.ema.decay:
             for name, least in (("num_iterations", self.num_iterations), ("validation.every", self.validation.every)):
                 require(
@@ -62,6 +67,21 @@ class TrainConfig:
                     f"ema.every is {self.ema.every} but {name} is {least}, so the average would not have moved by then; "
                     f"use 1 to {least}.",
                 )
+
+    @property
+    def drawn(self) -> SamplingConfig:
+        """How images are sampled to be looked at: without added noise, in the steps and with the guidance of use."""
+        sampling, used = self.sampling, self.validation
+        return replace(
+            sampling, num_inference_steps=used.num_inference_steps or sampling.num_inference_steps, eta=0.0, window_start=0,
+            window_size=None, guidance_scale=used.guidance_scale or sampling.guidance_scale, train_steps=1,
+        )  # fmt: skip
+
+    def used_in(self, num_inference_steps: int) -> TrainConfig:
+        """Return the settings with a validation of so many denoising steps, unless they say how many it has."""
+        if self.validation.num_inference_steps is not None or not self.validation.samples:
+            return self
+        return replace(self, validation=replace(self.validation, num_inference_steps=num_inference_steps))
 
     def saves_after(self, iterations: int) -> bool:
         """Tell whether a checkpoint is due after so many iterations."""

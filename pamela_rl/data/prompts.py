@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pamela_rl.config import ValidationSettings
 from pamela_rl.errors import ConfigError, DataError
 from pamela_rl.types import PromptBatch
+
+HELD_OUT_EVERY, LEAST_TO_SPLIT = 5, 10  # different prompts
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -73,16 +76,68 @@ def rows_by_epoch(size: int, first: int, count: int, seed: int) -> list[int]:
 
 
 class PromptSource:
-    """A list of prompts for one user, drawn without replacement, epoch by epoch."""
+    """A list of prompts for one user, drawn without replacement, epoch by epoch.
 
-    def __init__(self, prompts: Sequence[str], user_id: str):
+    Args:
+        prompts: To train on.
+        user_id: The user.
+        validation: Further ones, to validate on; none leaves it to :meth:`held_out`.
+    """
+
+    def __init__(self, prompts: Sequence[str], user_id: str, validation: Sequence[str] = ()):
         self.prompts = tuple(check_prompts(prompts))
+        self.validation = tuple(check_prompts(validation)) if validation else ()
         self.user_id = user_id
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the prompts in their order. A run with another fingerprint is another run."""
-        return hashlib.sha256("\n".join(self.prompts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        """Hash of the prompts to train on, in their order. A run with another fingerprint is another run."""
+        return _hash(self.prompts)
+
+    @property
+    def validation_fingerprint(self) -> str:
+        """Hash of the prompts to validate on, in their order."""
+        return _hash(self.validation)
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Prompts to validate on: those kept apart, else the training's own."""
+        return self.validation or self.prompts
+
+    def held_out(self, settings: ValidationSettings, split: bool = True) -> PromptSource:
+        """Return the source with prompts to validate on that are not trained on.
+
+        They are the settings' file, else those that the source has, else every fifth of its different prompts where there are
+        ten or more; with fewer, or where nothing is validated, it stays as it is. Doing it twice changes nothing.
+
+        Args:
+            settings: Of the validation.
+            split: Whether prompts may be taken out of training; those of rated images may not.
+
+        Raises:
+            ConfigError: A prompt of the file is trained on.
+            DataError: The file is missing or holds no prompt.
+        """
+        if settings.prompts is not None:
+            validation = read_prompts(settings.prompts)
+            both = [prompt for prompt in dict.fromkeys(validation) if prompt in set(self.prompts)]
+            if both:
+                raise ConfigError(
+                    f"{len(both)} of the prompts in validation.prompts, {settings.prompts}, are trained on, e.g. {both[0]!r}; "
+                    "validation needs others: take them out of one of both lists."
+                )
+            return PromptSource(self.prompts, self.user_id, validation)
+        different = list(dict.fromkeys(self.prompts))
+        if self.validation or not split or not settings.samples or len(different) < LEAST_TO_SPLIT:
+            return self
+        held = different[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
+        return PromptSource([prompt for prompt in self.prompts if prompt not in set(held)], self.user_id, held)
+
+    def told(self) -> str:
+        """Say in a clause what validation is on."""
+        if self.validation and not set(self.validation) & set(self.prompts):
+            return f"on {len(set(self.validation))} prompts that are not trained on"
+        return f"on the training's own {len(set(self.prompts))} prompts: none are kept apart"
 
     def draw(self, iteration: int, num_prompts: int, group_size: int, seed: int) -> PromptBatch:
         """Draw the prompts of an iteration, ``group_size`` times each. The result depends only on the arguments."""
@@ -93,3 +148,7 @@ class PromptSource:
         # a prompt that is drawn twice in an iteration forms one group, since its pictures are comparable
         groups = torch.tensor(chosen).repeat_interleave(group_size)
         return PromptBatch(prompts, (self.user_id,) * len(prompts), groups, torch.arange(len(prompts)))
+
+
+def _hash(prompts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(prompts).encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from pamela_rl.config import FlowNoise
+from pamela_rl.config.checks import check_negative_prompt
 from pamela_rl.diffusion.adapted import Adapted
 from pamela_rl.diffusion.adapter_bank import AdapterBank
 from pamela_rl.diffusion.encoded_prompts import EncodedPrompts
 from pamela_rl.diffusion.sizes import check_multiple
 from pamela_rl.diffusion.transitions import Schedule
+from pamela_rl.errors import ConfigError
 from pamela_rl.types import Conditioning
 
 
@@ -116,10 +118,29 @@ class Policy(Adapted, ABC):
         """Where the denoiser lives."""
         return next(self.denoiser.parameters()).device
 
-    @property
-    def embeds_guidance(self) -> bool:
+    @classmethod
+    def embeds_guidance(cls, pipeline: Any) -> bool:
         """Whether guidance is distilled into the denoiser, which then takes its scale as an input."""
-        return bool(getattr(self.denoiser.config, "guidance_embeds", False))
+        return bool(getattr(getattr(pipeline, cls.component).config, "guidance_embeds", False))
+
+    @classmethod
+    def has_unconditional_branch(cls, pipeline: Any, guidance_scale: float) -> bool:
+        """Whether the denoiser is called for a negative prompt, too."""
+        return guidance_scale > 1 and not cls.embeds_guidance(pipeline)
+
+    @classmethod
+    def check_negative(cls, pipeline: Any, negative_prompt: str, guidance_scale: float | None) -> None:
+        """Refuse a negative prompt that would do nothing.
+
+        Raises:
+            ConfigError: There is no guidance, or it is distilled into the model.
+        """
+        check_negative_prompt("", negative_prompt, guidance_scale)
+        if negative_prompt and not cls.has_unconditional_branch(pipeline, guidance_scale or 1.0):
+            raise ConfigError(
+                f"negative_prompt is {negative_prompt!r}, but guidance is distilled into this {type(pipeline).__name__}, which "
+                "has no unconditional branch to use it; leave it out."
+            )
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Conditioning:
@@ -131,8 +152,13 @@ class Policy(Adapted, ABC):
 
     @torch.no_grad()
     def encode_negative(self, prompt: str, guidance_scale: float) -> Conditioning | None:
-        """Encode the negative prompt, one row; None where the denoiser is called without an unconditional branch."""
-        if guidance_scale <= 1 or self.embeds_guidance:
+        """Encode the negative prompt, one row; None where the denoiser is called without an unconditional branch.
+
+        Raises:
+            ConfigError: There is one, and it would do nothing.
+        """
+        self.check_negative(self.pipeline, prompt, guidance_scale)
+        if not self.has_unconditional_branch(self.pipeline, guidance_scale):
             return None
         return self._prompts.rows([prompt], True, self.device)
 

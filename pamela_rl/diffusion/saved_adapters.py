@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -23,6 +23,9 @@ SAMPLES = "samples.png"
 INFO = "adapter.json"
 STRENGTH = "recommended_strength"  # in it
 HEADER = "pamela_rl."  # begins our own keys in the header of weights
+DRAWN_WITH = {"num_inference_steps": int, "guidance_scale": float, "negative_prompt": str, "height": int, "width": int}
+"""Facts in it, and what each is read as: how images are drawn in validation, beside the weights and, unless asked otherwise, in a
+comparison."""
 
 
 def list_adapters(run: str | Path) -> dict[str, Path]:
@@ -147,6 +150,12 @@ def hub_id(base_model: str) -> str | None:
     """Return the hub id in what an adapter says of its base model, e.g. ``OWNER/NAME 512 x 512``; None where it is a folder."""
     found = re.match(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?: \d+ x \d+( .*)?)?$", base_model)
     return found[1] if found and not Path(found[1]).exists() else None
+
+
+def drawn_with(folder: Path) -> dict[str, Any]:
+    """Return how an adapter's images are meant to be drawn, as it says itself, by the names of pipelines' arguments."""
+    facts = json.loads((folder / INFO).read_text(encoding="utf-8"))
+    return {name: kind(facts[name]) for name, kind in DRAWN_WITH.items() if name in facts}
 
 
 def recommended_strength(folder: Path) -> float:

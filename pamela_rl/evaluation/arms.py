@@ -54,7 +54,7 @@ class ArmMaker:
     Args:
         source: Pipeline, adapters, rewards, prompts.
         folder: Where searches and drawings are kept.
-        drawing: How images are drawn.
+        drawing: How images are drawn; what it leaves open is as the adapters were trained.
         budget: Images an arm may spend on a user before, or while, making the images compared.
         search: Of prompts.
         noise: Of initial noise; its number of steps follows from the budget where that is smaller.
@@ -83,20 +83,21 @@ class ArmMaker:
         others: Mapping[str, Path],
         chat: ChatModel | None = None,
     ):
-        self._source, self._folder, self._drawing, self._budget = source, folder, drawing, budget
+        self._source, self._folder, self._budget = source, folder, budget
+        adapters = [adapter_folder(source.run, user) for user in source.users] if source.adapted else []
+        self._drawing = drawing.as_trained(adapters)
         self._search, self._noise, self._others, self._chat = search, noise, others, chat
         self._rewriter = PromptRewriter.load(rewriter) if rewriter else None
         self._rewriter_spent = _images_of_rewriter(rewriter) if rewriter else 0
         self._rewriter_digest = folder_digest(rewriter) if rewriter else None
         self._policy = (
-            policy_for(source.pipeline, drawing.height, drawing.width)
+            policy_for(source.pipeline, self._drawing.height, self._drawing.width)
             if type(source.pipeline).__name__ in FAMILIES
             else None
         )
         self._adapters = {user: folder_name(user) for user in source.users}
         self._adapter_digests = {
-            self._adapters[user]: adapter_digest(adapter_folder(source.run, user))
-            for user in (source.users if source.adapted else ())
+            self._adapters[user]: adapter_digest(folder) for user, folder in zip(source.users, adapters)
         }
         self._drawn_by = (
             pipeline_identity(source.pipeline) if source.remote is None else service_identity(source.remote)
@@ -181,8 +182,11 @@ class ArmMaker:
             facts |= {"reward": self._reward, "candidates": each, "std_weight": self._search.std_weight}
         elif name == "noise_search" and self._policy is not None:
             config = replace(self._noise, num_steps=min(self._noise.num_steps, each - 1))
-            scale = self._source.reward.fitted_on.scale
-            draw = NoiseSearch(self._policy, None, self._source.reward, user, config, scale)
+            scale, drawing = self._source.reward.fitted_on.scale, self._drawing
+            draw = NoiseSearch(
+                self._policy, None, self._source.reward, user, config, scale, drawing.guidance_scale or 1.0,
+                drawing.negative_prompt or "",
+            )  # fmt: skip
             images_per_output = config.num_steps + 1
             facts |= {"reward": self._reward, "noise_search": asdict(config)}
         elif self._rewriter:
@@ -231,7 +235,7 @@ class ArmMaker:
         drawing = self._drawing
         return PipelineGenerator(
             self._source.pipeline, adapter, self._steps(search), drawing.guidance_scale, drawing.batch_size,
-            drawing.height, drawing.width, strength=strength,
+            drawing.height, drawing.width, drawing.negative_prompt or "", strength=strength,
         )  # fmt: skip
 
     def _facts(self, adapter: str | None, search: bool = False) -> dict[str, Any]:
@@ -243,7 +247,7 @@ class ArmMaker:
         digest = None if adapter is None else self._adapter_digests[adapter]
         return {"drawn_by": self._drawn_by, "drawing": drawing, "adapter": digest}
 
-    def _steps(self, search: bool) -> int:
+    def _steps(self, search: bool) -> int | None:
         return self._drawing.search_inference_steps if search else self._drawing.num_inference_steps
 
     def _keep(self, draw: ImageGenerator, name: str, user: str, facts: Facts) -> CachedGenerator:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pamela_rl.diffusion.content_filters import FLAGGED
 from pamela_rl.evaluation.distances import distance, diversity
 from pamela_rl.intervals import mean_interval, share_interval
 from pamela_rl.rewards.judge import Judge
@@ -135,7 +136,7 @@ def summarize(comparisons: Sequence[UserComparison]) -> dict[str, Any]:
         ``{"primary_score", "judge_basis", "units", "users": {user_id: {arm: row}}, "overall": {arm: row}, "pairs": [row]}``, ready for
         JSON. A row of an arm holds, where available: every score's mean with interval, the paired gain over the base, the
         win rate over the base, the own arm's win rate over the other's, faithfulness as a share of the base's (None
-        where faithfulness is no share), diversity, distance from the base, images spent and images per output. A row of
+        where faithfulness is no share), images that a safety checker flags and of how many, diversity, distance from the base, images spent and images per output. A row of
         a pair, over all users, holds its ``first`` and ``second`` arm, the paired ``gain`` of the first over the second
         in every score, and its ``wins``. Intervals are over users and prompts; of one user over prompts; ``low`` and
         ``high`` are None where there is none.
@@ -194,6 +195,8 @@ def score_row(comparisons: Sequence[UserComparison], arm: str, primary_score: st
         base = all_of(BASE, "faithfulness").mean()
         has_share = "faithfulness" in shares and base > 0
         row["faithfulness_share"] = float(all_of(arm, "faithfulness").mean() / base) if has_share else None
+    if FLAGGED in names:
+        row["images_flagged"] = [int(all_of(arm, FLAGGED).sum()), len(all_of(arm, FLAGGED))]
     return row
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from pamela_rl.diffusion.adapters import load_adapter
+from pamela_rl.diffusion.content_filters import SafetyFlags
 from pamela_rl.diffusion.saved_adapters import images_spent
 from pamela_rl.evaluation.compare import BASE, OTHER, OWN, Arm, UserComparison, compare_user
 from pamela_rl.steering.generators import PipelineGenerator
@@ -24,6 +26,8 @@ def compare_adapters(
     scorers: Mapping[str, Scorer],
     seeds_per_prompt: int = 2,
     num_inference_steps: int = 20,
+    guidance_scale: float = 1.0,
+    negative_prompt: str = "",
 ) -> list[UserComparison]:
     """Draw the same prompts from the same noise with the base, each user's own adapter, and the next user's.
 
@@ -35,17 +39,17 @@ def compare_adapters(
         scorers: By name.
         seeds_per_prompt: Images of each prompt and arm.
         num_inference_steps: Of each image.
+        guidance_scale: 1 draws without guidance.
+        negative_prompt: For guidance.
 
     Raises:
         AdapterError: The run has no adapter of a user.
     """
     for user in users:
         load_adapter(pipeline, run, user)
-    base = Arm(BASE, PipelineGenerator(pipeline, None, num_inference_steps))
-    adapters = {
-        user: (PipelineGenerator(pipeline, folder_name(user), num_inference_steps), images_spent(run, user))
-        for user in users
-    }
+    plain = PipelineGenerator(pipeline, None, num_inference_steps, guidance_scale, negative_prompt=negative_prompt)
+    base, scorers = Arm(BASE, plain), {**scorers, **SafetyFlags.of(pipeline)}
+    adapters = {user: (replace(plain, adapter=folder_name(user)), images_spent(run, user)) for user in users}
     comparisons = []
     for row, user in enumerate(tqdm(users, desc="comparing", unit="person")):
         other = users[(row + 1) % len(users)]

@@ -34,7 +34,13 @@ from pamela_rl.evaluation.strengths import (
     summarize_strengths,
 )
 from pamela_rl.evaluation.text_tables import arms_table, strengths_table, summary_table
-from pamela_rl.evaluation.verdict import blind_test_command, interval_meaning, overall_verdict, self_judging_note
+from pamela_rl.evaluation.verdict import (
+    blind_test_command,
+    flagged_note,
+    interval_meaning,
+    overall_verdict,
+    self_judging_note,
+)
 from pamela_rl.steering.chat import ChatModel
 from pamela_rl.steering.settings import NoiseSearchSettings, PromptSearchSettings
 from pamela_rl.storage import folder_name, read_metrics
@@ -70,7 +76,7 @@ def compare_arms(
         seeds_per_prompt: Images of each prompt and arm.
         images_budget: Images an arm may spend on a user; None is what training the adapters took on average.
         reference_images: Images of the base model from which tastes are put into words.
-        drawing: How images are drawn.
+        drawing: How images are drawn; what it leaves open is as the adapters were trained.
         search: Of prompts.
         noise: Of initial noise.
         rewriter: Folder of a trained rewriter, or None.
@@ -134,7 +140,8 @@ def _print(source: Source, folder: Path, summary: Mapping[str, Any]) -> None:
     if source.remote is not None:
         spent = source.remote.spent
         print(f"\nBought so far: {spent.images:,} pictures, at a cost of {spent.cost:.2f}.")
-    print(f"\n{overall_verdict(summary)}")
+    flagged = flagged_note(summary)
+    print(f"\n{overall_verdict(summary)}" + (f"\n{flagged}" if flagged else ""))
     note = self_judging_note(summary)
     if note is not None:
         print(f"{note}\n{blind_test_command(folder)}")

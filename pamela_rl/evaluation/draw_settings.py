@@ -28,8 +28,9 @@ class DrawSettings:
         model: The base model.
         adapter: Folder of an adapter to draw with, or of a finished run, with user.
         user: Whose adapter of the run.
-        num_inference_steps: None takes the pipeline's own number, 20 in the world.
-        guidance_scale: 1 draws without guidance; None takes the pipeline's own, 1 in the world. Best as in training.
+        num_inference_steps: None takes the adapter's, else the pipeline's own number, 20 in the world.
+        guidance_scale: 1 draws without guidance; None takes the adapter's, else the pipeline's own, 1 in the world.
+        negative_prompt: For guidance; None takes the adapter's, else none.
         batch_size: Images a call.
         seed: Of the noise.
         images: A folder of images of your own, to be rated instead; it gets the table and the page.
@@ -45,6 +46,7 @@ class DrawSettings:
     user: str | None = None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    negative_prompt: str | None = None
     batch_size: int = 8
     seed: int = 0
     images: Path | None = None
@@ -87,5 +89,12 @@ class DrawSettings:
     def drawing(self) -> RatedDrawing:
         """How each image is drawn."""
         adapter = None if self.adapter is None else find_adapter(self.adapter, self.user)
-        steps, guidance = self.num_inference_steps, self.guidance_scale
-        return RatedDrawing(self.model, adapter, steps, guidance, self.batch_size, self.seed)
+        return RatedDrawing(
+            self.model,
+            adapter,
+            self.num_inference_steps,
+            self.guidance_scale,
+            self.negative_prompt,
+            self.batch_size,
+            self.seed,
+        )

@@ -48,7 +48,7 @@ def open_generator(drawing: RatedDrawing) -> PipelineGenerator:
         pipeline.enable_model_cpu_offload(device=device)
     return PipelineGenerator(
         pipeline, None if adapter is None else _ADAPTER, drawing.num_inference_steps, drawing.guidance_scale,
-        drawing.batch_size, policy.height, policy.width,
+        drawing.batch_size, policy.height, policy.width, drawing.negative_prompt or "",
     )  # fmt: skip
 
 

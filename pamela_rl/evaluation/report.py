@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pamela_rl.diffusion.content_filters import FLAGGED
 from pamela_rl.evaluation.compare import OWN, UserComparison
 from pamela_rl.evaluation.report_grids import arms_grid, exemplars_html, side_by_side
 from pamela_rl.evaluation.report_plots import draw_plots
@@ -26,6 +27,7 @@ from pamela_rl.evaluation.svg_charts import line_chart
 from pamela_rl.evaluation.verdict import (
     best_iteration_by_judge,
     blind_test_command,
+    flagged_note,
     interval_meaning,
     overall_verdict,
     overtraining_verdict,
@@ -44,13 +46,14 @@ _TRAINING_SCORES = {
 }
 _VALIDATION_SCORES = {"reward": "eval/reward_mean", "judge": "eval/judge_mean", "true rating": "eval/true_rating_mean"}
 _SIDE_EFFECTS = {"faithful": "eval/faithfulness_mean", "diversity": "eval/diversity"}
-_SCORE_TERMS = ("true rating", "judge", "reward", "faithful")  # in the glossary only where they were scored
+_SCORE_TERMS = ("true rating", "judge", "reward", "faithful", FLAGGED)  # in the glossary only where they were scored
 _GLOSSARY = {
     "true rating": "The rating this person would give, 1 to 5, without noise. Known only in the simulated world.",
     "judge": "A second reward, never trained against.",
     "reward": "The reward that was optimized.",
     "faithful": "Whether images show what the prompt names, according to a model that is not the reward: a share of images "
     "where it is in per cent, otherwise that model's own score, e.g. CLIP's, which is no share.",
+    FLAGGED: "Share of images that the base model's own safety checker would have blackened; it is off.",
     "gain": "Score of an arm minus that of the base, on the same prompts and seeds.",
     "wins": "Share of pairs of the same prompt and seed in which the arm scores higher; ties count one half.",
     "diversity": "Mean difference between images of one prompt from different seeds (RMS of pixels in [0, 1]).",
@@ -107,6 +110,7 @@ def write_report(folder: Path, report: Report) -> Path:
 <p class="lead">Every arm draws the same prompts from the same noise as the base model.</p>
 <p class="lead verdict">{html.escape(overall_verdict(summary))}</p>
 {_self_judging(summary, folder)}
+{_flagged(summary)}
 {side_by_side(report.comparisons, report.tastes)}
 {_all_users(summary)}
 {_strengths_of_all(summary)}
@@ -125,6 +129,11 @@ def _self_judging(summary: Mapping[str, Any], folder: Path) -> str:
     if note is None:
         return ""
     return f'<p class="lead">{html.escape(note)} <code>{html.escape(blind_test_command(folder))}</code></p>'
+
+
+def _flagged(summary: Mapping[str, Any]) -> str:
+    note = flagged_note(summary)
+    return "" if note is None else f"<p>{html.escape(note)}</p>"
 
 
 def _all_users(summary: Mapping[str, Any]) -> str:

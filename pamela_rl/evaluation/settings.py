@@ -2,38 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from pamela_rl.config.checks import check_negative_prompt
 from pamela_rl.data.prompts import check_prompt_file
-from pamela_rl.diffusion.saved_adapters import adapter_folder, list_adapters
+from pamela_rl.diffusion.saved_adapters import adapter_folder, drawn_with, list_adapters
 from pamela_rl.diffusion.settings import Dtype
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.saved import check_rewards, judge_folder
 from pamela_rl.steering.settings import ServiceSettings
 from pamela_rl.storage import SHIPPED_PIPELINES
 
+_USUAL: Mapping[str, Any] = {
+    "num_inference_steps": 20, "guidance_scale": 1.0, "negative_prompt": "", "height": None, "width": None,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class DrawingSettings:
-    """How images are drawn.
+    """How images are drawn; what is None is as the adapters say they were trained to be drawn.
 
     Attributes:
-        num_inference_steps: Of the images compared.
+        num_inference_steps: Of the images compared; 20 where no adapter says.
         search_inference_steps: Of the images a search draws.
-        guidance_scale: 1 draws without guidance.
+        guidance_scale: 1 draws without guidance, as where no adapter says.
+        negative_prompt: For guidance; none where no adapter says.
         batch_size: Images a call.
-        height: Pixels; None takes the model's own size.
-        width: Pixels; None takes the model's own size.
+        height: Pixels; the model's own where no adapter says.
+        width: Pixels, likewise.
     """
 
-    num_inference_steps: int = 20
+    num_inference_steps: int | None = None
     search_inference_steps: int = 10
-    guidance_scale: float = 1.0
+    guidance_scale: float | None = None
+    negative_prompt: str | None = None
     batch_size: int = 32
     height: int | None = None
     width: int | None = None
+
+    def __post_init__(self) -> None:
+        check_counts(
+            **{
+                f"drawing.{name}": getattr(self, name)
+                for name in ("num_inference_steps", "search_inference_steps", "batch_size", "height", "width")
+            }
+        )
+
+    def as_trained(self, adapters: Sequence[Path]) -> DrawingSettings:
+        """Fill in what is None from the folders of the adapters compared.
+
+        Raises:
+            ConfigError: Adapters differ in it, or a negative prompt has no guidance.
+        """
+        facts, found = [drawn_with(folder) for folder in adapters], {}
+        for name, usual in _USUAL.items():
+            own = list(dict.fromkeys(fact.get(name, usual) for fact in facts)) or [usual]
+            if getattr(self, name) is None:
+                if len(own) > 1:
+                    raise ConfigError(
+                        f"the adapters compared were trained with drawing.{name} {own[0]!r} and {own[1]!r}; give the one to draw with."
+                    )
+                found[name] = own[0]
+        chosen = replace(self, **found)
+        if self.negative_prompt is None and chosen.guidance_scale == 1:
+            chosen = replace(chosen, negative_prompt="")
+        check_negative_prompt("drawing.", chosen.negative_prompt or "", chosen.guidance_scale)
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -105,6 +142,21 @@ class RunSettings:
         for user in self.users:
             adapter_folder(self.run, user)
         return self.users or list(list_adapters(self.run))
+
+    def check_drawing(self, drawing: DrawingSettings) -> None:
+        """Refuse what cannot be drawn for the adapters compared, or what a service would ignore.
+
+        Raises:
+            ConfigError: Names the setting.
+        """
+        if self.service.model is None:
+            drawing.as_trained([adapter_folder(self.run, user) for user in self.compared_users()])
+            return
+        for name in _USUAL:
+            if getattr(drawing, name) is not None:
+                raise ConfigError(
+                    f"drawing.{name} is given, but the service {self.service.kind} takes none; leave it out."
+                )
 
     def check_further_runs(self, runs: Mapping[str, Path]) -> None:
         """Refuse further runs, by the name of their arm, that lack an adapter of a user compared.

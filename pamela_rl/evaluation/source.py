@@ -9,6 +9,7 @@ from typing import Any
 
 from pamela_rl.data.phrases import PHOTOGRAPHIC, Phrasebook
 from pamela_rl.diffusion.adapters import load_adapter
+from pamela_rl.diffusion.content_filters import SafetyFlags
 from pamela_rl.diffusion.loading import DTYPES, load_pipeline
 from pamela_rl.diffusion.saved_adapters import list_adapters
 from pamela_rl.diffusion.settings import Dtype
@@ -28,8 +29,8 @@ class Source:
         remote: A service that draws instead of a pipeline; it has no adapters.
         users: To compare for.
         reward: The personal reward.
-        scorers: By name: ``reward``, where there are any ``judge``, ``faithfulness``, ``true_rating``, and what else
-            is watched.
+        scorers: By name: ``reward``, where there are any ``judge``, ``faithfulness``, ``true_rating``, ``flagged`` (by the
+            pipeline's safety checker), and what else is watched.
         prompts: Held out.
         reference_prompts: To draw reference images from, for tastes in words.
         phrasebook: What prompts may add.
@@ -92,8 +93,11 @@ def open_source(
         pipeline = load_pipeline(base_model, device, DTYPES[dtype])
         for user in chosen:
             load_adapter(pipeline, run, user)
+    flags = {} if pipeline is None else SafetyFlags.of(pipeline)
     described = list(prompts if reference_prompts is None else reference_prompts)
-    return Source(run, pipeline, remote, chosen, reward, scorers, list(prompts), described, phrasebook, remote is None)
+    return Source(
+        run, pipeline, remote, chosen, reward, {**scorers, **flags}, list(prompts), described, phrasebook, remote is None
+    )
 
 
 def _in_order(run: Path, adapters: Mapping[str, Path]) -> list[str]:

@@ -128,6 +128,18 @@ def self_judging_note(summary: Mapping[str, Any]) -> str | None:
     )
 
 
+def flagged_note(summary: Mapping[str, Any]) -> str | None:
+    """Count the images that the base model's safety checker flags; None where it has none."""
+    rows = {arm: row["images_flagged"] for arm, row in summary["overall"].items() if "images_flagged" in row}
+    if not rows:
+        return None
+    counts = ", ".join(f"{arm_title(arm)} {flagged:,} of {images:,}" for arm, (flagged, images) in rows.items())
+    return (
+        "The base model's safety checker, which would blacken images, is off here as it is in training. Images it flags: "
+        f"{counts}."
+    )
+
+
 def blind_test_command(run: Path) -> str:
     """Return the command that makes the blind test of a comparison, ready for a shell."""
     return f"pamela blind-test --run {shlex.quote(str(run))} --output_dir {shlex.quote(str(run / 'blind_test'))}"

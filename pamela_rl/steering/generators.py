@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,12 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pamela_rl.config.checks import check_negative_prompt, require
+from pamela_rl.diffusion.content_filters import unfiltered
 from pamela_rl.diffusion.families import FAMILIES
 
 
 @dataclass(frozen=True)
 class PipelineGenerator:
-    """Draws through the pipeline's own ``__call__``, as a user of the adapter would.
+    """Draws through the pipeline's own ``__call__``, as a user of the adapter would, but without its content filters.
+
+    A safety checker, which blackens what it flags, and watermarks are off: training does without them, too.
 
     Attributes:
         pipeline: Any text-to-image pipeline.
@@ -25,9 +30,12 @@ class PipelineGenerator:
         batch_size: Images per call.
         height: Pixels; None takes the model's own size.
         width: Pixels; None takes the model's own size.
-        negative_prompt: For classifier-free guidance.
+        negative_prompt: For classifier-free guidance; it needs a ``guidance_scale`` above 1.
         options: Further arguments of the pipeline's call.
         strength: What the adapter's effect on each layer is multiplied by; 1 is as it was trained.
+
+    Raises:
+        ConfigError: There is a negative prompt that the pipeline would not use.
     """
 
     pipeline: Any
@@ -40,6 +48,17 @@ class PipelineGenerator:
     negative_prompt: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        family = FAMILIES.get(type(self.pipeline).__name__)
+        if family is not None:
+            family.check_negative(self.pipeline, self.negative_prompt, self.guidance_scale)
+            return
+        check_negative_prompt("", self.negative_prompt, self.guidance_scale)
+        require(
+            not self.negative_prompt or "negative_prompt" in inspect.signature(type(self.pipeline).__call__).parameters,
+            f"negative_prompt is {self.negative_prompt!r}, but {type(self.pipeline).__name__} takes none; leave it out.",
+        )
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
@@ -69,20 +88,22 @@ class PipelineGenerator:
     def _draw(self, prompts: list[str], seeds: list[int]) -> Tensor:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         numbers = {"height": self.height, "width": self.width, "num_inference_steps": self.num_inference_steps}
-        output: Tensor = self.pipeline(
-            prompt=prompts,
-            generator=generators,
-            output_type="pt",
-            **{name: number for name, number in numbers.items() if number is not None},
-            **self._guidance(len(prompts)),
-            **self.options,
-        ).images
+        with unfiltered(self.pipeline):
+            output: Tensor = self.pipeline(
+                prompt=prompts,
+                generator=generators,
+                output_type="pt",
+                **{name: number for name, number in numbers.items() if number is not None},
+                **self._guidance(len(prompts)),
+                **self.options,
+            ).images
         return output.float().cpu()
 
     def _guidance(self, count: int) -> dict[str, Any]:
         if self.guidance_scale is None:
-            return {"negative_prompt": [self.negative_prompt] * count} if self.negative_prompt else {}
-        family = FAMILIES.get(type(self.pipeline).__name__)
+            return {}
+        family, negative = FAMILIES.get(type(self.pipeline).__name__), [self.negative_prompt] * count
         if family is None:
-            return {"guidance_scale": self.guidance_scale}
-        return family.call_arguments(self.pipeline, self.guidance_scale, [self.negative_prompt] * count)
+            asked = {"negative_prompt": negative} if self.negative_prompt else {}
+            return {"guidance_scale": self.guidance_scale, **asked}
+        return family.call_arguments(self.pipeline, self.guidance_scale, negative)

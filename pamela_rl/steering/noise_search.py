@@ -30,6 +30,8 @@ class NoiseSearch:
         user_id: The user.
         config: Steps and learning rate.
         scale: Of the reward's ratings.
+        guidance_scale: 1 draws without guidance.
+        negative_prompt: For guidance.
 
     Attributes:
         images_spent: Images drawn so far: ``num_steps + 1`` for each one returned.
@@ -43,9 +45,12 @@ class NoiseSearch:
         user_id: str,
         config: NoiseSearchSettings | None = None,
         scale: RatingScale | None = None,
+        guidance_scale: float = 1.0,
+        negative_prompt: str = "",
     ):
         self.policy, self.adapter, self.reward, self.user_id = policy, adapter, reward, user_id
         self.config, self.scale = config or NoiseSearchSettings(), scale or RatingScale()
+        self.guidance_scale, self.negative_prompt = guidance_scale, negative_prompt
         self.images_spent = 0
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
@@ -62,7 +67,7 @@ class NoiseSearch:
     def _search(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         config, policy = self.config, self.policy
         conditioning = policy.encode(list(prompts))
-        negative = policy.encode_negative("", config.guidance_scale)
+        negative = policy.encode_negative(self.negative_prompt, self.guidance_scale)
         noise = policy.initial_latents([torch.Generator().manual_seed(seed) for seed in seeds]).requires_grad_()
         optimizer = torch.optim.SGD(
             [noise], config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, maximize=True
@@ -86,7 +91,7 @@ class NoiseSearch:
     def _draw(self, noise: Tensor, conditioning: Conditioning, negative: Conditioning | None) -> Tensor:
         """Run the denoising chain from the noise, ``(b, 3, height, width)``, with activation checkpointing per step."""
         schedule = self.policy.schedule(self.config.num_inference_steps, 0.0).to(self.policy.device)
-        scale = self.config.guidance_scale
+        scale = self.guidance_scale
 
         def denoise(latents: Tensor, index: Tensor) -> Tensor:
             output = self.policy.predict(latents, schedule.timesteps[index], conditioning, negative, scale)

@@ -64,7 +64,6 @@ class NoiseSearchSettings:
             normal's would be.
         max_grad_norm: Gradients of the reward, as a share of the rating scale's range, are clipped to this norm, per image.
         num_inference_steps: DDIM steps, without added noise.
-        guidance_scale: 1 draws without guidance.
         batch_size: Images at a time; memory grows with it, but hardly with the number of steps.
 
     Raises:
@@ -77,7 +76,6 @@ class NoiseSearchSettings:
     norm_weight: float = 0.0025
     max_grad_norm: float = 0.075
     num_inference_steps: int = 10
-    guidance_scale: float = 1.0
     batch_size: int = 8
 
     def __post_init__(self) -> None:

@@ -62,7 +62,8 @@ def train(
     Args:
         policy: The adapter stays on it, active, when the call returns.
         reward: What is maximised; None, or only watched, where the algorithm learns from rated images.
-        prompts: Of one user; to sample, or only to validate, from.
+        prompts: Of one user; to sample, or only to validate, from. Those to validate on are taken out, see
+            :meth:`PromptSource.held_out`.
         config: Everything about the run but the algorithm.
         algorithm: How the adapter learns.
         folder: The user's own: ``run.json``, ``metrics.jsonl``, ``validation.jsonl``, ``checkpoint/`` and ``best/``.
@@ -89,6 +90,7 @@ def train(
     check_precision(accelerator, policy)
     check_run(policy, config, algorithm)
     check_source(algorithm, reward, examples, config, accelerator.num_processes)
+    prompts = prompts.held_out(config.validation, algorithm.learns_from == "rollouts")
     user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
         known = run_facts(prompts, algorithm, facts or {}, examples, start)
@@ -154,6 +156,7 @@ def run_facts(
 ) -> dict[str, Any]:
     """Collect what must not change under a run, besides its settings; arguments as ``train`` takes them."""
     found = {"user_id": prompts.user_id, "prompts": prompts.fingerprint, **settings_of(algorithm), **facts}
+    found |= {"validation.prompts": prompts.validation_fingerprint}  # by what is in the file, not where it lies
     found |= {"examples": examples.fingerprint} if examples is not None else {}
     return found | ({"start": adapter_digest(start)} if start is not None else {})
 

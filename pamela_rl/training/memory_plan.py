@@ -88,7 +88,9 @@ def plan_memory(
         )  # else predicted before
         known["update", config.batch_size] = update_bytes(policy, config, cost.steps_per_pair, cost.decodes, beside)
     if ("sampling", rows) not in known:
-        known["sampling", rows] = sampling_bytes(policy, replace(config, batch_size=rows))
+        scale = max(config.sampling.guidance_scale, config.drawn.guidance_scale)  # validation may be the larger call
+        guided = replace(config.sampling, guidance_scale=scale)
+        known["sampling", rows] = sampling_bytes(policy, replace(config, batch_size=rows, sampling=guided))
     update, sampling = known["update", config.batch_size], known["sampling", rows]
     unknown = update is None or sampling is None
     return Memory(

@@ -112,8 +112,8 @@ def _opinions(
     """Foretell what each user thinks of the same images of the base model, ``(b,)`` each."""
     asked = [prompts[row % len(prompts)] for row in range(_NUM_IMAGES)]
     draw = PipelineGenerator(
-        policy.pipeline, None, num_inference_steps, config.sampling.guidance_scale, config.sampled_at_once, policy.height,
-        policy.width,
+        policy.pipeline, None, num_inference_steps, config.drawn.guidance_scale, config.sampled_at_once, policy.height,
+        policy.width, config.drawn.negative_prompt,
     )  # fmt: skip
     with policy.all_on_device():
         images = draw(asked, range(_NUM_IMAGES)).to(policy.device)

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,13 @@ class People:
         accelerator: Devices, processes, mixed precision.
         provenance: Written into the adapters.
         scorers: Everything that scores, by name; all but the reward itself are logged.
-        num_inference_steps: Of the sample images.
+        num_inference_steps: Of the sample images, and of validation unless its settings say otherwise.
         planned_bytes: Memory of the plan, shown beside the peak after the first person's first iteration.
         examples: Images that each user rated, for algorithms that learn from these.
         starts: Folders of the adapters to go on from, by user.
         ratings: Digest of each person's answers, where known; a person whose answers changed is trained anew.
         together: People who are trained at the same time.
+        validation: Prompts to validate on; none takes them out of ``prompts``, see :meth:`PromptSource.held_out`.
         worker: Which of several processes this is that work through the same people; they wait for each other at the end.
     """
 
@@ -84,7 +85,13 @@ class People:
     starts: Mapping[str, Path] | None = None
     ratings: Mapping[str, str] | None = None
     together: int = 1
+    validation: Sequence[str] = ()
     worker: Worker = ALONE
+
+    def source(self, user: str) -> PromptSource:
+        """Return a user's prompts, those to validate on kept apart."""
+        whole = PromptSource(self.prompts, user, self.validation)
+        return whole.held_out(self.config.validation, self.algorithm.learns_from == "rollouts")
 
 
 def personalize_users(people: People) -> list[Outcome]:
@@ -105,8 +112,9 @@ def personalize_users(people: People) -> list[Outcome]:
             "person's images; train them one after another, or let each process have people of its own."
         )
     with_trackers_of_its_own(people.accelerator, people.together)  # refused before anything is trained
+    people = replace(people, config=people.config.used_in(people.num_inference_steps))
     encode_ahead(
-        people.policy, people.prompts, {prompt for mine in (people.examples or {}).values() for prompt in mine.prompts},
+        people.policy, people.source(""), {prompt for mine in (people.examples or {}).values() for prompt in mine.prompts},
         people.config, people.run, people.provenance.base_model, people.accelerator,
     )  # fmt: skip
     work = _Work(people)
@@ -238,7 +246,7 @@ class _Work:
     def _facts(self, user: str) -> dict[str, Any]:
         people = self._people
         return run_facts(
-            self._source(user),
+            people.source(user),
             people.algorithm,
             self._provenance(user).to_json(),
             self._examples(user),
@@ -253,7 +261,7 @@ class _Work:
             (folder / FAILED).unlink(missing_ok=True)
         try:
             personalize(
-                people.policy.seated(seat), people.reward, self._source(user), people.config, people.algorithm, people.run,
+                people.policy.seated(seat), people.reward, people.source(user), people.config, people.algorithm, people.run,
                 with_trackers_of_its_own(people.accelerator, self._slots), self._provenance(user), monitors, people.num_inference_steps, planned,
                 self._examples(user), self._start(user), self._bar,
             )  # fmt: skip
@@ -275,9 +283,6 @@ class _Work:
     def _count(self, iterations: int) -> None:
         if self._bar is not None:
             self._bar.update(iterations)
-
-    def _source(self, user: str) -> PromptSource:
-        return PromptSource(self._people.prompts, user)
 
     def _examples(self, user: str) -> RatedExamples | None:
         return (self._people.examples or {}).get(user)

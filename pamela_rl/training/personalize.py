@@ -17,7 +17,7 @@ from pamela_rl.config import IMAGES_PER_PROMPT, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adapters import remove_adapter, save_adapter
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.diffusion.saved_adapters import SAMPLES, STRENGTH
+from pamela_rl.diffusion.saved_adapters import DRAWN_WITH, SAMPLES, STRENGTH
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.evaluation.contact_sheets import contact_sheet, to_png
 from pamela_rl.evaluation.training_curves import draw_curves
@@ -132,7 +132,7 @@ def personalize(
         accelerator: Devices, processes, mixed precision; None makes one.
         provenance: Written into the adapter; None names the pipeline's folder or hub id, and the reward's class and encoder.
         monitors: Scorers that are logged, not trained against, by name.
-        num_inference_steps: Of the sample images.
+        num_inference_steps: Of the sample images, and of validation unless its settings say otherwise.
         planned_bytes: Memory of the plan, shown beside the peak after the first iteration.
         examples: Images that the user rated, for algorithms that learn from these.
         start: Folder of an adapter to go on from; None starts from the base model.
@@ -145,7 +145,8 @@ def personalize(
         PamelaError: As ``train`` and ``save_adapter`` do.
     """
     accelerator = accelerator or Accelerator()
-    user = prompts.user_id
+    config = config.used_in(num_inference_steps)
+    user, prompts = prompts.user_id, prompts.held_out(config.validation, algorithm.learns_from == "rollouts")
     folder = run / "users" / folder_name(user)
     facts = (provenance or Provenance.found(policy, reward)).to_json()
     with tracked(accelerator, run.name, user, {**asdict(config), **settings_of(algorithm), **facts}, folder):
@@ -154,10 +155,10 @@ def personalize(
             bar,
         )  # fmt: skip
     if accelerator.is_main_process or policy.sharded:
-        sample_prompts = [prompts.prompts[row % len(prompts.prompts)] for row in range(NUM_SAMPLES)]
+        sample_prompts = [prompts.watched[row % len(prompts.watched)] for row in range(NUM_SAMPLES)]
         draw = PipelineGenerator(
-            policy.pipeline, None, num_inference_steps, config.sampling.guidance_scale, min(NUM_SAMPLES, config.sampled_at_once),
-            policy.height, policy.width,
+            policy.pipeline, None, num_inference_steps, config.drawn.guidance_scale, min(NUM_SAMPLES, config.sampled_at_once),
+            policy.height, policy.width, config.drawn.negative_prompt,
         )  # fmt: skip
         with policy.all_on_device(), policy.drawing():
             samples = draw(sample_prompts, range(NUM_SAMPLES))
@@ -166,7 +167,12 @@ def personalize(
         recipe = f"{algorithm.name}, {len(rows)} iterations x {config.images_per_iteration} images"
         spent = str(num_images_spent(rows, config, algorithm.learns_from == "rollouts"))
         made = {"recipe": recipe, "seed": str(config.seed), "images_spent": spent}
-        info = {**facts, **_strength(folder), **made, **versions()}
+        used = {
+            "num_inference_steps": num_inference_steps, "guidance_scale": f"{config.drawn.guidance_scale:g}",
+            "negative_prompt": config.drawn.negative_prompt, "height": policy.height, "width": policy.width,
+        }  # fmt: skip
+        drawn = {name: str(used[name]) for name in DRAWN_WITH}
+        info = {**facts, **_strength(folder), **made, **drawn, **versions()}
         save_adapter(policy, name, user, run, info, {SAMPLES: to_png(contact_sheet(samples, NUM_SAMPLES // 2))})
         with writing("the run's curves", folder):
             draw_curves(folder, config.validation.num_images // IMAGES_PER_PROMPT)

@@ -12,6 +12,7 @@ import torch
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.minibatches import micro_batches
 from pamela_rl.config import TrainConfig
+from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adherence import LEVELS
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.training.memory_plan import MOMENTS, Memory, plan_memory, size_text
@@ -35,6 +36,7 @@ class Plan:
         rows_per_call: Images in a call that is learned from, both branches of guidance counted.
         memory: On one process's device.
         checkpoint_bytes: On disk, of each person.
+        watched: A clause that says which prompts validation is on; empty where it is not known.
         together: People who share its denoiser calls; images and updates are of each of them.
     """
 
@@ -47,6 +49,7 @@ class Plan:
     rows_per_call: int
     memory: Memory
     checkpoint_bytes: int
+    watched: str = ""
     together: int = 1
 
     def for_people(self, count: int) -> Plan:
@@ -86,7 +89,9 @@ class Plan:
         if c.validation.every:
             count = 1 + c.num_iterations // c.validation.every
             stop = f"; {c.validation.patience} without gain stop the run" if c.validation.patience else ""
-            rows.insert(2, f"validation: {count} times {c.validation.num_images} images{stop}")
+            how = f"{c.drawn.num_inference_steps} steps, guidance {c.drawn.guidance_scale:g}"
+            told = f"{how}, {self.watched}" if self.watched else how
+            rows.insert(2, f"validation: {count} times {c.validation.num_images} images, {told}{stop}")
         if c.validation.strengths:
             at = ", ".join(f"{strength:g}" for strength in c.validation.strengths)
             rows.insert(-2, f"at the end: {c.validation.num_images} images at each of the strengths {at}")
@@ -94,7 +99,12 @@ class Plan:
 
 
 def plan_run(
-    policy: Policy, config: TrainConfig, algorithm: Algorithm, num_processes: int, scorers: Sequence[Scorer] = ()
+    policy: Policy,
+    config: TrainConfig,
+    algorithm: Algorithm,
+    num_processes: int,
+    scorers: Sequence[Scorer] = (),
+    prompts: PromptSource | None = None,
 ) -> Plan:
     """Plan a run without sampling anything.
 
@@ -104,6 +114,7 @@ def plan_run(
         algorithm: Of the run.
         num_processes: That share an iteration.
         scorers: The reward and the monitors, whose weights take memory too.
+        prompts: To train on and to validate on; None leaves out what validation is on.
     """
     local, sampling = config.images_per_iteration // num_processes, config.sampling
     cuts, sampling_cuts = ceil(local / config.batch_size), ceil(local / config.sampled_at_once)
@@ -132,6 +143,7 @@ def plan_run(
         rows_per_call=rows * (2 if guided else 1),
         memory=memory,
         checkpoint_bytes=weights * (4 + 4 * copies + MOMENTS[algorithm.optimizer]),
+        watched="" if prompts is None else prompts.told(),
     )
 
 

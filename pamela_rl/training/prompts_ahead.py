@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -18,7 +18,7 @@ FOLDER = "encoded_prompts"  # in a run's
 
 def encode_ahead(
     policy: Policy,
-    prompts: Sequence[str],
+    source: PromptSource,
     others: Iterable[str],
     config: TrainConfig,
     run: Path,
@@ -29,18 +29,16 @@ def encode_ahead(
 
     Args:
         policy: The pipeline.
-        prompts: To train on; those that no iteration comes to are left out.
+        source: To train on and to validate on; those that no iteration comes to are left out.
         others: Further ones, e.g. those of rated images.
         config: Of each training.
         run: The run's folder.
         base_model: Its name and precision, which decide the numbers.
         accelerator: One of its processes encodes for all.
     """
-    source = PromptSource(prompts, "")
     drawn = source.draw(0, config.num_iterations * config.prompts_per_iteration, 1, config.seed).prompts
-    watched = fixed_batch(source, config.validation.num_images).prompts if config.validation.every else ()
+    watched = fixed_batch(source, config.validation.num_images).prompts if config.validation.samples else ()
+    scale = max(config.sampling.guidance_scale, config.drawn.guidance_scale)
     folder = run / FOLDER / hashlib.sha256(base_model.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     with accelerator.main_process_first():
-        policy.encode_ahead(
-            [*drawn, *watched, *others], config.sampling.negative_prompt, config.sampling.guidance_scale, folder
-        )
+        policy.encode_ahead([*drawn, *watched, *others], config.sampling.negative_prompt, scale, folder)

@@ -1,4 +1,4 @@
-"""Validation: the same prompts and noise are sampled every few iterations, which shows both progress and reward hacking."""
+"""Validation: the same prompts and noise are sampled every few iterations, as people will draw them; shows progress and hacking."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Validation:
         policy: With the adapter on.
         name: The adapter's name on it.
         scorers: The reward and the monitors, by name; with a ``judge`` the best adapter is kept.
-        prompts: Of one user; the same few are sampled every time.
+        prompts: Of one user; the same few that it keeps apart are sampled every time.
         config: Of the run.
         folder: The user's.
         done: Completed iterations of a run that is resumed.
@@ -77,8 +77,7 @@ class Validation:
             )
         self._policy, self._name, self._scorers, self._accelerator = policy, name, scorers, accelerator
         self._config, self._best = config, folder / "best"
-        # with training's steps but without added noise, as the adapter will be used; the KL of a step is measured as if there were some
-        self._sampling = replace(config.sampling, eta=0.0, window_start=0, window_size=None)
+        self._sampling = config.drawn  # the KL of a step of it is measured as if noise were added
         self._kl_sampling = replace(self._sampling, eta=config.sampling.eta or None)
         self._batch = fixed_batch(prompts, config.validation.num_images)
         self._log = RunLog(
@@ -148,7 +147,7 @@ class Validation:
         config, size = self._config, len(self._batch) // self._accelerator.num_processes
         share = slice(self._accelerator.process_index * size, (self._accelerator.process_index + 1) * size)
         batch = self._batch[share]
-        cut = min(config.sampled_at_once, size)
+        cut = min(config.sampled_at_once, size, config.images_per_iteration // self._accelerator.num_processes)
         with computing(self._policy, self._accelerator):
             trajectory = rollout(self._policy, batch, self._sampling, config.seed, _NOISE, cut, self._choose)
             kl = kl_to_reference(self._policy, trajectory, self._kl_sampling, cut)
@@ -209,9 +208,9 @@ def _score(scorer: Scorer, images: Tensor, batch: PromptBatch, std_weight: float
 
 
 def fixed_batch(prompts: PromptSource, num_images: int) -> PromptBatch:
-    """Some prompts, spread evenly over all, several images each."""
-    count = num_images // IMAGES_PER_PROMPT
-    chosen = [prompts.prompts[row * len(prompts.prompts) // count] for row in range(count)]
+    """Some prompts, spread evenly over all to validate on, several images each."""
+    count, watched = num_images // IMAGES_PER_PROMPT, prompts.watched
+    chosen = [watched[row * len(watched) // count] for row in range(count)]
     ids = torch.arange(count * IMAGES_PER_PROMPT)
     repeated = tuple(prompt for prompt in chosen for _ in range(IMAGES_PER_PROMPT))
     return PromptBatch(repeated, (prompts.user_id,) * len(ids), ids // IMAGES_PER_PROMPT, ids)

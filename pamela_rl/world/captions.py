@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from pamela_rl.data.phrases import Phrasebook
+from pamela_rl.data.prompts import PromptSource
 from pamela_rl.world.scenes import ATTRIBUTES, SUBJECTS, Scene
 
 PHRASES: dict[str, dict[str, str]] = {
@@ -75,3 +76,18 @@ def train_and_held_out_prompts() -> tuple[list[str], list[str]]:
     prompts = open_prompts()
     held_out = prompts[3::4]
     return [prompt for prompt in prompts if prompt not in held_out], held_out
+
+
+def validation_prompts() -> list[str]:
+    """List prompts that are in neither half of ``open_prompts``: two of each subject, with its placement and one thing more."""
+    places, prompts = tuple(ATTRIBUTES["placement"]), []
+    for row, (subject, name) in enumerate(itertools.product(SUBJECTS, ("viewpoint", "angle"))):
+        values = ATTRIBUTES[name]
+        scene = Scene(subject, "noon", "vivid", "wide", "low", places[row % len(places)])
+        prompts.append(caption(Scene(**{**vars(scene), name: values[row // 2 % len(values)]}), {name, "placement"}))
+    return prompts
+
+
+def world_prompts(user_id: str = "") -> PromptSource:
+    """Return the world's prompts for a user: a half of ``open_prompts`` to train on, and ``validation_prompts``."""
+    return PromptSource(train_and_held_out_prompts()[0], user_id, validation_prompts())

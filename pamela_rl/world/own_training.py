@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.data.prompts import read_prompts
+from pamela_rl.data.prompts import PromptSource, read_prompts
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.rewards.hacking import hacking_warning
 from pamela_rl.rewards.opening import open_scorers
@@ -17,6 +18,7 @@ from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.saved import SavedReward
 from pamela_rl.rewards.settings import WORLD
 from pamela_rl.storage import SHIPPED_PIPELINES
+from pamela_rl.training.examples import RatedExamples
 from pamela_rl.training.memory_plan import fitting_batches, total_bytes
 from pamela_rl.training.neighbours import starts_of
 from pamela_rl.training.next_steps import MAX_NAMED, next_steps
@@ -29,7 +31,7 @@ from pamela_rl.training.slots import people_at_a_time
 from pamela_rl.training.workers import Worker, launched, part_from_the_others, work_with_ray
 from pamela_rl.types import Scorer
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
-from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.captions import validation_prompts, world_prompts
 from pamela_rl.world.rated_examples import rated_examples, read_prompted_answers
 from pamela_rl.world.run_settings import TrainSettings
 from pamela_rl.world.scorers import world_scorers
@@ -79,10 +81,8 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
     examples = {user: rated_examples(answers, user, policy.height, policy.width) for user in users if answers}
     if settings.model.name in SHIPPED_PIPELINES:
         scorers |= world_scorers(users, settings.content in (None, WORLD))
-    prompts = train_and_held_out_prompts()[0] if settings.prompts is None else read_prompts(settings.prompts)
-    if examples and settings.prompts is None:
-        prompts = list(dict.fromkeys(prompt for mine in examples.values() for prompt in mine.prompts))
-    config, watching = settings.train, list(scorers.values())
+    config, watching = settings.train.used_in(settings.num_inference_steps), list(scorers.values())
+    source = _prompts(settings, examples).held_out(config.validation, split=samples)
     if settings.batch_size == "auto":
         config = fitting_batches(
             policy, config, algorithm, accelerator.num_processes, watching, total_bytes(policy.device)
@@ -92,13 +92,13 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
             policy,
             reward.ratings_by,
             reward.model.user_ids,
-            prompts,
+            source.prompts,
             users,
             config,
             settings.output_dir,
             settings.num_inference_steps,
         )
-    plan = plan_run(policy, config, algorithm, accelerator.num_processes, watching)
+    plan = plan_run(policy, config, algorithm, accelerator.num_processes, watching, source)
     begun = people_at_a_time(settings.output_dir) if settings.together == "auto" else None
     together = begun or people_together(settings.together, len(users), plan, policy.device)  # whatever is free by now
     plan = plan.for_people(together)
@@ -108,15 +108,25 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
         accelerator.print(f"{for_whom}:\n{plan.text()}\n{_warning(settings, algorithm, reward, scorers)}")
     outcomes = personalize_users(
         People(
-            policy, None if examples else reward, prompts, users, config, algorithm, settings.output_dir, accelerator,
+            policy, None if examples else reward, source.prompts, users, config, algorithm, settings.output_dir, accelerator,
             _provenance(settings, policy, reward, algorithm), scorers, settings.num_inference_steps, plan.memory.total, examples,
-            starts, reward.fitted_on.answers if reward else None, together, worker,
+            starts, reward.fitted_on.answers if reward else None, together, source.validation, worker,
         )
     )  # fmt: skip
     adapters = {outcome.user: Path(outcome.adapter) for outcome in outcomes if outcome.adapter}
     if worker.rank == 0:
         accelerator.print(next_steps(adapters, settings.output_dir, settings.reward, settings.model, scorers))
     accelerator.end_training()
+
+
+def _prompts(settings: TrainSettings, examples: Mapping[str, RatedExamples]) -> PromptSource:
+    """Return the settings' prompts, else the world's; of rated images their own, beside which the others are validated on."""
+    asked = None if settings.prompts is None else read_prompts(settings.prompts)
+    if not examples:
+        return world_prompts() if asked is None else PromptSource(asked, "")
+    own = list(dict.fromkeys(prompt for mine in examples.values() for prompt in mine.prompts))
+    others = asked or (validation_prompts() if settings.model.name in SHIPPED_PIPELINES else [])
+    return PromptSource(own, "", [prompt for prompt in others if prompt not in set(own)])
 
 
 def _open_scorers(settings: TrainSettings, accelerator: Accelerator) -> tuple[PersonalReward | None, dict[str, Scorer]]:

@@ -28,7 +28,7 @@ from pamela_rl.training.personalize import Provenance, versions
 from pamela_rl.training.plan import plan_run
 from pamela_rl.training.workers import Worker
 from pamela_rl.world.background import LEAST_CORES, in_background
-from pamela_rl.world.captions import train_and_held_out_prompts
+from pamela_rl.world.captions import train_and_held_out_prompts, world_prompts
 from pamela_rl.world.raters import make_raters
 from pamela_rl.world.saved_rewards import ensure_rewards, open_rewards
 
@@ -75,9 +75,17 @@ def run_quickstart(
     accelerator.print(f"\n3. {algorithm.name} trains an adapter for each of {len(users)} people:")
     for user, taste in tastes.items():
         accelerator.print(f"   {user} {taste}")
-    plan = plan_run(policy, config, algorithm, accelerator.num_processes, list(scorers.values()))
-    accelerator.print(f"\n{indent(plan.text(), '   ')}\n")
+    config = config.used_in(num_inference_steps)
     job = _Training(run, model, tuple(users), algorithm, config, num_inference_steps)
+    plan = plan_run(
+        policy,
+        config,
+        algorithm,
+        accelerator.num_processes,
+        list(scorers.values()),
+        world_prompts().held_out(config.validation),
+    )
+    accelerator.print(f"\n{indent(plan.text(), '   ')}\n")
     wait = _second_worker(job, accelerator)
     if wait is not None:
         print("   Two people at a time, each in a process of its own; below is who has this one.\n")
@@ -88,8 +96,9 @@ def run_quickstart(
     if accelerator.is_main_process:
         print("\n4. Held-out prompts, same noise for all: base, own adapter, somebody else's.")
         comparisons = compare_adapters(
-            policy.pipeline, run, users, held_out[:held_out_prompts], scorers, seeds_per_prompt, num_inference_steps
-        )
+            policy.pipeline, run, users, held_out[:held_out_prompts], scorers, seeds_per_prompt, num_inference_steps,
+            config.drawn.guidance_scale, config.drawn.negative_prompt,
+        )  # fmt: skip
         releases = ", ".join(f"{package} {release}" for package, release in versions().items())
         seconds = f"{time.monotonic() - started:.0f}"
         context = {"command": command, "versions": releases, "seed": str(config.seed), "seconds": seconds}
@@ -114,8 +123,9 @@ class _Training:
         provenance = Provenance(f"pamela_rl {self.model}", f"taste basis on encoder {reward.encoder.fingerprint}")
         personalize_users(
             People(
-                policy, reward, train_and_held_out_prompts()[0], self.users, self.config, self.algorithm, self.run, accelerator,
-                provenance, scorers, self.num_inference_steps, planned_bytes, worker=worker,
+                policy, reward, world_prompts().prompts, self.users, self.config, self.algorithm, self.run, accelerator,
+                provenance, scorers, self.num_inference_steps, planned_bytes, validation=world_prompts().validation,
+                worker=worker,
             )
         )  # fmt: skip
 

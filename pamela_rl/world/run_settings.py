@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pamela_rl.config import AlgorithmChoice, RewardSettings, Tracker, TrainConfig, ValidationSettings
-from pamela_rl.data.prompts import check_prompt_file
+from pamela_rl.data.prompts import PromptSource, check_prompt_file, read_prompts
 from pamela_rl.data.settings import SourceSettings
 from pamela_rl.diffusion.saved_adapters import adapter_folder
 from pamela_rl.diffusion.settings import ModelSettings
@@ -47,7 +47,8 @@ class TrainSettings:
             is memory for. Each of them learns as if alone.
         ray: Let a Ray cluster's cards work through the users: its address, or "auto" for the one that runs here, else a new
             one on this machine. ``output_dir`` must be a folder that all of its machines share.
-        prompts: One a line; the world has its own. Algorithms that learn from rated images take those of the images.
+        prompts: One a line, of which every fifth is only validated on (train.validation.prompts); the world has its own.
+            Algorithms that learn from rated images train on those of the images, and only validate on these.
         model: The base model.
         encoder: Of the reward, where it is elsewhere than when that was fitted.
         judge_encoder: Of the judge, likewise.
@@ -55,7 +56,8 @@ class TrainSettings:
         watch: Rewards of the average person to be watched, e.g. [pickscore].
         batch_size: "auto" chooses train.batch_size and train.sampling_batch_size: the largest calls that memory holds. None
             leaves them as they are.
-        num_inference_steps: Of the sample pictures beside each adapter.
+        num_inference_steps: Of the sample pictures beside each adapter, and of validation unless train.validation says otherwise:
+            as many as the adapter will be used with.
         trackers: Where to show the run besides its own record: tensorboard, wandb, trackio.
         algorithm: How adapters learn: a name, or a mapping with a name and settings.
         train: Of each adapter.
@@ -118,6 +120,8 @@ class TrainSettings:
             raise ConfigError(f"{name} learns from the reward alone; leave out source, or use sft or dpo.")
         in_world = self.model.name in SHIPPED_PIPELINES
         check_prompt_file(self.prompts, None if in_world else f"the base model is {self.model.name}")
+        if self.prompts is not None:
+            PromptSource(read_prompts(self.prompts), "").held_out(self.train.validation)
 
     def _check_examples(self, name: str) -> None:
         if self.source.path is None:
@@ -127,5 +131,12 @@ class TrainSettings:
         if self.train.validation.patience and self.reward is None and self.judge is None:
             raise ConfigError(
                 "train.validation.patience needs a judge; give the reward it was fitted beside, or set it to 0."
+            )
+        check_prompt_file(self.prompts, None)
+        check_prompt_file(self.train.validation.prompts, None)
+        if self.prompts is not None and self.train.validation.prompts is not None:
+            raise ConfigError(
+                f"{name} trains on the prompts of the rated images, so prompts and train.validation.prompts would both only be "
+                "validated on; leave one of them out."
             )
         self.source.check_paths()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,12 @@ def drawn(source: Source, folder: Path, arm: str, **changes: Any) -> Tensor:
     return made.generate(source.prompts, [1, 2])
 
 
-def new_run(pipeline: Any, folder: Path, seed: int) -> Path:
-    """A run with one adapter that was never trained but does something."""
+def new_run(pipeline: Any, folder: Path, seed: int, facts: Mapping[str, str] | None = None) -> Path:
+    """A run with one adapter that was never trained but does something, and says more of itself."""
     policy = policy_for(pipeline, 32, 32)
     for weight in add_adapter(policy, "x", LoraSettings(rank=2, alpha=2), seed):
         weight.data += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
-    save_adapter(policy, "x", USER, folder, {"images_spent": "4"}, {})
+    save_adapter(policy, "x", USER, folder, {"images_spent": "4", **(facts or {})}, {})
     remove_adapter(policy, "x")
     load_adapter(pipeline, folder, USER)
     return folder

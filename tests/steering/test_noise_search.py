@@ -34,15 +34,23 @@ def darkness(images: Tensor, prompts: Sequence[str], user_ids: Sequence[str]) ->
     return RewardOutput(-10 * images.mean(dim=(1, 2, 3)))
 
 
-def search(policy: StableDiffusionPolicy, reward: Any = darkness, adapter: str | None = None, **changes: Any) -> Any:
-    return NoiseSearch(policy, adapter, reward, "ada", NoiseSearchSettings(**{**SHORT, **changes}), RatingScale(0, 1))
+def search(
+    policy: StableDiffusionPolicy,
+    reward: Any = darkness,
+    adapter: str | None = None,
+    guidance: tuple[float, str] = (1.0, ""),
+    **changes: Any,
+) -> Any:
+    config = NoiseSearchSettings(**{**SHORT, **changes})
+    return NoiseSearch(policy, adapter, reward, "ada", config, RatingScale(0, 1), *guidance)
 
 
-def stock(policy: StableDiffusionPolicy, guidance_scale: float = 1.0) -> Tensor:
+def stock(policy: StableDiffusionPolicy, guidance: tuple[float, str] = (1.0, "")) -> Tensor:
     generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
     drawn: Tensor = policy.pipeline(
-        PROMPTS, num_inference_steps=3, guidance_scale=guidance_scale, generator=generators, output_type="pt"
-    ).images
+        PROMPTS, num_inference_steps=3, guidance_scale=guidance[0], negative_prompt=[guidance[1]] * len(PROMPTS),
+        generator=generators, output_type="pt",
+    ).images  # fmt: skip
     return drawn
 
 
@@ -60,12 +68,12 @@ def personal_reward(encoder: FeatureEncoder) -> PersonalReward:
     )
 
 
-@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+@pytest.mark.parametrize("guidance", [(1.0, ""), (3.0, ""), (3.0, "at night")])
 def test_without_a_step_the_pictures_are_the_pipelines_own(
-    policy: StableDiffusionPolicy, guidance_scale: float
+    policy: StableDiffusionPolicy, guidance: tuple[float, str]
 ) -> None:
-    ours = search(policy, num_steps=0, guidance_scale=guidance_scale)(PROMPTS, SEEDS)
-    torch.testing.assert_close(ours, stock(policy, guidance_scale), atol=2e-5, rtol=0)
+    ours = search(policy, num_steps=0, guidance=guidance)(PROMPTS, SEEDS)
+    torch.testing.assert_close(ours, stock(policy, guidance), atol=2e-5, rtol=0)
 
 
 def test_the_search_pleases_the_person_more(policy: StableDiffusionPolicy, personal_reward: PersonalReward) -> None:

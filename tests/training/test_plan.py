@@ -110,7 +110,7 @@ def test_the_plan_reads_as_a_person_would_say_it(policy: StableDiffusionPolicy) 
     text = plan_run(policy, CONFIG, ALGORITHM, num_processes=2).text()
     assert "20 iterations of 12 images = 3 prompts x 4, 6 on each of 2 processes: 240 images" in text
     assert "6 updates of 12 (image, step) pairs; denoiser calls of 12 rows: 4 to sample, 6 to train" in text
-    assert "validation: 5 times 6 images; 2 without gain stop the run" in text
+    assert "validation: 5 times 6 images, 4 steps, guidance 2; 2 without gain stop the run" in text
     assert "checkpoints: every 5 iterations, " in text
     assert "memory: about " in text
 

@@ -50,7 +50,7 @@ def test_prompts_of_a_run_are_encoded_once_and_found_again_on_disk(
     told = small_policy.encode(PROMPTS)
     fresh = type(small_policy)(small_policy.pipeline, 32, 32)
     seen = moves(fresh, monkeypatch)
-    encode_ahead(fresh, PROMPTS, ["a house"], CONFIG, tmp_path, "world float32", accelerator)
+    encode_ahead(fresh, PromptSource(PROMPTS, ""), ["a house"], CONFIG, tmp_path, "world float32", accelerator)
     assert seen == ["text_encoder"] * 4  # there and back, for prompts and for the negative one
     drawn = {p for i in range(2) for p in PromptSource(PROMPTS, "").draw(i, 2, 1, 0).prompts}
     watched = {PROMPTS[0]}
@@ -58,7 +58,7 @@ def test_prompts_of_a_run_are_encoded_once_and_found_again_on_disk(
     assert len(files) == len(drawn | watched) + 2  # with the other one, and the negative prompt
     again = type(small_policy)(small_policy.pipeline, 32, 32)
     again.offload = True
-    encode_ahead(again, PROMPTS, ["a house"], CONFIG, tmp_path, "world float32", accelerator)
+    encode_ahead(again, PromptSource(PROMPTS, ""), ["a house"], CONFIG, tmp_path, "world float32", accelerator)
     rows = again.encode(sorted(drawn))
     assert seen == ["text_encoder"] * 4
     for place, prompt in enumerate(sorted(drawn)):
@@ -67,7 +67,7 @@ def test_prompts_of_a_run_are_encoded_once_and_found_again_on_disk(
     files[0].write_bytes(b"cut off")
     assert len(again.encode([*drawn, *watched, "a house"])) == len(drawn) + 2  # encoded anew
     other = type(small_policy)(small_policy.pipeline, 32, 32)
-    encode_ahead(other, PROMPTS, [], CONFIG, tmp_path, "world bfloat16", accelerator)
+    encode_ahead(other, PromptSource(PROMPTS, ""), [], CONFIG, tmp_path, "world bfloat16", accelerator)
     assert len({file.parent for file in (tmp_path / FOLDER).rglob("*.safetensors")}) == 2
 
 

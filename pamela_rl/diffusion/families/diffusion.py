@@ -30,10 +30,10 @@ class DiffusionPolicy(Policy):
         """Express guidance in the pipeline's own arguments."""
         return {"guidance_scale": guidance_scale, "negative_prompt": negative if any(negative) else None}
 
-    @property
-    def embeds_guidance(self) -> bool:
+    @classmethod
+    def embeds_guidance(cls, pipeline: Any) -> bool:
         """Whether guidance is distilled into the UNet, as in latent consistency models."""
-        return self.denoiser.config.time_cond_proj_dim is not None
+        return pipeline.unet.config.time_cond_proj_dim is not None
 
     def schedule(
         self,
@@ -49,7 +49,7 @@ class DiffusionPolicy(Policy):
 
     def _guidance_input(self, latents: Tensor, guidance_scale: float) -> Tensor | None:
         """The guidance scale as a guidance-distilled UNet takes it, ``(b, dim)``; None for any other."""
-        if not self.embeds_guidance:
+        if not self.embeds_guidance(self.pipeline):
             return None
         scales, width = torch.full((len(latents),), guidance_scale - 1), self.denoiser.config.time_cond_proj_dim
         embedding: Tensor = self.pipeline.get_guidance_scale_embedding(scales, embedding_dim=width)

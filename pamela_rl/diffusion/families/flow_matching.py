@@ -81,7 +81,9 @@ class FlowPolicy(Policy):
 
     def _guidance_input(self, latents: Tensor, guidance_scale: float) -> Tensor | None:
         """The guidance scale as a model with distilled guidance takes it, ``(b,)``; None for one without."""
-        return torch.full([len(latents)], guidance_scale, device=latents.device) if self.embeds_guidance else None
+        if not self.embeds_guidance(self.pipeline):
+            return None
+        return torch.full([len(latents)], guidance_scale, device=latents.device)
 
     def _unscaled(self, latents: Tensor) -> Tensor:
         """Latents as the VAE knows them, ``(b, c, h, w)``."""

@@ -36,10 +36,10 @@ class Flux2Policy(FlowPolicy):
         """Express guidance in the pipeline's own arguments; it knows no negative prompt."""
         return {"guidance_scale": guidance_scale}
 
-    @property
-    def embeds_guidance(self) -> bool:
+    @classmethod
+    def embeds_guidance(cls, pipeline: Any) -> bool:
         """Whether guidance is distilled into the transformer."""
-        return bool(self.denoiser.config.get("guidance_embeds", True))
+        return bool(pipeline.transformer.config.get("guidance_embeds", True))
 
     def _encode(self, prompt: str) -> Mapping[str, Tensor]:
         embeds, _ = self.pipeline.encode_prompt(prompt=prompt, device=self.device, **self.encode_options)
