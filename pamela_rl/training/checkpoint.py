@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pamela_rl.algorithms.learner import weights_of
 from pamela_rl.errors import CheckpointError
 from pamela_rl.storage import publish, recover, write_text, writing
 
 FORMAT = 4
 _PLAIN = "#number"  # suffix of the optimizer's entries that are no tensors
+_GROUP = "group"  # prefix of the numbers of its groups
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Checkpoint:
     Attributes:
         iteration: Iterations that are done.
         adapter: The adapter's weights, by PEFT's names.
-        optimizer: The optimizer's tensors, keyed ``<parameter number>.<name>``.
+        optimizer: The optimizer's tensors, as ``optimizer_tensors`` keys them.
         copies: Further sets of the adapter's weights, by the copy's name.
         counters: Totals over all iterations.
         scalars: The algorithm's own state.
@@ -44,25 +46,43 @@ class Checkpoint:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Copy the optimizer's state, flat, for safetensors."""
+    """Copy the optimizer's state, flat, for safetensors: that of each parameter, and the numbers of its groups.
+
+    Prodigy, schedules and averages keep numbers there; what else a group has are settings.
+    """
     tensors = {}
-    for index, entry in optimizer.state_dict()["state"].items():
-        for name, value in entry.items():
+    for index, group in enumerate(optimizer.param_groups):
+        for name, value in group.items():
+            if isinstance(value, int | float):
+                tensors[f"{_GROUP}{index}.{name}"] = _number(value)
+    for index, weight in enumerate(
+        weights_of(optimizer)
+    ):  # bitsandbytes nests tensors in what it gives as its state_dict
+        for name, value in optimizer.state.get(weight, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"{index}.{name}"] = value.detach().clone()
             else:  # bitsandbytes counts steps in plain integers
-                tensors[f"{index}.{name}{_PLAIN}"] = torch.as_tensor(value)
+                tensors[f"{index}.{name}{_PLAIN}"] = _number(value)
     return tensors
+
+
+def _number(value: int | float) -> Tensor:
+    """Keep all of a number: torch's own floats are half as wide as Python's."""
+    return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Load what ``optimizer_tensors`` copied."""
     state: dict[int, dict[str, Any]] = {}
+    groups = optimizer.state_dict()["param_groups"]
     for key, value in tensors.items():
-        index, name = key.split(".", 1)
+        index, name = key.removeprefix(_GROUP).split(".", 1)
+        if key.startswith(_GROUP):
+            groups[int(index)][name] = value.item()
+            continue
         plain = name.endswith(_PLAIN)
         state.setdefault(int(index), {})[name.removesuffix(_PLAIN)] = value.item() if plain else value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -105,7 +125,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         raise CheckpointError(f"the checkpoint {folder} cannot be read ({error}); remove it to start over.") from error
 
 
-def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
+def claim(folder: Path, settings: Any, extra: Mapping[str, Any], fixed: Collection[str] = ()) -> None:
     """Record a run's settings in ``folder``, or check them against those it had; repair saves that were killed.
 
     ``num_iterations``, ``checkpoint_every`` and ``validation.patience`` may change: a run can be made longer.
@@ -114,6 +134,7 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
         folder: The run's own folder.
         settings: A (nested) dataclass.
         extra: Further facts that must not change under a run, e.g. the user, the base model and the reward.
+        fixed: Which of the settings that may change must not in this run.
 
     Raises:
         CheckpointError: The folder belongs to a run with other settings; names each difference.
@@ -128,7 +149,7 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, Any]) -> None:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); choose another output folder.") from error
         free = {"num_iterations", "checkpoint_every", "validation.patience"}
-        changed = [k for k in sorted({*current, *recorded} - free) if current.get(k) != recorded.get(k)]
+        changed = [k for k in sorted({*current, *recorded} - (free - set(fixed))) if current.get(k) != recorded.get(k)]
         if changed:
             rows = "; ".join(f"{k}: there {recorded.get(k)!r}, here {current.get(k)!r}" for k in changed)
             raise CheckpointError(

@@ -90,7 +90,8 @@ def train(
     check_source(algorithm, reward, examples, config, accelerator.num_processes)
     user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
-        claim(ensure_writable(folder), config, run_facts(prompts, algorithm, facts or {}, examples, start))
+        fixed = ["num_iterations"] if algorithm.optimizer_settings.schedule != "constant" else []
+        claim(ensure_writable(folder), config, run_facts(prompts, algorithm, facts or {}, examples, start), fixed)
     accelerator.wait_for_everyone()
     state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / "checkpoint", start)
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.scalars, state.copies.get(OLD))
