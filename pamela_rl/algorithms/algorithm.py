@@ -58,6 +58,7 @@ class Algorithm(ABC):
             "images", or "pairs" of them, neighbours, of which the one with the positive advantage was preferred.
         uses_advantages: Whether it learns from advantages, so that what is subtracted from a reward reaches it.
         samples_with_old: Whether images are sampled with a slowly moving copy of the adapter.
+        takes_dropout: Whether it may learn with an adapter that does not see all of its inputs, which samples with all.
         learning_rate: Of the optimizer.
         weight_decay: Of the optimizer; AdamW's is decoupled from the gradient, that of e.g. "adam" and "sgd" is not.
         max_grad_norm: Gradients are scaled down to this norm.
@@ -72,6 +73,7 @@ class Algorithm(ABC):
     learns_from: ClassVar[LearnsFrom] = "rollouts"
     uses_advantages: ClassVar[bool] = True
     samples_with_old: ClassVar[bool] = False
+    takes_dropout: ClassVar[bool] = False
 
     learning_rate: float = 3e-4
     weight_decay: float = 1e-4
@@ -153,6 +155,11 @@ class Algorithm(ABC):
             not (self.optimizer_settings.averages and config.ema.decay),
             f"ema.decay is {config.ema.decay}, but {self.optimizer_settings.name} publishes an average of its steps already; "
             "set it to 0.",
+        )
+        require(
+            self.takes_dropout or not config.lora.dropout,
+            f"lora.dropout is {config.lora.dropout}, but {self.name} compares what is learned from with what was sampled, which "
+            "dropout would change; set it to 0, or use nft, sft or dpo.",
         )
         steps, warmup = config.num_iterations * self.steps_per_iteration, self.optimizer_settings.warmup_steps
         require(

@@ -86,7 +86,7 @@ def read_adapter(policy: Policy, folder: Path) -> tuple[LoraSettings, dict[str, 
         AdapterError: It does not fit the model.
     """
     with _loaded(policy, folder, _START) as (config, state):
-        return LoraSettings(config.r, int(config.lora_alpha)), state
+        return LoraSettings(config.r, int(config.lora_alpha), config.use_rslora), state
 
 
 @contextmanager
@@ -139,8 +139,8 @@ def save_adapter(
 def _write_weights(policy: Policy, name: str, folder: Path, facts: Mapping[str, str]) -> None:
     settings = policy.adapters[name].settings
     config = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, target_modules=list(policy.lora_target_modules),
-        init_lora_weights="gaussian",
+        r=settings.rank, lora_alpha=settings.alpha, target_modules=list(policy.targets), init_lora_weights="gaussian",
+        use_rslora=settings.rslora,
     )  # fmt: skip
     layers = {
         f"{policy.component}_lora_layers": adapter_state(policy, name),
@@ -160,7 +160,7 @@ def _check_loads_back(policy: Policy, name: str, folder: Path) -> None:
         same = saved.keys() == loaded.keys() and all(
             torch.equal(saved[k].to(loaded[k].dtype), loaded[k]) for k in saved
         )
-        if not same or (config.r, config.lora_alpha) != (own.rank, own.alpha):
+        if not same or (config.r, config.lora_alpha, config.use_rslora) != (own.rank, own.alpha, own.rslora):
             raise AdapterError(f"the adapter written to {folder} loads back differently; nothing was published.")
 
 

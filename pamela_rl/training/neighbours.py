@@ -77,7 +77,8 @@ def starts_of(
             for user in missing:
                 near = nearest(user, settled, scores)
                 states = [read_adapter(policy, run / "adapters" / folder_name(other)) for other in near]
-                if any(settings != config.lora for settings, _ in states):
+                own = config.lora
+                if any((settings.rank, settings.scale) != (own.rank, own.scale) for settings, _ in states):
                     continue  # of an earlier rank: nothing to begin from
                 add_adapter(policy, _NAME, config.lora, config.seed)
                 policy.adapters[_NAME].load(mix_adapters([state for _, state in states], [1 / NEIGHBOURS] * NEIGHBOURS))
