@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pamela_rl.algorithms.learner import Experience, Learner
+from pamela_rl.algorithms.optimizers import OptimizerSettings
 from pamela_rl.config import SamplingConfig, TrainConfig
 from pamela_rl.diffusion.plugins import PREFIX
 from pamela_rl.diffusion.rollout import choose_steps
@@ -57,10 +58,11 @@ class Algorithm(ABC):
             "images", or "pairs" of them, neighbours, of which the one with the positive advantage was preferred.
         uses_advantages: Whether it learns from advantages, so that what is subtracted from a reward reaches it.
         samples_with_old: Whether images are sampled with a slowly moving copy of the adapter.
-        learning_rate: Of AdamW.
-        weight_decay: Of AdamW.
+        takes_dropout: Whether it may learn with an adapter that does not see all of its inputs, which samples with all.
+        learning_rate: Of the optimizer.
+        weight_decay: Of the optimizer; AdamW's is decoupled from the gradient, that of e.g. "adam" and "sgd" is not.
         max_grad_norm: Gradients are scaled down to this norm.
-        optimizer: "adamw", or "adamw_8bit" with bitsandbytes, which keeps moments in a quarter of the memory.
+        optimizer: Its name, e.g. "adamw", "adamw_8bit" or "prodigy", or a mapping with a name and settings.
         num_inner_epochs: Passes over each iteration's images.
         num_updates: Optimizer steps a pass.
         kl_weight: Weight of the distance to the reference (adapter off); which distance, the algorithm defines.
@@ -71,11 +73,12 @@ class Algorithm(ABC):
     learns_from: ClassVar[LearnsFrom] = "rollouts"
     uses_advantages: ClassVar[bool] = True
     samples_with_old: ClassVar[bool] = False
+    takes_dropout: ClassVar[bool] = False
 
     learning_rate: float = 3e-4
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
-    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    optimizer: OptimizerSettings | str = "adamw"
     num_inner_epochs: int = 1
     num_updates: int = 2
     kl_weight: float = 0.0
@@ -97,6 +100,12 @@ class Algorithm(ABC):
         for setting in ("num_inner_epochs", "num_updates"):
             value = getattr(self, setting)
             require(value >= 1, f"{name}'s {setting} is {value}; use at least 1.")
+        self.optimizer_settings.check(self.learning_rate, self.weight_decay)
+
+    @property
+    def optimizer_settings(self) -> OptimizerSettings:
+        """The optimizer's settings, where only its name is given, too."""
+        return OptimizerSettings(self.optimizer) if isinstance(self.optimizer, str) else self.optimizer
 
     @property
     def name(self) -> str:
@@ -146,6 +155,21 @@ class Algorithm(ABC):
             config.sampling.eta != 0 or not self.needs_noise,
             f"sampling.eta is {config.sampling.eta}; {self.name} needs noise, since a step without it has no density: "
             "use 1.0, or for flow models 0.7.",
+        )
+        require(
+            not (self.optimizer_settings.averages and config.ema.decay),
+            f"ema.decay is {config.ema.decay}, but {self.optimizer_settings.name} publishes an average of its steps already; "
+            "set it to 0.",
+        )
+        require(
+            self.takes_dropout or not config.lora.dropout,
+            f"lora.dropout is {config.lora.dropout}, but {self.name} compares what is learned from with what was sampled, which "
+            "dropout would change; set it to 0, or use nft, sft or dpo.",
+        )
+        steps, warmup = config.num_iterations * self.steps_per_iteration, self.optimizer_settings.warmup_steps
+        require(
+            warmup < steps or not warmup,
+            f"{self.name}'s optimizer.warmup_steps is {warmup} but the run has {steps} optimizer steps; use fewer.",
         )
         slots = self.pairs_per_image(config)
         pairs, updates = config.images_per_iteration * slots, self.num_updates

@@ -32,6 +32,7 @@ class DPO(Algorithm):
 
     needs_noise: ClassVar[bool] = False
     learns_from: ClassVar[LearnsFrom] = "pairs"
+    takes_dropout: ClassVar[bool] = True
 
     learning_rate: float = 1e-5
     weight_decay: float = 1e-2

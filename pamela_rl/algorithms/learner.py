@@ -11,8 +11,10 @@ from torch import Tensor
 from pamela_rl.config import SamplingConfig, TrainConfig
 from pamela_rl.diffusion.adapter_bank import Adapter
 from pamela_rl.diffusion.batching import padded_rows
+from pamela_rl.diffusion.dropout import kept_inputs
 from pamela_rl.diffusion.policy import Policy, adapter_off
 from pamela_rl.diffusion.precision import computing
+from pamela_rl.diffusion.transfers import to_device
 from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.types import PromptBatch, Reward, Trajectory
 
@@ -78,6 +80,8 @@ class Learner:
     ) -> Tensor:
         """Predict at some latents, with the conditioning and guidance of the rollout, in training's own kernels.
 
+        Where there are gradients, the adapter sees only what its dropout leaves.
+
         Args:
             experience: Of the iteration.
             schedule: Its noise levels.
@@ -90,10 +94,16 @@ class Learner:
         """
         trajectory = experience.trajectory
         conditioning = trajectory.conditioning[trajectory.prompt_index[image]]
+        kept = None
+        if self.config.lora.dropout and torch.is_grad_enabled():
+            kept = kept_inputs(
+                self.config.seed, experience.iteration, to_device(trajectory.image_ids, image.device)[image], step_index,
+                self.policy.bank.inputs, self.config.lora.dropout,
+            )  # fmt: skip
         with computing(self.policy, self.accelerator):
             return self.policy.predict(
                 latents, schedule.timesteps[step_index], conditioning, trajectory.negative,
-                experience.sampling.guidance_scale, as_trained=True,
+                experience.sampling.guidance_scale, as_trained=True, kept=kept,
             )  # fmt: skip
 
     @torch.no_grad()

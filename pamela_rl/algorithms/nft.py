@@ -36,6 +36,7 @@ class NFT(Algorithm):
 
     needs_noise: ClassVar[bool] = False
     samples_with_old: ClassVar[bool] = True
+    takes_dropout: ClassVar[bool] = True
 
     num_updates: int = 1
     kl_weight: float = 1e-4

@@ -29,6 +29,7 @@ class SFT(Algorithm):
 
     needs_noise: ClassVar[bool] = False
     learns_from: ClassVar[LearnsFrom] = "images"
+    takes_dropout: ClassVar[bool] = True
 
     learning_rate: float = 1e-4
     num_updates: int = 1

@@ -69,6 +69,7 @@ def take_updates(
             _accumulate(algorithm, learner, experience, slots, update, loss, log, gradients)
             gradients.reduce(accelerator)
             norm = torch.nn.utils.clip_grad_norm_(learner.weights, algorithm.max_grad_norm)
+            rate = _set_rate(algorithm, learner, experience.iteration, len(norms))
             if norm.isfinite():  # the CPU waits here, once an update
                 learner.optimizer.step()
             else:
@@ -77,11 +78,25 @@ def take_updates(
             norms.append(norm)
     updates = len(norms)
     stats = log.means(accelerator) | {"train/grad_norm": float(torch.stack(norms).mean())}
+    stats |= {} if rate is None else {"train/learning_rate": rate}
     if algorithm.kl_target:
         weight = stats[f"train/{KL_WEIGHT}"] = kl_weight(algorithm, learner)
         if skipped < updates:
             learner.scalars[KL_WEIGHT] = adapted_weight(algorithm, weight, stats[f"train/{distance}"])
     return stats | {"train/updates": float(updates), "train/skipped_updates": float(skipped)}
+
+
+def _set_rate(algorithm: Algorithm, learner: Learner, iteration: int, update: int) -> float | None:
+    """Set the learning rate of an update from its number in the run alone; return it, or None where it never changes."""
+    settings, per_iteration = algorithm.optimizer_settings, algorithm.steps_per_iteration
+    groups = learner.optimizer.param_groups
+    if settings.changes_rate:
+        steps = learner.config.num_iterations * per_iteration
+        share = settings.rate_share(iteration * per_iteration + update, steps)
+        for group in groups:
+            group["lr"] = algorithm.learning_rate * share
+    found = "d" in groups[0]  # Prodigy's own estimate
+    return float(groups[0]["lr"] * groups[0].get("d", 1.0)) if settings.changes_rate or found else None
 
 
 class _Log:

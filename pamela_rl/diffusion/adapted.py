@@ -15,6 +15,7 @@ from torch import Tensor
 from pamela_rl.diffusion.adapter_bank import Adapter, AdapterBank, Matrices, Stacked
 from pamela_rl.diffusion.company import Seat
 from pamela_rl.diffusion.cuda_graphs import CUDAGraphs
+from pamela_rl.diffusion.dropout import KEPT
 from pamela_rl.types import Conditioning
 
 
@@ -26,6 +27,7 @@ class Adapted(ABC):
         adapter: The one that its predictions go through; None is the base model.
         seat: Its place among people who share their calls; None calls alone.
         matrices: Of its last call with gradients, which the backward pass may need again.
+        targets: Names, or ends of names, of the layers that get a LoRA.
         bank: Puts adapters on its denoiser.
         dtype: Of the base model's weights.
         denoiser: Of the pipeline.
@@ -35,13 +37,27 @@ class Adapted(ABC):
     dtype: torch.dtype
     denoiser: Any
 
-    def __init__(self, bank: AdapterBank):
-        self.bank = bank
+    def __init__(self) -> None:
+        self.adapt(None)
         self.adapters: dict[str, Adapter] = {}
         self.adapter: Adapter | None = None
         self.seat: Seat | None = None
         self.graphs: CUDAGraphs | None = None
         self.matrices: Matrices | None = None
+
+    @property
+    @abstractmethod
+    def lora_target_modules(self) -> Sequence[str]:
+        """Names, or ends of names, of the layers that get a LoRA where nothing else is asked for."""
+
+    def adapt(self, targets: Sequence[str] | None) -> None:
+        """Put adapters on these layers from now on; None is ``lora_target_modules``.
+
+        Raises:
+            ConfigError: There is no such layer, or one is not linear.
+        """
+        self.targets = tuple(targets or self.lora_target_modules)
+        self.bank = AdapterBank.of(self.denoiser, self.targets)
 
     @abstractmethod
     def denoise(
@@ -80,11 +96,12 @@ class Adapted(ABC):
             The denoiser's prediction, and the adapters' matrices that it used.
         """
         stacked = self.bank.stack(adapters, latents.dtype) if any(a is not None for a in adapters) else None
-        matrices = None if stacked is None else stacked.matrices()
+        kept, told = conditioning.tensors.get(KEPT), _without_kept(conditioning.tensors)
+        matrices = None if stacked is None else stacked.matrices(kept)
         if self.graphs is not None and self._can_capture(latents):
             return self._captured(self.graphs, stacked, latents, timesteps, conditioning, guidance_scale), matrices
         with self.bank.on(matrices):
-            return self.denoise(latents, timesteps, conditioning.tensors, guidance_scale), matrices
+            return self.denoise(latents, timesteps, told, guidance_scale), matrices
 
     def _can_capture(self, latents: Tensor) -> bool:
         """Whether a call's gradients reach nothing but adapters, and it computes in the base model's own precision."""
@@ -103,9 +120,10 @@ class Adapted(ABC):
         names, shapes = list(conditioning.tensors), () if stacked is None else stacked.shapes
 
         def call(weights: Tensor, rows: Tensor, times: Tensor, *told: Tensor) -> Tensor:
-            matrices = Stacked(weights, shapes).matrices() if shapes else None
+            tensors = dict(zip(names, told, strict=True))
+            matrices = Stacked(weights, shapes).matrices(tensors.get(KEPT)) if shapes else None
             with self.bank.on(matrices):
-                return self.denoise(rows, times, dict(zip(names, told, strict=True)), guidance_scale)
+                return self.denoise(rows, times, _without_kept(tensors), guidance_scale)
 
         weights = latents.new_zeros(1) if stacked is None else stacked.weights
         inputs = (weights, latents, timesteps, *conditioning.tensors.values())
@@ -157,3 +175,8 @@ class Adapted(ABC):
         if torch.is_grad_enabled() and matrices is not None:
             self.matrices = matrices
         return output
+
+
+def _without_kept(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The conditioning as the denoiser takes it."""
+    return {name: tensor for name, tensor in tensors.items() if name != KEPT}

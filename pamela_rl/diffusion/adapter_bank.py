@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pamela_rl.config import LoraSettings
 from pamela_rl.errors import AdapterError, ConfigError
 
-Matrices = Sequence[tuple[Tensor, Tensor]]
+Matrices = Sequence[tuple[Tensor, Tensor, Tensor | None]]
 DOWN, UP = "lora_A.weight", "lora_B.weight"  # PEFT's names of a layer's matrices, (rank, in) and (out, rank)
 
 
@@ -68,11 +68,17 @@ class Stacked:
     weights: Tensor
     shapes: tuple[torch.Size, ...]
 
-    def matrices(self) -> Matrices:
-        """Return for each layer ``(K, in, rank)`` and ``(K, rank, out)``, views."""
+    def matrices(self, kept: Tensor | None = None) -> Matrices:
+        """Return for each layer ``(K, in, rank)`` and ``(K, rank, out)``, views, and its part of ``kept``.
+
+        Args:
+            kept: What each row's inputs are multiplied by, those of all layers in their order, ``(rows, …)``; None leaves them.
+        """
         parts = self.weights.split([shape.numel() for shape in self.shapes], dim=1)
         matrices = [part.view(-1, *shape).mT for part, shape in zip(parts, self.shapes, strict=True)]
-        return list(zip(matrices[::2], matrices[1::2], strict=True))
+        downs, ups = matrices[::2], matrices[1::2]
+        masks = [None] * len(downs) if kept is None else kept.split([down.shape[1] for down in downs], dim=1)
+        return list(zip(downs, ups, masks, strict=True))
 
 
 class AdapterBank:
@@ -101,7 +107,7 @@ class AdapterBank:
             reason = f"some are {', '.join(kinds)}" if found else "it has none of that name"
             raise ConfigError(
                 f"{type(denoiser).__name__} cannot get adapters on the layers {', '.join(ends)}: {reason}; the family's "
-                "lora_target_modules must name linear layers."
+                "lora_target_modules, or train.lora.targets, must name linear layers."
             )
         self._layers: dict[str, Any] = found
         self._factors: dict[tuple[tuple[torch.Size, ...], torch.device, float], Tensor] = {}
@@ -122,15 +128,23 @@ class AdapterBank:
         """Count the weights of an adapter of some rank: two matrices a layer."""
         return sum(rank * (layer.in_features + layer.out_features) for layer in self._layers.values())
 
+    @property
+    def inputs(self) -> int:
+        """Inputs of all layers together."""
+        return sum(layer.in_features for layer in self._layers.values())
+
     def fresh(self, settings: LoraSettings, seed: int, device: torch.device) -> Adapter:
-        """Draw an adapter that changes nothing yet: normal first matrices, from ``seed`` alone as PEFT draws them, and zeros."""
+        """Draw an adapter that changes nothing yet: first matrices from ``seed`` alone, as PEFT draws them, and zeros."""
         shapes, parts = {}, []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for name, layer in self._layers.items():
                 down = nn.Linear(layer.in_features, settings.rank, bias=False)  # PEFT, too, draws these first
                 up = nn.Linear(settings.rank, layer.out_features, bias=False)
-                nn.init.normal_(down.weight, std=1 / settings.rank)
+                if settings.init == "gaussian":
+                    nn.init.normal_(down.weight, std=1 / settings.rank)
+                else:
+                    nn.init.kaiming_uniform_(down.weight, a=5**0.5)
                 nn.init.zeros_(up.weight)
                 for end, matrix in ((DOWN, down.weight), (UP, up.weight)):
                     shapes[f"{name}.{end}"] = matrix.shape
@@ -142,7 +156,7 @@ class AdapterBank:
 
         Args:
             adapters: One a block of rows; None leaves its rows as the base model has them. At least one is not None.
-            dtype: In which the call computes; the second matrices are scaled by alpha / rank and strength before.
+            dtype: In which the call computes; the second matrices are scaled by the settings' scale and by strength before.
 
         Raises:
             AdapterError: People's ranks differ.
@@ -160,7 +174,7 @@ class AdapterBank:
 
     def _scaled(self, adapter: Adapter, shapes: tuple[torch.Size, ...]) -> Tensor:
         """An adapter's weights with its second matrices scaled, ``(size,)``; the factors are made once."""
-        scale = adapter.strength * adapter.settings.alpha / adapter.settings.rank
+        scale = adapter.strength * adapter.settings.scale
         if scale == 1:
             return adapter.weights
         key = (shapes, adapter.weights.device, scale)
@@ -182,7 +196,7 @@ class AdapterBank:
         finally:
             self._set(before)
 
-    def _set(self, matrices: Sequence[tuple[Tensor, Tensor] | None]) -> None:
+    def _set(self, matrices: Sequence[tuple[Tensor, Tensor, Tensor | None] | None]) -> None:
         for layer, pair in zip(self._layers.values(), matrices, strict=True):
             layer.lora = pair
 
@@ -191,6 +205,10 @@ def _add_lora(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     """Hook of a linear layer: one function for all, so that equal blocks share what is compiled."""
     if layer.lora is None:
         return output
-    down, up = layer.lora
-    rows = inputs[0].reshape(len(down), -1, inputs[0].shape[-1])
-    return output + torch.bmm(torch.bmm(rows, down), up).view(output.shape)
+    down, up, kept = layer.lora
+    if kept is None:
+        hidden = torch.bmm(inputs[0].reshape(len(down), -1, inputs[0].shape[-1]), down)
+    else:  # an image's first matrix without what it does not see, which is less than its tokens without it
+        seen = down.repeat_interleave(len(kept) // len(down), dim=0) * kept.unsqueeze(2)
+        hidden = torch.bmm(inputs[0].reshape(len(kept), -1, inputs[0].shape[-1]), seen)
+    return output + torch.bmm(hidden.view(len(up), -1, up.shape[1]), up).view(output.shape)

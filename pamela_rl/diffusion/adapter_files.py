@@ -32,7 +32,7 @@ def write_weights(
         folder: Gets the files.
     """
     settings = LoraConfig(
-        r=rank, lora_alpha=rank, target_modules=list(policy.lora_target_modules), init_lora_weights="gaussian"
+        r=rank, lora_alpha=rank, target_modules=list(policy.targets), init_lora_weights="gaussian"
     ).to_dict()
     layers = {
         f"{policy.component}_lora_layers": dict(state),

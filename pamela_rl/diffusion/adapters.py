@@ -86,7 +86,7 @@ def copy_adapter(policy: Policy, folder: Path, name: str) -> None:
             f"the adapter in {folder} has rank {adapter_rank(saved)} on {len(saved) // 2} layers, the one to train has rank "
             f"{own.settings.rank} on {len(own.shapes) // 2}; set train.lora to its numbers to go on from it."
         )
-    own.load(with_effect(saved, own.settings.rank / own.settings.alpha))
+    own.load(with_effect(saved, 1 / own.settings.scale))
 
 
 def read_adapter(policy: Policy, folder: Path) -> dict[str, Tensor]:
@@ -143,7 +143,7 @@ def save_adapter(
     target = run / "adapters" / folder_name(user_id)
     settings = policy.adapters[name].settings
     facts = {"user_id": user_id, "rank": str(settings.rank), "alpha": str(settings.alpha), **info}
-    state = with_effect(adapter_state(policy, name), settings.alpha / settings.rank)
+    state = with_effect(adapter_state(policy, name), settings.scale)
     with writing("the adapter", target), publish(target) as folder:
         write_weights(policy, state, settings.rank, facts, folder)
         _check_loads_back(policy, state, settings.rank, folder)

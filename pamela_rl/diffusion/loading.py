@@ -16,6 +16,7 @@ from pamela_rl.diffusion.families import policy_for, register_family
 from pamela_rl.diffusion.memory import decoded_at_once
 from pamela_rl.diffusion.plugins import load_class
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.diffusion.quantization import quantize_denoiser
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.diffusion.sharding import empty_denoiser, shard_denoiser
 from pamela_rl.errors import ConfigError
@@ -95,6 +96,8 @@ def prepare_policy(pipeline: Any, settings: ModelSettings, device: torch.device 
     if settings.family is not None:
         register_family(load_class(settings.family, Policy, "family"))  # type: ignore[type-abstract]
     policy = policy_for(pipeline, settings.height, settings.width)
+    if settings.quantization != "no":
+        quantize_denoiser(policy.denoiser, settings.quantization)
     policy.offload, policy.detach_unconditional = settings.offload, settings.detach_unconditional
     if settings.shard:
         shard_denoiser(policy.denoiser, device)

@@ -136,8 +136,9 @@ def peak_memory(device: torch.device) -> int:
 
 def _predict(policy: Policy, config: TrainConfig, inputs: Mapping[str, Any], latents: Tensor) -> Tensor:
     return policy.predict(
-        latents, inputs["timesteps"], inputs["conditioning"], inputs["negative"], config.sampling.guidance_scale
-    )
+        latents, inputs["timesteps"], inputs["conditioning"], inputs["negative"], config.sampling.guidance_scale,
+        kept=inputs["kept"],
+    )  # fmt: skip
 
 
 def _peak(
@@ -172,6 +173,7 @@ def _peak(
                 "negative": negative
                 and Conditioning({name: fake.from_tensor(tensor) for name, tensor in negative.tensors.items()}),
                 "latents": _repeat(fake.from_tensor(latents), count),
+                "kept": torch.ones(count, policy.bank.inputs, device=latents.device) if config.lora.dropout else None,
                 "timesteps": torch.full((count,), 500.0, device=latents.device),
             }
             run(inputs)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pamela_rl.config import FlowNoise
 from pamela_rl.config.checks import check_negative_prompt
 from pamela_rl.diffusion.adapted import Adapted
-from pamela_rl.diffusion.adapter_bank import AdapterBank
+from pamela_rl.diffusion.dropout import KEPT
 from pamela_rl.diffusion.encoded_prompts import EncodedPrompts
 from pamela_rl.diffusion.sizes import check_multiple
 from pamela_rl.diffusion.transitions import Schedule
@@ -57,7 +57,9 @@ class Policy(Adapted, ABC):
     def __init__(self, pipeline: Any, height: int | None = None, width: int | None = None):
         self.pipeline = pipeline
         self.denoiser: Any = getattr(pipeline, self.component)
-        self.dtype: torch.dtype = next(self.denoiser.parameters()).dtype  # an adapter on it may have another
+        self.dtype: torch.dtype = next(
+            w.dtype for w in self.denoiser.parameters() if w.is_floating_point()
+        )  # its own, not an adapter's
         self.offload = self.detach_unconditional = self.sharded = self.compiled = False
         self.decoded_at_once: int | None = None
         self._lent: set[nn.Module] = set()  # idle parts that are on the denoiser's device for now
@@ -66,7 +68,7 @@ class Policy(Adapted, ABC):
         default_height, default_width = self._default_sides()
         self.height, self.width = height or default_height, width or default_width
         self._prompts = EncodedPrompts(self._encode_all)
-        super().__init__(AdapterBank.of(self.denoiser, self.lora_target_modules))
+        super().__init__()
         for name, side in (("height", self.height), ("width", self.width)):
             check_multiple(name, side, self._multiple(), type(pipeline).__name__)
 
@@ -192,6 +194,7 @@ class Policy(Adapted, ABC):
         negative: Conditioning | None,
         guidance_scale: float,
         as_trained: bool = False,
+        kept: Tensor | None = None,
     ) -> Tensor:
         """Predict with classifier-free guidance; both branches go through the denoiser in one batch, unless detached.
 
@@ -202,6 +205,8 @@ class Policy(Adapted, ABC):
             negative: The negative prompt, one row for all; None predicts without guidance.
             guidance_scale: 1 is none.
             as_trained: Without gradients, too, compute the very numbers that a call with gradients would.
+            kept: What the adapter's inputs of each sample are multiplied by where there are gradients, ``(b, …)``, as
+                ``dropout.kept_inputs`` gives it; None leaves them.
 
         Returns:
             The guided prediction, fp32, ``(b, …)``.
@@ -216,6 +221,8 @@ class Policy(Adapted, ABC):
         for rows, trained in calls:
             samples = torch.cat([latents] * (len(rows) // count)).to(self.dtype)
             times = torch.cat([timesteps] * (len(rows) // count))
+            if kept is not None and trained:
+                rows = Conditioning({**rows.tensors, KEPT: torch.cat([kept] * (len(rows) // count))})
             with torch.set_grad_enabled(trained or (as_trained and self.compiled)):
                 output = self._call(samples, times, rows.to(self.dtype), guidance_scale).float()
             outputs.append(output if trained else output.detach())

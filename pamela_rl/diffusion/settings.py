@@ -10,6 +10,7 @@ from pamela_rl.errors import ConfigError
 
 Dtype = Literal["float32", "bfloat16"]
 Compile = Literal["no", "blocks", "full"]
+Quantization = Literal["no", "int8", "nf4"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class ModelSettings:
     Attributes:
         name: "world", "flow" (its flow-matching twin), a hub id or a folder.
         dtype: Of the base model's weights.
+        quantization: Keep the frozen linear layers of the denoiser's blocks as "int8" (a byte a weight) or "nf4" (QLoRA's
+            four bits and a half); they compute in ``dtype``.
         height: Of the images, in pixels; None takes the model's own size.
         width: Of the images, in pixels; None takes the model's own size.
         gradient_checkpointing: Compute activations twice instead of keeping them; the same numbers.
@@ -34,6 +37,7 @@ class ModelSettings:
 
     name: str = "world"
     dtype: Dtype = "float32"
+    quantization: Quantization = "no"
     height: int | None = None
     width: int | None = None
     gradient_checkpointing: bool = False
@@ -50,6 +54,7 @@ class ModelSettings:
             (graphs and self.gradient_checkpointing, "model.cuda_graphs and model.gradient_checkpointing"),
             (graphs and self.shard, "model.cuda_graphs and model.shard"),
             (compiled and self.shard, "model.compile and model.shard"),
+            (self.quantization != "no" and self.shard, "model.quantization and model.shard"),
         ):
             if both:
                 raise ConfigError(f"{names} are set, but the one rules out the other; choose one.")

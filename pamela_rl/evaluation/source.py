@@ -96,7 +96,16 @@ def open_source(
     flags = {} if pipeline is None else SafetyFlags.of(pipeline)
     described = list(prompts if reference_prompts is None else reference_prompts)
     return Source(
-        run, pipeline, remote, chosen, reward, {**scorers, **flags}, list(prompts), described, phrasebook, remote is None
+        run,
+        pipeline,
+        remote,
+        chosen,
+        reward,
+        {**scorers, **flags},
+        list(prompts),
+        described,
+        phrasebook,
+        remote is None,
     )
 
 

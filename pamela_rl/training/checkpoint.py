@@ -15,12 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pamela_rl.algorithms.learner import weights_of
 from pamela_rl.config.checks import free_settings
 from pamela_rl.errors import CheckpointError
 from pamela_rl.storage import publish, recover, write_tensors, write_text, writing
 
 FORMAT = 4
 _PLAIN = "#number"  # suffix of the optimizer's entries that are no tensors
+_GROUP = "group"  # prefix of the numbers of its groups
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Checkpoint:
     Attributes:
         iteration: Iterations that are done.
         adapter: The adapter's weights, by PEFT's names.
-        optimizer: The optimizer's tensors, keyed ``<parameter number>.<name>``.
+        optimizer: The optimizer's tensors, as ``optimizer_tensors`` keys them.
         copies: Further sets of the adapter's weights, by the copy's name.
         counters: Totals over all iterations.
         scalars: The algorithm's own state.
@@ -45,25 +47,43 @@ class Checkpoint:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Copy the optimizer's state, flat, for safetensors."""
+    """Copy the optimizer's state, flat, for safetensors: that of each parameter, and the numbers of its groups.
+
+    Prodigy, schedules and averages keep numbers there; what else a group has are settings.
+    """
     tensors = {}
-    for index, entry in optimizer.state_dict()["state"].items():
-        for name, value in entry.items():
+    for index, group in enumerate(optimizer.param_groups):
+        for name, value in group.items():
+            if isinstance(value, int | float):
+                tensors[f"{_GROUP}{index}.{name}"] = _number(value)
+    for index, weight in enumerate(
+        weights_of(optimizer)
+    ):  # bitsandbytes nests tensors in what it gives as its state_dict
+        for name, value in optimizer.state.get(weight, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"{index}.{name}"] = value.detach().clone()
             else:  # bitsandbytes counts steps in plain integers
-                tensors[f"{index}.{name}{_PLAIN}"] = torch.as_tensor(value)
+                tensors[f"{index}.{name}{_PLAIN}"] = _number(value)
     return tensors
+
+
+def _number(value: int | float) -> Tensor:
+    """Keep all of a number: torch's own floats are half as wide as Python's."""
+    return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Load what ``optimizer_tensors`` copied."""
     state: dict[int, dict[str, Any]] = {}
+    groups = optimizer.state_dict()["param_groups"]
     for key, value in tensors.items():
-        index, name = key.split(".", 1)
+        index, name = key.removeprefix(_GROUP).split(".", 1)
+        if key.startswith(_GROUP):
+            groups[int(index)][name] = value.item()
+            continue
         plain = name.endswith(_PLAIN)
         state.setdefault(int(index), {})[name.removesuffix(_PLAIN)] = value.item() if plain else value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

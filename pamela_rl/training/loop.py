@@ -87,6 +87,7 @@ def train(
         Interrupted: SIGTERM or Ctrl-C; the last whole iteration is saved.
     """
     check_processes(accelerator, config)
+    policy.adapt(config.lora.targets)
     check_precision(accelerator, policy)
     check_run(policy, config, algorithm)
     check_source(algorithm, reward, examples, config, accelerator.num_processes)

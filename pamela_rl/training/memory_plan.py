@@ -18,8 +18,6 @@ from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import ConfigError
 from pamela_rl.types import Scorer
 
-MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of optimizer state a weight
-
 
 @dataclass(frozen=True)
 class Memory:
@@ -95,7 +93,7 @@ def plan_memory(
     unknown = update is None or sampling is None
     return Memory(
         base=module_bytes([part for part in loaded if part not in idle]),
-        adapter=weights * (4 + 8 + 2 * (4 + 4 * copies + MOMENTS[algorithm.optimizer])),
+        adapter=weights * (4 + 8 + 2 * (4 + 4 * copies + algorithm.optimizer_settings.bytes_per_weight())),
         scorers=module_bytes([module for scorer in scorers for module in modules_of(scorer)]),
         trajectory=4 * num_local * ((1 + cost.latents_per_image) * latents + image),
         working=None if unknown else max(moved, (sampling or 0) + vae, (update or 0) + vae * cost.decodes),

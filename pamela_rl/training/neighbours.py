@@ -81,7 +81,7 @@ def starts_of(
                 if any(adapter_rank(state) != config.lora.rank for state in states):
                     continue  # of an earlier rank: nothing to begin from
                 add_adapter(policy, _NAME, config.lora, config.seed)
-                as_trained = [with_effect(state, config.lora.rank / config.lora.alpha) for state in states]
+                as_trained = [with_effect(state, 1 / config.lora.scale) for state in states]
                 policy.adapters[_NAME].load(mix_adapters(as_trained, [1 / NEIGHBOURS] * NEIGHBOURS))
                 save_adapter(policy, _NAME, _NAME, starts[user], {"neighbours": ", ".join(near)}, {})
                 remove_adapter(policy, _NAME)

@@ -51,6 +51,7 @@ class Provenance:
     def of(cls, model: ModelSettings, policy: Policy, reward: str) -> Provenance:
         """Name the base model with its size, its precision and what else of its settings changes what is learned."""
         how = ["detach_unconditional"] if model.detach_unconditional else []
+        how += [model.quantization] if model.quantization != "no" else []
         how += [f"family {hashlib.sha256(model.family.read_bytes()).hexdigest()[:16]}"] if model.family else []
         return cls(" ".join([model.name, f"{policy.height} x {policy.width}", model.dtype, *how]), reward)
 

@@ -15,7 +15,7 @@ from pamela_rl.config import TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.adherence import LEVELS
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.training.memory_plan import MOMENTS, Memory, plan_memory, size_text
+from pamela_rl.training.memory_plan import Memory, plan_memory, size_text
 from pamela_rl.training.processes import image_shares
 from pamela_rl.types import Scorer
 
@@ -142,7 +142,7 @@ def plan_run(
         reference_calls=compared * steps + adherence_calls,
         rows_per_call=rows * (2 if guided else 1),
         memory=memory,
-        checkpoint_bytes=weights * (4 + 4 * copies + MOMENTS[algorithm.optimizer]),
+        checkpoint_bytes=weights * (4 + 4 * copies + algorithm.optimizer_settings.bytes_per_weight()),
         watched="" if prompts is None else prompts.told(),
     )
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.algorithms.learner import AdapterCopy
+from pamela_rl.algorithms.optimizers import averaged_weights
 from pamela_rl.config import EMASettings, TrainConfig
 from pamela_rl.diffusion.adapter_bank import Adapter
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter, copy_adapter, load_adapter_state
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.errors import CheckpointError, ConfigError
+from pamela_rl.errors import CheckpointError
 from pamela_rl.training.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
 
 _COUNTED = ("rollout/bad_rewards", "train/skipped_updates", "train/updates")
@@ -74,7 +73,7 @@ class TrainState:
             copy_adapter(policy, start, name)
         needed = {OLD: algorithm.samples_with_old, EMA: config.ema.decay > 0}
         copies = {copy: AdapterCopy(policy.adapters[name]) for copy, is_needed in needed.items() if is_needed}
-        optimizer = new_optimizer(weights, algorithm)
+        optimizer = algorithm.optimizer_settings.make(weights, algorithm.learning_rate, algorithm.weight_decay)
         state = cls(policy, name, optimizer, algorithm, config.ema, copies, started=start is not None)
         saved = load_checkpoint(folder)
         if saved is not None:
@@ -99,12 +98,18 @@ class TrainState:
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """Use the weights that will be published inside the block: the average where there is one."""
+        if self.algorithm.optimizer_settings.averages:
+            (average,) = averaged_weights(self.optimizer)
+            return self.policy.wearing(replace(self.trained, weights=average))
         return self._worn(EMA)
 
     def apply_average(self) -> None:
         """Overwrite the adapter with the average, where there is one."""
-        if EMA in self.copies:
-            self.copies[EMA].copy_to(self.trained)
+        with self.averaged_weights():
+            published = self.policy.adapter
+        assert published is not None
+        if published is not self.trained:
+            self.trained.load(published.matrices)
 
     def advance(self, metrics: Mapping[str, float]) -> Checkpoint:
         """Complete an iteration: update the copies, add its metrics to the totals, return its checkpoint."""
@@ -131,24 +136,6 @@ class TrainState:
 
     def _worn(self, copy: str) -> AbstractContextManager[None]:
         return self.policy.wearing(self.copies[copy].adapter) if copy in self.copies else nullcontext()
-
-
-def new_optimizer(weights: list[torch.nn.Parameter], algorithm: Algorithm) -> torch.optim.Optimizer:
-    """Create the optimizer of the settings.
-
-    Raises:
-        ConfigError: It is the eight-bit one, but bitsandbytes is not installed.
-    """
-    kind: Any = torch.optim.AdamW
-    if algorithm.optimizer == "adamw_8bit":
-        try:
-            kind = importlib.import_module("bitsandbytes.optim").AdamW8bit
-        except ImportError as error:
-            raise ConfigError(
-                "the algorithm's optimizer is 'adamw_8bit', which needs bitsandbytes: pip install 'pamela_rl[memory]', or use 'adamw'."
-            ) from error
-    optimizer: torch.optim.Optimizer = kind(weights, lr=algorithm.learning_rate, weight_decay=algorithm.weight_decay)
-    return optimizer
 
 
 def check_fits(folder: Path, current: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from pamela_rl.config import IMAGES_PER_PROMPT, TrainConfig
 from pamela_rl.data.prompts import PromptSource
-from pamela_rl.diffusion.adapters import adapter_state, load_adapter_state
+from pamela_rl.diffusion.adapters import load_adapter_state
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.precision import computing
 from pamela_rl.diffusion.reference import kl_to_reference
@@ -95,7 +95,8 @@ class Validation:
         better = JUDGE in self._scorers and row[f"eval/{JUDGE}_mean"] > self._best_score()
         self._save_images(images, iteration)
         if better and self._accelerator.is_main_process:
-            weights = adapter_state(self._policy, self._name)
+            assert self._policy.adapter is not None
+            weights = self._policy.adapter.state()  # what was sampled, which may be an average of what is trained
             save_checkpoint(self._best, Checkpoint(iteration, weights, {}, {}, {}, {}))
         self._log.log(iteration, row)  # last: a validation that is on record is not repeated
 

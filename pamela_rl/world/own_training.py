@@ -78,6 +78,7 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
     users = settings.named or list(answers.people if answers else reward.model.user_ids if reward else ())
     starts = settings.starts(users)
     policy = open_policy(settings.model, accelerator)
+    policy.adapt(settings.train.lora.targets)
     examples = {user: rated_examples(answers, user, policy.height, policy.width) for user in users if answers}
     if settings.model.name in SHIPPED_PIPELINES:
         scorers |= world_scorers(users, settings.content in (None, WORLD))

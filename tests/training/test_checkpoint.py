@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,12 +15,17 @@ from pamela_rl.training.checkpoint import (
 
 
 class Counting(torch.optim.AdamW):
-    """Keeps its steps as plain integers, as bitsandbytes does."""
+    """Keeps its steps as plain integers, and nests tensors in its state_dict, as bitsandbytes does."""
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         super().step()
         for entry in self.state.values():
             entry["seen"] = entry.get("seen", 0) + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        found = super().state_dict()
+        nested = {index: {"seen": entry["seen"], "more": entry} for index, entry in found["state"].items()}
+        return found | {"state": nested}
 
 
 def test_an_optimizer_comes_back_as_it_was_plain_numbers_included(tmp_path: Path) -> None:
