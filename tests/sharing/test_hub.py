@@ -125,7 +125,7 @@ def test_adapters_and_rewards_are_pushed_without_whose_they_are_unless_asked(
 
     lines = said.splitlines()
     assert lines[0].startswith(
-        "Uploading to the private repository ada/hers, without user_id, reward, ratings, neighbours"
+        "Uploading to the private repository ada/hers, without user_id, ratings, reward, neighbours"
     )
     assert all(name in lines[0] for name in names)
     assert lines[1] == str(names)
