@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCardData, metadata_load
 
 from pamela_rl.diffusion.model_card import model_card
 from pamela_rl.diffusion.saved_adapters import COMFYUI, HEADER, INFO, SAMPLES, STRENGTH, WEIGHTS, hub_id, read_file
@@ -98,7 +98,7 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
 def _is_public(folder: Path, base_model: str) -> bool:
     """Whether the base model is the package's own, or on the hub: the card knows, written where a folder could be seen."""
     card = folder / CARD
-    on_hub = ModelCard(card.read_text(encoding="utf-8")).data.to_dict().get("base_model") if card.exists() else None
+    on_hub = (metadata_load(card) or {}).get("base_model") if card.exists() else None
     return base_model.startswith("pamela_rl ") or (on_hub is not None and hub_id(base_model) == on_hub)
 
 
