@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import ModelCardData, metadata_load
 
 from pamela_rl.diffusion.model_card import model_card
 from pamela_rl.diffusion.saved_adapters import COMFYUI, HEADER, INFO, SAMPLES, STRENGTH, WEIGHTS, hub_id, read_file
@@ -34,7 +34,9 @@ def copy_adapter(folder: Path, target: Path) -> list[str]:
         Names of the facts that were left out or shortened.
     """
     facts = json.loads((folder / INFO).read_text(encoding="utf-8"))
-    kept = {key: _without_path(key, facts[key]) for key in _FACTS if key in facts}
+    kept = {key: _without_path(facts[key]) for key in _FACTS if key in facts}
+    if "base_model" in facts:
+        kept["base_model"] = facts["base_model"] if _is_public(folder, facts["base_model"]) else "a local model"
     for file in (WEIGHTS, COMFYUI):
         if (folder / file).exists():
             tensors, header = read_file(folder / file)
@@ -93,7 +95,12 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     }
 
 
-def _without_path(key: str, value: str) -> str:
-    if key == "base_model":
-        return value if hub_id(value) or value.startswith("pamela_rl ") else "a local model"
+def _is_public(folder: Path, base_model: str) -> bool:
+    """Whether the base model is the package's own, or on the hub: the card knows, written where a folder could be seen."""
+    card = folder / CARD
+    on_hub = (metadata_load(card) or {}).get("base_model") if card.exists() else None
+    return base_model.startswith("pamela_rl ") or (on_hub is not None and hub_id(base_model) == on_hub)
+
+
+def _without_path(value: str) -> str:
     return "not told" if "/" in value or "\\" in value else value

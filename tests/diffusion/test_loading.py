@@ -19,6 +19,7 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.config import LoraSettings, SamplingConfig, TrainConfig
 from pamela_rl.diffusion import families
+from pamela_rl.diffusion.adapter_bank import with_effect
 from pamela_rl.diffusion.adapters import WEIGHTS, adapter_state, add_adapter, save_adapter
 from pamela_rl.diffusion.compiling import compile_denoiser, repeated_blocks
 from pamela_rl.diffusion.loading import DTYPES, load_pipeline, prepare_policy
@@ -137,7 +138,8 @@ def test_a_half_precision_base_has_an_adapter_in_full(make: Maker) -> None:
 
 def test_an_adapter_of_a_half_precision_base_is_published_in_full(make: Maker, folder: Path, tmp_path: Path) -> None:
     policy = make(dtype="bfloat16")
-    own = adapter_state(policy, "ada")
+    settings = policy.adapters["ada"].settings
+    own = with_effect(adapter_state(policy, "ada"), settings.alpha / settings.rank)
     target = save_adapter(policy, "ada", "ada", tmp_path, {}, {})
     written = load_file(str(target / WEIGHTS))
     assert {tensor.dtype for tensor in written.values()} == {torch.float32}

@@ -24,6 +24,7 @@ from pamela_rl.errors import AdapterError
 from pamela_rl.rewards.baselines.population_baselines import PopulationMean
 from pamela_rl.rewards.encoders.pixels import PixelEncoder
 from pamela_rl.rewards.personal import FittedOn, PersonalReward
+from pamela_rl.sharing.identity import copy_adapter
 
 USER = "Ada Lovelace"
 BASE = "stabilityai/stable-diffusion-3.5-medium"
@@ -125,7 +126,7 @@ def test_adapters_and_rewards_are_pushed_without_whose_they_are_unless_asked(
 
     lines = said.splitlines()
     assert lines[0].startswith(
-        "Uploading to the private repository ada/hers, without user_id, reward, ratings, neighbours"
+        "Uploading to the private repository ada/hers, without user_id, ratings, reward, neighbours"
     )
     assert all(name in lines[0] for name in names)
     assert lines[1] == str(names)
@@ -141,3 +142,18 @@ def test_what_is_no_adapter_is_refused_before_anything_is_sent(run: Path) -> Non
         pamela_rl.push_to_hub(run, "ada/hers", "eve")
     with pytest.raises(AdapterError, match=r"holds no adapter\.json"):
         pamela_rl.push_to_hub(run, "ada/hers")
+
+
+def test_a_folder_that_looks_like_an_id_of_the_hub_is_not_told_from_elsewhere(
+    policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    add_adapter(policy, "ada", LoraSettings(rank=2, alpha=4), seed=0)
+    folder = save_adapter(policy, "ada", "ada", tmp_path, {"base_model": "models/mine 8 x 8"}, {})
+    (tmp_path / "target").mkdir()
+    monkeypatch.chdir(tmp_path / "target")
+    assert "base_model" in copy_adapter(folder, tmp_path / "target")
+    for file in (tmp_path / "target").iterdir():
+        assert b"mine 8" not in file.read_bytes()
+    assert json.loads((tmp_path / "target" / "adapter.json").read_text())["base_model"] == "a local model"
