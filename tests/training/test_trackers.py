@@ -38,7 +38,9 @@ def test_tensorboard_keeps_scalars_and_pictures_of_each_person_apart(tmp_path: P
     assert any("eval/images" in tag for tag in written.Tags()["images"])
 
 
-def test_wandb_writes_a_run_without_a_network_and_goes_on_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_writes_a_run_without_a_network_and_goes_on_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
