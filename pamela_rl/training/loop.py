@@ -36,6 +36,7 @@ from pamela_rl.training.processes import (
     mismatch_thresholds,
 )
 from pamela_rl.training.record import RunLog
+from pamela_rl.training.shortage import is_shortage
 from pamela_rl.training.state import OLD, TrainState
 from pamela_rl.training.trackers import track
 from pamela_rl.training.validation import Validation
@@ -134,7 +135,7 @@ def train(
                         save_checkpoint(folder / "checkpoint", snapshot)
         except BaseException as error:
             signal = error.signal if isinstance(error, StopRequested) else stop.requested
-            if main and (signal or isinstance(error, TrainingError)):
+            if main and (signal or isinstance(error, TrainingError) or is_shortage(error)):
                 save_checkpoint(folder / "checkpoint", snapshot)
             if signal:
                 raise Interrupted(signal, folder, snapshot.iteration) from error

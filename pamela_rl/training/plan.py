@@ -65,9 +65,6 @@ class Plan:
         shared = f", {local} on each of {self.num_processes} processes" if self.num_processes > 1 else ""
         besides = ", and what the reward keeps for its gradient" if algorithm.footprint(c).decodes else ""
         unknown = "" if memory.working is not None else " without activations, which depend on data here"
-        parts = [("base model", memory.base), ("adapter", memory.adapter), ("rewards", memory.scorers)]
-        parts += [("trajectory", memory.trajectory), ("activations", memory.working or 0)]
-        split = ", ".join(f"{name} {size_text(count)}" for name, count in parts if count)
         sampled = (
             f"images = {c.prompts_per_iteration} prompts x {c.group_size}{shared}: "
             f"{c.num_iterations * c.images_per_iteration:,} images"
@@ -78,7 +75,7 @@ class Plan:
             f"an iteration: {updates} update{'s' * (updates > 1)} of {pairs} (image, step) pairs; denoiser calls of "
             f"{self.rows_per_call} rows: {self.sampling_calls} to sample, {self.training_calls} to train, "
             f"{self.reference_calls} to compare",
-            f"memory: about {size_text(memory.total)}{unknown} ({split}){besides}",
+            f"memory: about {size_text(memory.total)}{unknown} ({memory.split()}){besides}",
             f"checkpoints: every {c.checkpoint_every} iterations, {size_text(self.checkpoint_bytes)}, the last one is kept",
         ]
         if self.together > 1:
