@@ -65,6 +65,8 @@ class Plan:
         shared = f", {local} on each of {self.num_processes} processes" if self.num_processes > 1 else ""
         besides = ", and what the reward keeps for its gradient" if algorithm.footprint(c).decodes else ""
         unknown = "" if memory.working is not None else " without activations, which depend on data here"
+        kept = "the last one is kept" if c.keep.last == 1 else f"the last {c.keep.last} are kept"
+        kept += f", and every {c.keep.every * c.checkpoint_every} iterations' for good" if c.keep.every else ""
         sampled = (
             f"images = {c.prompts_per_iteration} prompts x {c.group_size}{shared}: "
             f"{c.num_iterations * c.images_per_iteration:,} images"
@@ -76,7 +78,7 @@ class Plan:
             f"{self.rows_per_call} rows: {self.sampling_calls} to sample, {self.training_calls} to train, "
             f"{self.reference_calls} to compare",
             f"memory: about {size_text(memory.total)}{unknown} ({memory.split()}){besides}",
-            f"checkpoints: every {c.checkpoint_every} iterations, {size_text(self.checkpoint_bytes)}, the last one is kept",
+            f"checkpoints: every {c.checkpoint_every} iterations, {size_text(self.checkpoint_bytes)}, {kept}",
         ]
         if self.together > 1:
             rows.insert(0, f"{self.together} people at a time, of whom each has")
