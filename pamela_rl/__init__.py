@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pamela_rl.rewards.personal import PersonalReward
     from pamela_rl.sharing.hub import push_to_hub
     from pamela_rl.steering.prompt_search import search_prompt
+    from pamela_rl.training.export import export_checkpoint
     from pamela_rl.training.personalize import personalize
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "TrainConfig",
     "algorithm_names",
     "compare_adapters",
+    "export_checkpoint",
     "fit_reward",
     "list_adapters",
     "load_adapter",
@@ -48,6 +50,7 @@ _MODULES = {
     "TrainConfig": "config",
     "algorithm_names": "algorithms.registry",
     "compare_adapters": "evaluation.compare_adapters",
+    "export_checkpoint": "training.export",
     "fit_reward": "agreement.fit_rewards",
     "list_adapters": "diffusion.saved_adapters",
     "load_adapter": "diffusion.adapters",

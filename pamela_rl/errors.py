@@ -8,6 +8,7 @@ PamelaError
 ├── StorageError         a file that cannot be written; what was saved before is whole
 ├── AdapterError         an adapter that is missing, or does not load back as it was saved
 ├── TrainingError        a run that stopped because its rewards or gradients stopped being numbers
+├── OutOfMemory          a run that a device has no memory for
 ├── Interrupted          a run that was asked to stop, and saved what it had
 ├── ServiceError         a remote service that refused, cannot be reached, or answers nonsense
 └── BudgetError          a budget of pictures or money that is spent
@@ -48,6 +49,10 @@ class AdapterError(PamelaError):
 
 class TrainingError(PamelaError):
     """A run that stopped because its rewards or gradients stopped being finite numbers."""
+
+
+class OutOfMemory(PamelaError):
+    """A run that a device, or the machine, has no memory for; what was finished is saved."""
 
 
 class Interrupted(PamelaError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pamela_rl.cli.command_line import run
+from pamela_rl.config.checks import refuse_unused
 from pamela_rl.errors import ConfigError
 from pamela_rl.evaluation.blind_choices import choice_files
 from pamela_rl.evaluation.gallery import load_gallery
@@ -50,6 +51,9 @@ class BlindTestConfig:
         if self.choices is None:
             load_gallery(self.run)
         else:
+            refuse_unused(
+                self, ("run", "arms", "num_pairs", "repeated", "seed"), "choices are read back, no pages are made"
+            )
             choice_files(self.choices)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pamela_rl.cli.command_line import run
 from pamela_rl.cli.given_command import given_command
+from pamela_rl.config.checks import refuse_unused
 from pamela_rl.errors import ConfigError
 from pamela_rl.evaluation.settings import DrawingSettings, RunSettings, check_counts
 from pamela_rl.steering.settings import ChatSettings, NoiseSearchSettings, PromptSearchSettings
@@ -53,6 +54,10 @@ class EvaluateConfig(RunSettings):
 
     def __post_init__(self) -> None:
         check_counts(seeds_per_prompt=self.seeds_per_prompt, images_budget=self.images_budget)
+        if self.chat.model is None:
+            refuse_unused(self, ("chat",), "there is no chat.model")
+        if self.service.model is not None:
+            refuse_unused(self, ("adapters", "noise"), "service.model draws, which takes no adapters")
         super().__post_init__()
         self.check_further_runs(self.adapters)
         self.check_drawing(self.drawing)

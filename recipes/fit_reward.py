@@ -15,6 +15,7 @@ from textwrap import fill
 
 from pamela_rl.agreement.settings import FitSettings
 from pamela_rl.cli.command_line import run
+from pamela_rl.config.checks import refuse_unused
 from pamela_rl.rewards.settings import DEFAULT_ENCODER, SIGLIP_ADVICE
 
 
@@ -27,6 +28,11 @@ class FitRewardConfig(FitSettings):
     """
 
     output_dir: Path = Path("outputs/reward")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.add is not None:
+            refuse_unused(self, ("output_dir",), "add writes into the folder that it names")
 
 
 def fit(config: FitRewardConfig) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pamela_rl.config.checks import refuse_unused
 from pamela_rl.data.settings import SourceSettings
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.saved import SavedReward
@@ -64,6 +65,12 @@ class FitSettings:
             )
         if self.unseen_users is not None and not 0 <= self.unseen_users < 1:
             raise ConfigError(f"unseen_users is {self.unseen_users}; use a share from 0 to less than 1, e.g. 0.2.")
+        measured = ("encoder", "judge_encoder", "unseen_users", "near_duplicates")
+        if self.add is not None:
+            fitted = (*measured, "models", "num_support_ratings", "curve", "seed")
+            refuse_unused(self, fitted, "add takes new people into what was fitted before")
+        elif self.source.layout == "world":
+            refuse_unused(self, (*measured, "cache"), "the embedded world has encoders and splits of its own")
         self.source.check_paths()
         if self.add is not None:
             SavedReward.read(self.add)

@@ -1,5 +1,6 @@
 """Frozen settings that check themselves; recipes fill them from YAML and the command line."""
 
+from pamela_rl.config.keeping import KeepSettings
 from pamela_rl.config.learning import (
     AdvantageScale,
     AdvantageSettings,
@@ -21,6 +22,7 @@ __all__ = [
     "AlgorithmChoice",
     "EMASettings",
     "FlowNoise",
+    "KeepSettings",
     "LoraSettings",
     "MismatchSettings",
     "RewardSettings",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -23,6 +24,28 @@ def require(holds: bool, sentence: str) -> None:
 def at_least(name: str, value: float, least: float, remedy: str) -> None:
     """Refuse a number below ``least``."""
     require(value >= least, f"{name} is {value}; it must be at least {least}: {remedy}.")
+
+
+def refuse_unused(settings: Any, names: Iterable[str], because: str, default: Any = None, prefix: str = "") -> None:
+    """Refuse settings that were given, that is, differ from their defaults, although nothing would read them.
+
+    Args:
+        settings: A dataclass; what is inside a nested one is named.
+        names: Of its settings that nothing reads.
+        because: Ends "…, but nothing reads it: "; says what is missing, or what is in their place.
+        default: Where defaults are looked up; None makes one of the settings' own.
+        prefix: Of the names in the sentence.
+    """
+    for setting in fields(settings):
+        value, name = getattr(settings, setting.name), f"{prefix}{setting.name}"
+        usual = setting.default if setting.default_factory is MISSING else setting.default_factory()
+        usual = usual if default is None else getattr(default, setting.name)
+        if setting.name not in names or value == usual:
+            continue
+        if is_dataclass(value):
+            refuse_unused(value, [inner.name for inner in fields(value)], because, usual, f"{name}.")
+        shown = str(value) if isinstance(value, Path) else repr(value)
+        raise ConfigError(f"{name} is {shown}, but nothing reads it: {because}; leave it out.")
 
 
 def check_division(name: str, value: int, by_name: str, by: int) -> None:

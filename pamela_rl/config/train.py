@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from pamela_rl.config.checks import BESIDE, at_least, check_division, require
+from pamela_rl.config.keeping import KeepSettings
 from pamela_rl.config.learning import AdvantageSettings, EMASettings, MismatchSettings, RewardSettings
 from pamela_rl.config.lora import LoraSettings
 from pamela_rl.config.sampling import SamplingConfig
@@ -32,6 +33,7 @@ class TrainConfig:
     batch_size: int = field(default=48, metadata=BESIDE)
     sampling_batch_size: int | None = field(default=None, metadata=BESIDE)
     checkpoint_every: int = field(default=5, metadata=BESIDE)
+    keep: KeepSettings = field(default_factory=KeepSettings, metadata=BESIDE)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     advantages: AdvantageSettings = field(default_factory=AdvantageSettings)
     ema: EMASettings = field(default_factory=EMASettings)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from pamela_rl.config.checks import refuse_unused
 from pamela_rl.errors import ConfigError, DataError
 
 Kind = Literal["world", "pamela", "lapis", "para", "flickr_aes", "folder", "huggingface", "choices"]
@@ -56,6 +57,9 @@ class SourceSettings:
                 f"source.kind is 'world' but source.path is {self.path!r}; leave out source.kind to read your own data, "
                 "or source.path for the embedded world."
             )
+        if self.path is None and self.kind in (None, "world"):
+            others = [setting.name for setting in fields(self) if setting.name not in ("kind", "path")]
+            refuse_unused(self, others, "there is no source.path", prefix="source.")
         if self.kind not in (None, "world") and self.path is None:
             raise ConfigError(f"source.kind is {self.kind!r} but there is no source.path; give the folder or file.")
         if self.scale is not None and len(self.scale) not in (2, 3):

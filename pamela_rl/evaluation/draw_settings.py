@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from pamela_rl.config.checks import refuse_unused
 from pamela_rl.data.prompts import check_prompt_file
 from pamela_rl.diffusion.saved_adapters import find_adapter
 from pamela_rl.diffusion.settings import ModelSettings
@@ -55,10 +56,8 @@ class DrawSettings:
 
     def __post_init__(self) -> None:
         if self.images is not None:
-            if self.output_dir is not None or self.adapter is not None or self.prompts is not None:
-                raise ConfigError(
-                    "images are your own, so nothing is drawn: leave out output_dir, adapter and prompts."
-                )
+            others = [setting.name for setting in fields(self) if setting.name != "images"]
+            refuse_unused(self, others, "images are your own, so nothing is drawn")
             own_images(self.images)
             return
         check_counts(num_images=self.num_images)
@@ -66,6 +65,10 @@ class DrawSettings:
             if self.num_candidates < self.num_images:
                 raise ConfigError(f"num_candidates is {self.num_candidates}, fewer than num_images; use e.g. 200.")
             check_rewards(self.reward, None, [self.asked])
+        else:
+            refuse_unused(self, ("num_candidates",), "there is no reward to choose by")
+            if self.adapter is None:
+                refuse_unused(self, ("user",), "there is neither an adapter of theirs nor a reward")
         check_prompt_file(self.prompts, None if self.in_world else f"the base model is {self.model.name}")
         DrawnImages.read(self.folder, self.drawing.facts())
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pamela_rl.config.checks import check_negative_prompt
+from pamela_rl.config.checks import check_negative_prompt, refuse_unused
 from pamela_rl.data.prompts import check_prompt_file
 from pamela_rl.diffusion.saved_adapters import adapter_folder, drawn_with, list_adapters
 from pamela_rl.diffusion.settings import Dtype
@@ -111,9 +111,15 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         check_counts(num_prompts=self.num_prompts)
+        if self.service.model is None:
+            refuse_unused(self, ("service",), "there is no service.model")
+        else:
+            refuse_unused(self, ("base_model", "dtype"), "service.model draws")
         drawn_by = self.base_model if self.service.model is None else self.service.kind
         check_prompt_file(self.prompts, None if self.in_world else f"pictures are drawn by {drawn_by}")
         check_rewards(self.reward_folder, self.judge_folder, self.compared_users())
+        if self.judge_folder is None:
+            refuse_unused(self, ("judge_encoder",), "there is no judge")
 
     @property
     def in_world(self) -> bool:

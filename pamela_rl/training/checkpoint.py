@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pamela_rl.algorithms.learner import weights_of
+from pamela_rl.config import TrainConfig
 from pamela_rl.config.checks import free_settings
 from pamela_rl.errors import CheckpointError
 from pamela_rl.storage import publish, recover, write_tensors, write_text, writing
 
 FORMAT = 4
+LAST, BEST, KEPT = "checkpoint", "best", "checkpoints"  # folders of a user's run
 _PLAIN = "#number"  # suffix of the optimizer's entries that are no tensors
 _GROUP = "group"  # prefix of the numbers of its groups
 
@@ -102,6 +106,34 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         write_text(partial / "state.json", json.dumps(state) + "\n")
 
 
+def keep_checkpoint(folder: Path, checkpoint: Checkpoint, config: TrainConfig) -> None:
+    """Keep the checkpoint that was just saved, and remove those whose time is over, as the settings ask.
+
+    Kept ones share their files with the one they were where the file system can: they take no room until that is replaced.
+
+    Raises:
+        StorageError: It cannot be kept; the checkpoint itself is whole.
+    """
+    kept, apart = folder / KEPT, config.keep.every * config.checkpoint_every
+
+    def stays(iteration: int) -> bool:
+        return bool(apart) and iteration % apart == 0
+
+    if config.keep.last > 1 or stays(checkpoint.iteration):
+        target = kept / f"{checkpoint.iteration:06d}"
+        with writing("the checkpoint to keep", target), publish(target) as partial:
+            for file in (folder / LAST).iterdir():
+                try:
+                    os.link(file, partial / file.name)
+                except OSError:
+                    shutil.copy(file, partial / file.name)
+    numbers = sorted(int(path.name) for path in kept.glob("*") if path.name.isdecimal())
+    newest = numbers[-config.keep.last :] if config.keep.last > 1 else []
+    for number in numbers:
+        if number not in newest and not stays(number):
+            shutil.rmtree(kept / f"{number:06d}")
+
+
 def load_checkpoint(folder: Path) -> Checkpoint | None:
     """Read the checkpoint, or return None when there is none.
 
@@ -140,7 +172,7 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, Any], longer: bool = 
     Raises:
         CheckpointError: The folder belongs to a run with other settings; names each difference.
     """
-    for kept in ("checkpoint", "best"):
+    for kept in (LAST, BEST):
         recover(folder / kept)  # here, since one process alone claims a folder
     current = _flat(dataclasses.asdict(settings)) | dict(extra)
     path = folder / "run.json"

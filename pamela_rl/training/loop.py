@@ -22,7 +22,7 @@ from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.saved_adapters import adapter_digest
 from pamela_rl.errors import Interrupted, TrainingError
 from pamela_rl.storage import ensure_writable, folder_name
-from pamela_rl.training.checkpoint import claim, save_checkpoint
+from pamela_rl.training.checkpoint import LAST, claim, keep_checkpoint, save_checkpoint
 from pamela_rl.training.examples import RatedExamples
 from pamela_rl.training.experience import Recollections, Rollouts, Source, check_source
 from pamela_rl.training.health import check_health, summary
@@ -36,6 +36,7 @@ from pamela_rl.training.processes import (
     mismatch_thresholds,
 )
 from pamela_rl.training.record import RunLog
+from pamela_rl.training.shortage import is_shortage
 from pamela_rl.training.state import OLD, TrainState
 from pamela_rl.training.trackers import track
 from pamela_rl.training.validation import Validation
@@ -66,7 +67,8 @@ def train(
             :meth:`PromptSource.held_out`.
         config: Everything about the run but the algorithm.
         algorithm: How the adapter learns.
-        folder: The user's own: ``run.json``, ``metrics.jsonl``, ``validation.jsonl``, ``checkpoint/`` and ``best/``.
+        folder: The user's own: ``run.json``, ``metrics.jsonl``, ``validation.jsonl``, ``checkpoint/``, ``best/``
+            and ``checkpoints/``.
         accelerator: Devices, processes, mixed precision.
         monitors: Scorers that are logged, not trained against, by name, e.g. ``judge``.
         facts: What must not change during a run, e.g. the base model's and the reward's names.
@@ -97,7 +99,7 @@ def train(
         known = run_facts(prompts, algorithm, facts or {}, examples, start)
         claim(ensure_writable(folder), config, known, not (spans_run(config) or spans_run(algorithm)))
     accelerator.wait_for_everyone()
-    state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / "checkpoint", start)
+    state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / LAST, start)
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.scalars, state.copies.get(OLD))
     run = RunLog(folder / "metrics.jsonl", state.iteration, main, partial(track, accelerator), bar)
     scorers = {**({} if reward is None else {"reward": reward}), **monitors}
@@ -134,11 +136,12 @@ def train(
                     validation.run(state.iteration)
                 if main and config.saves_after(state.iteration):
                     with stop.held():
-                        save_checkpoint(folder / "checkpoint", snapshot)
+                        save_checkpoint(folder / LAST, snapshot)
+                        keep_checkpoint(folder, snapshot, config)
         except BaseException as error:
             signal = error.signal if isinstance(error, StopRequested) else stop.requested
-            if main and (signal or isinstance(error, TrainingError)):
-                save_checkpoint(folder / "checkpoint", snapshot)
+            if main and (signal or isinstance(error, TrainingError) or is_shortage(error)):
+                save_checkpoint(folder / LAST, snapshot)
             if signal:
                 raise Interrupted(signal, folder, snapshot.iteration) from error
             raise

@@ -46,6 +46,12 @@ class Memory:
             working=None if self.working is None else count * self.working,
         )  # fmt: skip
 
+    def split(self) -> str:
+        """Format its parts."""
+        parts = [("base model", self.base), ("adapter", self.adapter), ("rewards", self.scorers)]
+        parts += [("trajectory", self.trajectory), ("activations", self.working or 0)]
+        return ", ".join(f"{name} {size_text(count)}" for name, count in parts if count)
+
     @property
     def total(self) -> int:
         """All of them."""

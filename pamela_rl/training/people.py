@@ -34,6 +34,7 @@ from pamela_rl.training.loop import run_facts
 from pamela_rl.training.outcomes import FAILED, FINISHED, Outcome, outcome_of, outcome_table, write_outcomes
 from pamela_rl.training.personalize import Provenance, personalize
 from pamela_rl.training.prompts_ahead import encode_ahead
+from pamela_rl.training.shortage import is_shortage, shortage
 from pamela_rl.training.slots import slots_of
 from pamela_rl.training.trackers import with_trackers_of_its_own
 from pamela_rl.training.workers import ALONE, Worker
@@ -104,6 +105,7 @@ def personalize_users(people: People) -> list[Outcome]:
         ConfigError: People are to be trained together in processes that share every person's images.
         Interrupted: SIGTERM or Ctrl-C; everybody's last whole iteration is saved.
         PamelaError: Of the only user, as ``personalize`` raises it.
+        OutOfMemory: It names what was planned, and the settings that would save most of it.
         TrainingError: Some of several users failed; names them. All others are published.
     """
     if people.together > 1 and people.accelerator.num_processes > 1:
@@ -119,6 +121,9 @@ def personalize_users(people: People) -> list[Outcome]:
     )  # fmt: skip
     work = _Work(people)
     work.run()
+    if work.is_short:
+        scorers, processes = list(people.scorers.values()), people.accelerator.num_processes
+        raise shortage(people.policy, people.config, people.algorithm, processes, scorers, work.num_slots)
     outcomes = work.outcomes()
     if people.accelerator.is_main_process:
         write_outcomes(people.run, outcomes)
@@ -140,9 +145,9 @@ class _Work:
 
     def __init__(self, people: People):
         self._people = people
-        self._slots = min(people.together, len(people.users))
-        self._slot_of = slots_of(people.run, people.users, self._slots)
-        self._queues: list[deque[str]] = [deque() for _ in range(self._slots)]
+        self.num_slots = min(people.together, len(people.users))
+        self._slot_of = slots_of(people.run, people.users, self.num_slots)
+        self._queues: list[deque[str]] = [deque() for _ in range(self.num_slots)]
         for user in people.users:
             self._queues[self._slot_of[user]].append(user)
         self._bar: Any = None
@@ -151,17 +156,18 @@ class _Work:
         self._planned = people.planned_bytes
         self._started = time.time()
         self.errors: dict[str, Exception] = {}
+        self.is_short = False  # of memory, as it would be for everybody
 
     def run(self) -> None:
         """Train them all."""
         people = self._people
         with StopRequests(noted=True) as stop:
-            if self._slots > 1:
+            if self.num_slots > 1:
                 total = people.config.num_iterations * len(people.users)
                 self._bar = tqdm(
                     total=total, desc=f"{len(people.users)} people", unit="it", position=people.worker.rank
                 )
-            Company(self._slots).run(self._next, stop.pending)
+            Company(self.num_slots).run(self._next, stop.pending)
             for user in self._elsewhere if people.worker.count > 1 else ():  # others have them, who may die
                 self._take_over(user, stop)
         if self._bar is not None:
@@ -181,7 +187,7 @@ class _Work:
         if failed.exists() and failed.stat().st_mtime >= self._started:
             return  # it would fail again
         self._queues[slot].append(user)
-        Company(self._slots).run(self._next, stop.pending)
+        Company(self.num_slots).run(self._next, stop.pending)
 
     def _lock(self, user: str) -> FileLock:
         return FileLock(ensure_writable(self._folder(user)) / ".lock", blocking=False, thread_local=False)
@@ -196,7 +202,7 @@ class _Work:
 
     def _next(self, seat: Seat) -> Callable[[], None] | None:
         queue = self._queues[seat.slot]
-        while queue:
+        while queue and not self.is_short:
             user, lock = queue.popleft(), None
             decision = ""
             if self._people.accelerator.is_main_process:
@@ -262,7 +268,7 @@ class _Work:
         try:
             personalize(
                 people.policy.seated(seat), people.reward, people.source(user), people.config, people.algorithm, people.run,
-                with_trackers_of_its_own(people.accelerator, self._slots), self._provenance(user), monitors, people.num_inference_steps, planned,
+                with_trackers_of_its_own(people.accelerator, self.num_slots), self._provenance(user), monitors, people.num_inference_steps, planned,
                 self._examples(user), self._start(user), self._bar,
             )  # fmt: skip
             if lock is not None:
@@ -271,6 +277,9 @@ class _Work:
         except Interrupted as interrupted:
             self._interrupted = interrupted
         except Exception as error:  # theirs alone: it is told at the end
+            if is_shortage(error):
+                self.is_short = True
+                return
             self.errors[user] = error
             if not isinstance(error, PamelaError) and len(people.users) > 1:  # else it is raised
                 logger.exception("The training for %s ended with an error that nobody foresaw.", user)

@@ -68,9 +68,8 @@ class Plan:
         shared = f", {local} on each of {self.num_processes} processes" if self.num_processes > 1 else ""
         besides = ", and what the reward keeps for its gradient" if algorithm.footprint(c).decodes else ""
         unknown = "" if memory.working is not None else " without activations, which depend on data here"
-        parts = [("base model", memory.base), ("adapter", memory.adapter), ("rewards", memory.scorers)]
-        parts += [("trajectory", memory.trajectory), ("activations", memory.working or 0)]
-        split = ", ".join(f"{name} {size_text(count)}" for name, count in parts if count)
+        kept = "the last one is kept" if c.keep.last == 1 else f"the last {c.keep.last} are kept"
+        kept += f", and every {c.keep.every * c.checkpoint_every} iterations' for good" if c.keep.every else ""
         sampled = (
             f"images = {c.prompts_per_iteration} prompts x {c.group_size}{shared}: "
             f"{c.num_iterations * c.images_per_iteration:,} images"
@@ -81,8 +80,8 @@ class Plan:
             f"an iteration: {updates} update{'s' * (updates > 1)} of {pairs} (image, step) pairs; denoiser calls of "
             f"{self.rows_per_call} rows: {self.sampling_calls} to sample, {self.training_calls} to train, "
             f"{self.reference_calls} to compare",
-            f"memory: about {size_text(memory.total)}{unknown} ({split}){besides}",
-            f"checkpoints: every {c.checkpoint_every} iterations, {size_text(self.checkpoint_bytes)}, the last one is kept",
+            f"memory: about {size_text(memory.total)}{unknown} ({memory.split()}){besides}",
+            f"checkpoints: every {c.checkpoint_every} iterations, {size_text(self.checkpoint_bytes)}, {kept}",
         ]
         if self.together > 1:
             rows.insert(0, f"{self.together} people at a time, of whom each has")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pamela_rl.algorithms.advantages import group_advantages, separate_advantages
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.config import IMAGES_PER_PROMPT, TrainConfig
+from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.loading import DTYPES, load_pipeline, prepare_policy
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.rollout import schedule_of
@@ -29,7 +29,7 @@ _FREED = 1e-2  # how far off the policy that sampled may be where ratios do not 
 
 
 def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
-    """Refuse an unsupported precision, and numbers of images that do not divide.
+    """Refuse an unsupported precision, and a number of images that does not divide.
 
     Raises:
         ConfigError: Names the nearest numbers that divide.
@@ -39,18 +39,14 @@ def check_processes(accelerator: Accelerator, config: TrainConfig) -> None:
             f"mixed_precision is {accelerator.mixed_precision!r}, for which gradients would need scaling; use one of "
             f"{', '.join(PRECISIONS)}."
         )
-    count = accelerator.num_processes
-    shared = {"images_per_iteration": (config.images_per_iteration, config.group_size)}
-    if config.validation.every:
-        shared["validation.num_images"] = (config.validation.num_images, IMAGES_PER_PROMPT)
-    for name, (images, group) in shared.items():
-        if images % count:
-            unit = math.lcm(count, group)
-            fitting = sorted({max(unit, images // unit * unit), -(-images // unit) * unit})
-            raise ConfigError(
-                f"{name} is {images} but there are {count} processes; use a multiple of {unit}, "
-                f"e.g. {' or '.join(map(str, fitting))}."
-            )
+    count, images = accelerator.num_processes, config.images_per_iteration
+    if images % count:
+        unit = math.lcm(count, config.group_size)
+        fitting = sorted({max(unit, images // unit * unit), -(-images // unit) * unit})
+        raise ConfigError(
+            f"images_per_iteration is {images} but there are {count} processes; use a multiple of {unit}, "
+            f"e.g. {' or '.join(map(str, fitting))}."
+        )
 
 
 def check_precision(accelerator: Accelerator, policy: Policy) -> None:
@@ -139,6 +135,12 @@ def image_shares(num_images: int, num_processes: int, batch_size: int) -> Tensor
     dealt = torch.arange(whole * num_processes).view(-1, num_processes, size).transpose(0, 1)
     rest = torch.arange(whole * num_processes, num_images).view(num_processes, local - whole)
     return torch.cat([dealt.reshape(num_processes, whole), rest], dim=1)
+
+
+def padded_shares(num_images: int, num_processes: int) -> Tensor:
+    """Cut images into equal parts in their order; where they do not divide, the last one is repeated, ``(processes, local b)``."""
+    size = -(-num_images // num_processes)
+    return torch.arange(size * num_processes).clamp(max=num_images - 1).view(num_processes, size)
 
 
 def local_advantages(

@@ -27,6 +27,7 @@ from pamela_rl.evaluation.contact_sheets import save_contact_sheet
 from pamela_rl.evaluation.distances import diversity
 from pamela_rl.storage import ensure_writable, write_text, writing
 from pamela_rl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pamela_rl.training.processes import padded_shares
 from pamela_rl.training.record import RunLog
 from pamela_rl.training.trackers import track, track_images
 from pamela_rl.types import PromptBatch, Scorer
@@ -145,24 +146,27 @@ class Validation:
 
     def _sample(self) -> tuple[dict[str, Tensor], Tensor]:
         """Sample this process's share of the images; return scores, by name, and images of all processes."""
-        config, size = self._config, len(self._batch) // self._accelerator.num_processes
-        share = slice(self._accelerator.process_index * size, (self._accelerator.process_index + 1) * size)
-        batch = self._batch[share]
-        cut = min(config.sampled_at_once, size, config.images_per_iteration // self._accelerator.num_processes)
+        config, accelerator, count = self._config, self._accelerator, len(self._batch)
+        rows = padded_shares(count, accelerator.num_processes)[accelerator.process_index]
+        batch = self._batch[rows]
+        cut = min(config.sampled_at_once, len(rows), config.images_per_iteration // accelerator.num_processes)
+
+        def gathered(mine: Tensor) -> Tensor:
+            everybodys: Tensor = accelerator.gather(mine)
+            return everybodys[:count]
+
         with computing(self._policy, self._accelerator):
             trajectory = rollout(self._policy, batch, self._sampling, config.seed, _NOISE, cut, self._choose)
             kl = kl_to_reference(self._policy, trajectory, self._kl_sampling, cut)
-        values = {_KL: self._accelerator.gather(kl)}
+        values = {_KL: gathered(kl)}
         for name, scorer in self._scorers.items():
-            values[name] = self._accelerator.gather(
-                _score(scorer, trajectory.images, batch, config.reward.std_weight).float()
-            )
-        return values, self._accelerator.gather(trajectory.images).cpu()
+            values[name] = gathered(_score(scorer, trajectory.images, batch, config.reward.std_weight).float())
+        return values, gathered(trajectory.images).cpu()
 
     def _summary(self, values: Mapping[str, Tensor], images: Tensor) -> dict[str, float]:
         """The means of all images."""
         means = {f"eval/{name}_mean": float(part.nanmean()) for name, part in values.items() if name != _KL}
-        spread = diversity(images, self._batch.group_ids[: len(images)].numpy())
+        spread = diversity(images, self._batch.group_ids.numpy())
         return {"eval/kl_to_reference": float(values[_KL].mean()), **means, "eval/diversity": spread}
 
     def _save_images(self, images: Tensor, iteration: int) -> None:

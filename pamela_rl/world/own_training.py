@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.data.prompts import PromptSource, read_prompts
 from pamela_rl.diffusion.policy import Policy
+from pamela_rl.errors import OutOfMemory
 from pamela_rl.rewards.hacking import hacking_warning
 from pamela_rl.rewards.opening import open_scorers
 from pamela_rl.rewards.personal import PersonalReward
@@ -107,13 +108,17 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
         for_whom = ", ".join(users) if len(users) <= MAX_NAMED else f"{len(users):,} people"
         for_whom = f"For {'each of ' * (len(users) > 1)}{for_whom}"
         accelerator.print(f"{for_whom}:\n{plan.text()}\n{_warning(settings, algorithm, reward, scorers)}")
-    outcomes = personalize_users(
-        People(
-            policy, None if examples else reward, source.prompts, users, config, algorithm, settings.output_dir, accelerator,
-            _provenance(settings, policy, reward, algorithm), scorers, settings.num_inference_steps, plan.memory.total, examples,
-            starts, reward.fitted_on.answers if reward else None, together, source.validation, worker,
-        )
+    people = People(
+        policy, None if examples else reward, source.prompts, users, config, algorithm, settings.output_dir, accelerator,
+        _provenance(settings, policy, reward, algorithm), scorers, settings.num_inference_steps, plan.memory.total, examples,
+        starts, reward.fitted_on.answers if reward else None, together, source.validation, worker,
     )  # fmt: skip
+    try:
+        outcomes = personalize_users(people)
+    except OutOfMemory as error:
+        if settings.batch_size != "auto":
+            raise
+        raise OutOfMemory(f"{error} batch_size is auto; give --batch_size null with a --train.batch_size.") from error
     adapters = {outcome.user: Path(outcome.adapter) for outcome in outcomes if outcome.adapter}
     if worker.rank == 0:
         accelerator.print(next_steps(adapters, settings.output_dir, settings.reward, settings.model, scorers))

@@ -120,7 +120,7 @@ class _Training:
     def do(self, accelerator: Accelerator, worker: Worker, policy: Policy, planned_bytes: int | None) -> None:
         """Train whom no other worker has."""
         reward, scorers = open_rewards(self.run / "rewards", str(accelerator.device))
-        provenance = Provenance(f"pamela_rl {self.model}", f"taste basis on encoder {reward.encoder.fingerprint}")
+        provenance = Provenance.of(ModelSettings(self.model), policy, f"encoder {reward.encoder.fingerprint}")
         personalize_users(
             People(
                 policy, reward, world_prompts().prompts, self.users, self.config, self.algorithm, self.run, accelerator,

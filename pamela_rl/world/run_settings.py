@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from pamela_rl.config import AlgorithmChoice, RewardSettings, Tracker, TrainConfig, ValidationSettings
+from pamela_rl.config.checks import refuse_unused
 from pamela_rl.data.prompts import PromptSource, check_prompt_file, read_prompts
 from pamela_rl.data.settings import SourceSettings
 from pamela_rl.diffusion.saved_adapters import adapter_folder
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.saved import check_rewards
+from pamela_rl.rewards.saved import check_rewards, judge_folder
+from pamela_rl.rewards.settings import WORLD
 from pamela_rl.storage import SHIPPED_PIPELINES
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
 
@@ -87,7 +89,19 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.reward is not None:  # first, since nothing heavy is loaded for it
             check_rewards(self.reward, self.judge, self.named)
+            if self.judge is None and judge_folder(self.reward) is None:
+                refuse_unused(self, ("judge_encoder",), "there is no judge")
+        else:
+            refuse_unused(
+                self, ("judge", "encoder", "judge_encoder", "watch"), "there is no reward that they would go with"
+            )
+        if self.content == WORLD and self.model.name not in SHIPPED_PIPELINES:
+            refuse_unused(self, ("content",), f"the base model is {self.model.name}")
         algorithm = open_tuned_algorithm(self.algorithm, self.model.name)
+        if not algorithm.uses_advantages:
+            weights = ("adherence_weight", "diversity_weight")
+            because = f"{algorithm.name} learns without advantages"
+            refuse_unused(self.train.reward, weights, because, for_few_ratings().reward, "train.reward.")
         if algorithm.learns_from == "rollouts":
             self._check_rollouts(algorithm.name)
         else:
@@ -116,8 +130,7 @@ class TrainSettings:
                 f"{name} learns from a reward, but reward is not given; fit one with pamela fit, or train on the "
                 "rated images themselves with --config algorithms/sft.yaml."
             )
-        if self.source.path is not None:
-            raise ConfigError(f"{name} learns from the reward alone; leave out source, or use sft or dpo.")
+        refuse_unused(self, ("source",), f"{name} learns from the reward alone, unlike sft and dpo")
         in_world = self.model.name in SHIPPED_PIPELINES
         check_prompt_file(self.prompts, None if in_world else f"the base model is {self.model.name}")
         if self.prompts is not None:
@@ -128,7 +141,7 @@ class TrainSettings:
             raise ConfigError(
                 f"{name} learns from images that people rated, but there are none; give their folder as --source.path."
             )
-        if self.train.validation.patience and self.reward is None and self.judge is None:
+        if self.train.validation.patience and self.reward is None:
             raise ConfigError(
                 "train.validation.patience needs a judge; give the reward it was fitted beside, or set it to 0."
             )

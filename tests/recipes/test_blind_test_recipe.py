@@ -22,7 +22,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def config(folder: Path, *arguments: str) -> BlindTestConfig:
-    return read_config(BlindTestConfig, "", [f"--run={folder / 'run'}", f"--output_dir={folder / 'blind'}", *arguments])
+    read_back = any(argument.startswith("--choices") for argument in arguments)
+    flags = [f"--output_dir={folder / 'blind'}", *([] if read_back else [f"--run={folder / 'run'}"]), *arguments]
+    return read_config(BlindTestConfig, "", flags)
 
 
 def test_pages_are_made_and_what_was_chosen_is_read_back(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

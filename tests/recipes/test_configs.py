@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from accelerate import Accelerator
 from quickstart import QuickstartConfig
 from train import TrainRecipeConfig
 
@@ -11,8 +14,11 @@ from pamela_rl.algorithms.ddpo import DDPO
 from pamela_rl.algorithms.nft import NFT
 from pamela_rl.algorithms.registry import open_algorithm
 from pamela_rl.cli.command_line import read_config
+from pamela_rl.config import TrainConfig
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.training.processes import check_processes
+from pamela_rl.world.run_settings import for_few_ratings
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 
@@ -29,6 +35,18 @@ def paths(world_reward: PersonalReward, tmp_path: Path) -> list[str]:
 def test_shipped_settings_hold_together(file: Path) -> None:
     config = read_config(QuickstartConfig, "", [f"--config={file}"])
     assert config.output_dir.parts[0] == "outputs"
+
+
+@pytest.mark.parametrize("file", sorted((CONFIGS / "accelerate").glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_processes_share_an_iteration_of_the_defaults_and_of_every_shipped_setting(file: Path) -> None:
+    (processes,) = map(int, re.findall(r"^num_processes: (\d+)$", file.read_text(encoding="utf-8"), re.MULTILINE))
+    several = cast(Accelerator, SimpleNamespace(num_processes=processes, mixed_precision="no"))
+    check_processes(several, for_few_ratings())
+    check_processes(several, TrainConfig())
+    for settings in [*CONFIGS.glob("*.yaml"), *(CONFIGS / "algorithms").glob("*.yaml")]:
+        shared = re.findall(r"^  images_per_iteration: (\d+)$", settings.read_text(encoding="utf-8"), re.MULTILINE)
+        for images in map(int, shared):
+            check_processes(several, TrainConfig(images_per_iteration=images, group_size=images))
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("train_*.yaml")), ids=lambda file: file.stem)

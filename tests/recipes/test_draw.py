@@ -104,7 +104,10 @@ def test_a_folder_of_anything_else_is_refused_before_a_model_is_loaded(tmp_path:
         (["--model.shard=true"], "drawn by one process; use model.offload"),
         (["--images=nowhere"], "images is nowhere, but there is no such folder"),
         (["--images=recipes"], "images is recipes, which holds no .png"),
-        (["--images=recipes", "--prompts=x.txt"], "images are your own, so nothing is drawn: leave out"),
+        (
+            ["--images=recipes", "--prompts=x.txt"],
+            "prompts is x.txt, but nothing reads it: images are your own, so nothing is drawn",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused(flags: list[str], sentence: str) -> None:

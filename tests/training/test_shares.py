@@ -8,10 +8,17 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from pamela_rl.config import AdvantageSettings, RewardSettings, TrainConfig, ValidationSettings
+from pamela_rl.config import AdvantageSettings, RewardSettings, TrainConfig
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.errors import ConfigError
-from pamela_rl.training.processes import Shares, check_precision, check_processes, image_shares, local_advantages
+from pamela_rl.training.processes import (
+    Shares,
+    check_precision,
+    check_processes,
+    image_shares,
+    local_advantages,
+    padded_shares,
+)
 from pamela_rl.types import RewardOutput
 
 CONFIG = TrainConfig(images_per_iteration=4, group_size=2, reward=RewardSettings(std_weight=0.0))
@@ -102,7 +109,6 @@ def test_a_picture_whose_sum_is_no_number_teaches_nothing_by_its_other_parts(acc
     ("processes", "settings", "sentence"),
     [
         (5, {}, r"images_per_iteration is 48 but there are 5 processes; use a multiple of 60, e\.g\. 60\.$"),
-        (5, {"images_per_iteration": 300}, r"validation.num_images is 24 .* use a multiple of 10, e\.g\. 20 or 30\.$"),
         (9, {"group_size": 6}, r"use a multiple of 18, e\.g\. 36 or 54\.$"),
     ],
 )
@@ -112,6 +118,11 @@ def test_the_numbers_suggested_for_some_processes_are_allowed(
     several = cast(Accelerator, SimpleNamespace(num_processes=processes, mixed_precision="no"))
     with pytest.raises(ConfigError, match=sentence):
         check_processes(several, TrainConfig(**settings))
-    check_processes(
-        several, replace(TrainConfig(images_per_iteration=processes * 12), validation=ValidationSettings(every=0))
-    )
+    check_processes(several, TrainConfig(images_per_iteration=processes * 12))
+
+
+@pytest.mark.parametrize(("images", "processes"), [(24, 16), (4, 3), (2, 16), (6, 2), (5, 1)])
+def test_images_of_a_validation_are_shared_out_in_order_by_any_number_of_processes(images: int, processes: int) -> None:
+    dealt = padded_shares(images, processes)
+    assert len(dealt) == processes
+    assert dealt.flatten()[:images].tolist() == list(range(images))
