@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from pamela_rl.storage import folder_name, publish, writing
 
 INFO = "adapter.json"
 STRENGTH = "recommended_strength"  # in it
+_AFTER_NAME = re.compile(
+    r" \d+ x \d+( .*)?$"
+)  # what follows the name, which may have blanks, in the fact about the base model
 DRAWN_WITH = {"num_inference_steps": int, "guidance_scale": float, "negative_prompt": str, "height": int, "width": int}
 """Facts in it, and what each is read as: how images are drawn in validation, beside the weights and, unless asked otherwise, in a
 comparison."""
@@ -117,7 +121,7 @@ def adapter_digest(folder: Path) -> str:
 def adapter_base_model(folder: Path) -> str | None:
     """Return the name of the base model that an adapter says it was trained on; None where it does not say."""
     facts = json.loads((folder / INFO).read_text(encoding="utf-8"))
-    return str(facts["base_model"]).split(" ")[0] if facts.get("base_model") else None
+    return _AFTER_NAME.sub("", str(facts["base_model"])) if facts.get("base_model") else None
 
 
 def drawn_with(folder: Path) -> dict[str, Any]:
