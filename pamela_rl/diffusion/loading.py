@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -14,6 +13,7 @@ from pamela_rl.diffusion.compiling import compile_denoiser
 from pamela_rl.diffusion.cuda_graphs import CUDAGraphs
 from pamela_rl.diffusion.families import policy_for, register_family
 from pamela_rl.diffusion.memory import decoded_at_once
+from pamela_rl.diffusion.model_files import check_model_files, read_index, variant_of
 from pamela_rl.diffusion.plugins import load_class
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.quantization import quantize_denoiser
@@ -26,22 +26,30 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_pipeline(
-    name: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32, *, to_shard: bool = False
+    name: str | Path,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    *,
+    config: Path | None = None,
+    to_shard: bool = False,
 ) -> Any:
     """Load a diffusers pipeline of any family, from safetensors alone.
 
     Args:
-        name: A shipped model ("world", "flow"), a folder or a hub id.
+        name: A shipped model ("world", "flow"), a folder, a single ``.safetensors`` file or a hub id. A folder whose weights are
+            of a variant alone, e.g. fp16, is loaded as that.
         device: Where its weights go.
         dtype: Of its weights.
+        config: For a single file: the folder of a pipeline of the same kind, for its parts' settings.
         to_shard: Leave the denoiser's weights in their files where that can be; :func:`prepare_policy` then reads each
             process's share. The pipeline stays on the CPU.
 
     Raises:
-        ConfigError: There is no such pipeline.
+        ConfigError: There is no such pipeline, or its files are of another kind.
     """
     from diffusers import DiffusionPipeline
 
+    check_model_files(name, config)
     source = SHIPPED_PIPELINES.get(str(name), Path(name))
     local = source.is_dir()
     try:
@@ -49,10 +57,14 @@ def load_pipeline(
         if to_shard:
             folder = source if local else Path(DiffusionPipeline.download(str(name), use_safetensors=True))
             parts |= empty_denoiser(folder, dtype)
-        with _no_loading_bars() if local else nullcontext():  # a download is worth a bar
-            pipeline = DiffusionPipeline.from_pretrained(
-                source if local else str(name), dtype=dtype, use_safetensors=True, **parts
-            )
+        with _no_loading_bars() if local or config else nullcontext():  # a download is worth a bar
+            if config is not None:
+                pipeline = _from_single_file(Path(name), config, dtype)
+            else:
+                pipeline = DiffusionPipeline.from_pretrained(
+                    source if local else str(name), dtype=dtype, use_safetensors=True,
+                    variant=variant_of(source) if local else None, **parts,
+                )  # fmt: skip
     except (OSError, ValueError, ImportError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
@@ -62,13 +74,22 @@ def load_pipeline(
     return pipeline if to_shard else pipeline.to(device)
 
 
+def _from_single_file(file: Path, config: Path, dtype: torch.dtype) -> Any:
+    """Load a pipeline of the class that ``config`` is of; a part that the file lacks is read from there, if its weights are."""
+    import diffusers
+
+    pipeline_class = getattr(diffusers, read_index(config)["_class_name"])
+    return pipeline_class.from_single_file(
+        str(file), config=str(config), dtype=dtype, local_files_only=True, **_absent_components(config)
+    )
+
+
 def _absent_components(folder: Path) -> dict[str, None]:
     """Name the components that a folder's ``model_index.json`` declares absent.
 
     diffusers requires them as explicit None, or refuses e.g. a Stable Diffusion 3 saved without its T5.
     """
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    return {component: None for component, value in index.items() if value == [None, None]}
+    return {component: None for component, value in read_index(folder).items() if value == [None, None]}
 
 
 @contextmanager

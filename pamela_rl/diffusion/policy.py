@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,17 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from pamela_rl.config import FlowNoise
-from pamela_rl.config.checks import check_negative_prompt
 from pamela_rl.diffusion.adapted import Adapted
 from pamela_rl.diffusion.dropout import KEPT
 from pamela_rl.diffusion.encoded_prompts import EncodedPrompts
+from pamela_rl.diffusion.guidance import Guided
 from pamela_rl.diffusion.sizes import check_multiple
 from pamela_rl.diffusion.transitions import Schedule
-from pamela_rl.errors import ConfigError
 from pamela_rl.types import Conditioning
 
 
-class Policy(Adapted, ABC):
+class Policy(Adapted, Guided):
     """A text-to-image pipeline whose denoiser's LoRA is trained; a family of models implements the abstract methods.
 
     Attributes:
@@ -51,7 +50,6 @@ class Policy(Adapted, ABC):
     """
 
     pipeline_class: ClassVar[str]
-    component: ClassVar[str] = "transformer"
     default_size: ClassVar[int] = 1024
 
     def __init__(self, pipeline: Any, height: int | None = None, width: int | None = None):
@@ -71,11 +69,6 @@ class Policy(Adapted, ABC):
         super().__init__()
         for name, side in (("height", self.height), ("width", self.width)):
             check_multiple(name, side, self._multiple(), type(pipeline).__name__)
-
-    @classmethod
-    @abstractmethod
-    def call_arguments(cls, pipeline: Any, guidance_scale: float, negative: list[str]) -> dict[str, Any]:
-        """Express guidance in the pipeline's own arguments: scale 1 is none, ``negative`` one prompt an image or ""."""
 
     @abstractmethod
     def schedule(
@@ -119,30 +112,6 @@ class Policy(Adapted, ABC):
     def device(self) -> torch.device:
         """Where the denoiser lives."""
         return next(self.denoiser.parameters()).device
-
-    @classmethod
-    def embeds_guidance(cls, pipeline: Any) -> bool:
-        """Whether guidance is distilled into the denoiser, which then takes its scale as an input."""
-        return bool(getattr(getattr(pipeline, cls.component).config, "guidance_embeds", False))
-
-    @classmethod
-    def has_unconditional_branch(cls, pipeline: Any, guidance_scale: float) -> bool:
-        """Whether the denoiser is called for a negative prompt, too."""
-        return guidance_scale > 1 and not cls.embeds_guidance(pipeline)
-
-    @classmethod
-    def check_negative(cls, pipeline: Any, negative_prompt: str, guidance_scale: float | None) -> None:
-        """Refuse a negative prompt that would do nothing.
-
-        Raises:
-            ConfigError: There is no guidance, or it is distilled into the model.
-        """
-        check_negative_prompt("", negative_prompt, guidance_scale)
-        if negative_prompt and not cls.has_unconditional_branch(pipeline, guidance_scale or 1.0):
-            raise ConfigError(
-                f"negative_prompt is {negative_prompt!r}, but guidance is distilled into this {type(pipeline).__name__}, which "
-                "has no unconditional branch to use it; leave it out."
-            )
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Conditioning:
@@ -230,10 +199,6 @@ class Policy(Adapted, ABC):
             return outputs[0]
         unconditional, conditional = torch.cat(outputs).chunk(2)
         return self.guide(unconditional, conditional, guidance_scale)
-
-    def guide(self, unconditional: Tensor, conditional: Tensor, guidance_scale: float) -> Tensor:
-        """Combine both branches: classifier-free guidance (arXiv:2207.12598)."""
-        return unconditional + guidance_scale * (conditional - unconditional)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode final latents to images in [0, 1], ``(b, 3, height, width)``; gradients reach the latents."""

@@ -23,6 +23,9 @@ SAMPLES = "samples.png"
 INFO = "adapter.json"
 STRENGTH = "recommended_strength"  # in it
 HEADER = "pamela_rl."  # begins our own keys in the header of weights
+_AFTER_NAME = re.compile(
+    r" \d+ x \d+( .*)?$"
+)  # what follows the name, which may have blanks, in the fact about the base model
 DRAWN_WITH = {"num_inference_steps": int, "guidance_scale": float, "negative_prompt": str, "height": int, "width": int}
 """Facts in it, and what each is read as: how images are drawn in validation, beside the weights and, unless asked otherwise, in a
 comparison."""
@@ -143,7 +146,7 @@ def unreadable(path: Path, error: Exception) -> AdapterError:
 def adapter_base_model(folder: Path) -> str | None:
     """Return the name of the base model that an adapter says it was trained on; None where it does not say."""
     facts = json.loads((folder / INFO).read_text(encoding="utf-8"))
-    return str(facts["base_model"]).split(" ")[0] if facts.get("base_model") else None
+    return _AFTER_NAME.sub("", str(facts["base_model"])) if facts.get("base_model") else None
 
 
 def hub_id(base_model: str) -> str | None:

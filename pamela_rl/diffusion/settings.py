@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pamela_rl.diffusion.model_files import check_model_files
 from pamela_rl.errors import ConfigError
 
 Dtype = Literal["float32", "bfloat16"]
@@ -18,7 +19,8 @@ class ModelSettings:
     """The base model and how it sits in memory. Its adapter is always fp32.
 
     Attributes:
-        name: "world", "flow" (its flow-matching twin), a hub id or a folder.
+        name: "world", "flow" (its flow-matching twin), a hub id, a folder or a single .safetensors file.
+        config: For a single file: the folder of a pipeline of the same kind, for the settings of its parts.
         dtype: Of the base model's weights.
         quantization: Keep the frozen linear layers of the denoiser's blocks as "int8" (a byte a weight) or "nf4" (QLoRA's
             four bits and a half); they compute in ``dtype``.
@@ -36,6 +38,7 @@ class ModelSettings:
     """
 
     name: str = "world"
+    config: Path | None = None
     dtype: Dtype = "float32"
     quantization: Quantization = "no"
     height: int | None = None
@@ -49,6 +52,12 @@ class ModelSettings:
     family: Path | None = None
 
     def __post_init__(self) -> None:
+        check_model_files(self.name, self.config)
+        if self.shard and self.config is not None:
+            raise ConfigError(
+                "model.shard is true but model.name is a single file, of which a process cannot read a share; save it as a folder "
+                "with save_pretrained first."
+            )
         graphs, compiled = self.cuda_graphs, self.compile != "no"
         for both, names in (
             (graphs and self.gradient_checkpointing, "model.cuda_graphs and model.gradient_checkpointing"),

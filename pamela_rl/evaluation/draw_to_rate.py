@@ -40,7 +40,7 @@ def open_generator(drawing: RatedDrawing) -> PipelineGenerator:
     """
     model, adapter = drawing.model, drawing.adapter
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipeline = load_pipeline(model.name, dtype=DTYPES[model.dtype])
+    pipeline = load_pipeline(model.name, dtype=DTYPES[model.dtype], config=model.config)
     policy = prepare_policy(pipeline, replace(model, gradient_checkpointing=False), device)
     if adapter is not None:
         load_adapter_folder(pipeline, adapter, _ADAPTER)

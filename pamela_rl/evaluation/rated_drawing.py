@@ -75,6 +75,7 @@ class RatedDrawing:
         """Return all that an image depends on beside its prompt and number, by the names of the recipe's settings."""
         return {
             "model.name": self.model.name,
+            "model.config": None if self.model.config is None else str(self.model.config),
             "model.dtype": self.model.dtype,
             "model.height": self.model.height,
             "model.width": self.model.width,

@@ -9,6 +9,7 @@ from typing import Any
 
 from pamela_rl.config.checks import check_negative_prompt, refuse_unused
 from pamela_rl.data.prompts import check_prompt_file
+from pamela_rl.diffusion.model_files import check_model_files
 from pamela_rl.diffusion.saved_adapters import adapter_folder, drawn_with, list_adapters
 from pamela_rl.diffusion.settings import Dtype
 from pamela_rl.errors import ConfigError
@@ -83,7 +84,8 @@ class RunSettings:
             ``rewards/personal`` in the run.
         judge: Folder of another one, only watched; None is ``rewards/judge`` in the run, or the one fitted beside the
             reward, where there is one.
-        base_model: "world", "flow", a hub id or a folder of a pipeline.
+        base_model: "world", "flow", a hub id, a folder of a pipeline or a single .safetensors file.
+        base_model_config: For a single file: the folder of a pipeline of the same kind, for the settings of its parts.
         dtype: Of the base model's weights.
         encoder: Of the run's reward; None is the one it was fitted with, from where that was.
         judge_encoder: Of the judge, likewise.
@@ -99,6 +101,7 @@ class RunSettings:
     reward: Path | None = None
     judge: Path | None = None
     base_model: str = "world"
+    base_model_config: Path | None = None
     dtype: Dtype = "float32"
     encoder: str | None = None
     judge_encoder: str | None = None
@@ -113,8 +116,9 @@ class RunSettings:
         check_counts(num_prompts=self.num_prompts)
         if self.service.model is None:
             refuse_unused(self, ("service",), "there is no service.model")
+            check_model_files(self.base_model, self.base_model_config, "base_model", "base_model_config")
         else:
-            refuse_unused(self, ("base_model", "dtype"), "service.model draws")
+            refuse_unused(self, ("base_model", "base_model_config", "dtype"), "service.model draws")
         drawn_by = self.base_model if self.service.model is None else self.service.kind
         check_prompt_file(self.prompts, None if self.in_world else f"pictures are drawn by {drawn_by}")
         check_rewards(self.reward_folder, self.judge_folder, self.compared_users())

@@ -66,12 +66,13 @@ def open_source(
     remote: RemoteGenerator | None = None,
     dtype: Dtype = "float32",
     device: str = "cpu",
+    base_model_config: Path | None = None,
 ) -> Source:
     """Load the pipeline that draws, with a run's adapters.
 
     Args:
         run: A folder with ``adapters/``.
-        base_model: "world", "flow", a hub id or a folder.
+        base_model: "world", "flow", a hub id, a folder or a single file.
         reward: The personal reward.
         scorers: All of them by name, the reward's among them.
         prompts: Held out.
@@ -81,6 +82,7 @@ def open_source(
         remote: Draws instead of ``base_model``; users then need no adapter.
         dtype: Of the base model's weights.
         device: Where it lives.
+        base_model_config: For a single file: the folder of a pipeline of the same kind.
 
     Raises:
         ConfigError: There is no such pipeline.
@@ -90,7 +92,7 @@ def open_source(
     chosen = list(users) or _in_order(run, adapters) or list(reward.model.user_ids)
     pipeline = None
     if remote is None:
-        pipeline = load_pipeline(base_model, device, DTYPES[dtype])
+        pipeline = load_pipeline(base_model, device, DTYPES[dtype], config=base_model_config)
         for user in chosen:
             load_adapter(pipeline, run, user)
     flags = {} if pipeline is None else SafetyFlags.of(pipeline)

@@ -63,8 +63,7 @@ def train(
     Args:
         policy: The adapter stays on it, active, when the call returns.
         reward: What is maximised; None, or only watched, where the algorithm learns from rated images.
-        prompts: Of one user; to sample, or only to validate, from. Those to validate on are taken out, see
-            :meth:`PromptSource.held_out`.
+        prompts: Of one user; those to validate on are taken out (``PromptSource.held_out``), or validated on alone.
         config: Everything about the run but the algorithm.
         algorithm: How the adapter learns.
         folder: The user's own: ``run.json``, ``metrics.jsonl``, ``validation.jsonl``, ``checkpoint/``, ``best/``
@@ -113,7 +112,6 @@ def train(
         assert examples is not None
         source = Recollections(policy, examples, config, algorithm, shares)
     first, thresholds = state.iteration, mismatch_thresholds(accelerator, policy, algorithm, config)
-
     with StopRequests() as stop:
         try:
             with state.averaged_weights():

@@ -37,7 +37,8 @@ def next_steps(
         f"--run {shlex.quote(str(run))} --reward {'outputs/my-reward' if reward is None else shlex.quote(str(reward))}"
     )
     if model.name != "world":
-        where += f" --base_model {shlex.quote(model.name)} --dtype {model.dtype} --prompts held_out.txt"
+        parts = "" if model.config is None else f" --base_model_config {shlex.quote(str(model.config))}"
+        where += f" --base_model {shlex.quote(model.name)}{parts} --dtype {model.dtype} --prompts held_out.txt"
     lines += [
         f"Next, compare with the base model on other prompts:\n  pamela evaluate {where}",
         f"then choose between both without knowing which is which:\n  pamela blind-test {pages} "

@@ -91,6 +91,13 @@ def _strength(folder: Path) -> dict[str, str]:
     return {STRENGTH: f"{facts['recommended']:g}"} if "recommended" in facts else {}
 
 
+def _use(policy: Policy, config: TrainConfig, num_inference_steps: int) -> dict[str, str]:
+    """How the adapter's images are meant to be drawn: as those beside it."""
+    drawn = config.drawn
+    used = (num_inference_steps, f"{drawn.guidance_scale:g}", drawn.negative_prompt, policy.height, policy.width)
+    return {name: str(value) for name, value in zip(DRAWN_WITH, used, strict=True)}
+
+
 def num_images_spent(rows: Sequence[Mapping[str, Any]], config: TrainConfig, samples: bool = True) -> int:
     """Count the images a run sampled for validation and, where its algorithm ``samples``, for training.
 
@@ -168,12 +175,7 @@ def personalize(
         recipe = f"{algorithm.name}, {len(rows)} iterations x {config.images_per_iteration} images"
         spent = str(num_images_spent(rows, config, algorithm.learns_from == "rollouts"))
         made = {"recipe": recipe, "seed": str(config.seed), "images_spent": spent}
-        used = {
-            "num_inference_steps": num_inference_steps, "guidance_scale": f"{config.drawn.guidance_scale:g}",
-            "negative_prompt": config.drawn.negative_prompt, "height": policy.height, "width": policy.width,
-        }  # fmt: skip
-        drawn = {name: str(used[name]) for name in DRAWN_WITH}
-        info = {**facts, **_strength(folder), **made, **drawn, **versions()}
+        info = {**facts, **_strength(folder), **made, **_use(policy, config, num_inference_steps), **versions()}
         save_adapter(policy, name, user, run, info, {SAMPLES: to_png(contact_sheet(samples, NUM_SAMPLES // 2))})
         with writing("the run's curves", folder):
             draw_curves(folder, config.validation.num_images // IMAGES_PER_PROMPT)

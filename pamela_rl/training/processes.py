@@ -214,5 +214,5 @@ def open_policy(model: ModelSettings, accelerator: Accelerator) -> Policy:
         ConfigError: There is no such pipeline, no family knows it, or it cannot do what the settings ask.
     """
     shard = model.shard or accelerator.distributed_type == DistributedType.FSDP
-    pipeline = load_pipeline(model.name, dtype=DTYPES[model.dtype], to_shard=shard)
+    pipeline = load_pipeline(model.name, dtype=DTYPES[model.dtype], config=model.config, to_shard=shard)
     return prepare_policy(pipeline, replace(model, shard=shard), accelerator.device)

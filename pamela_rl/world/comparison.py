@@ -41,5 +41,5 @@ def open_run(settings: RunSettings, folder: Path) -> Source:
         settings.run, settings.base_model, reward, scorers | world_scorers(users, content == WORLD),
         prompts[: settings.num_prompts], train_prompts if in_world else prompts,
         PHRASEBOOK if in_world else PHOTOGRAPHIC, settings.users, open_service(settings.service, folder),
-        settings.dtype, device,
+        settings.dtype, device, settings.base_model_config,
     )  # fmt: skip

@@ -62,7 +62,7 @@ def run_quickstart(
         num_inference_steps: Of the images compared.
         command: For the report.
     """
-    started, rewards = time.monotonic(), run / "rewards"
+    started, rewards, config = time.monotonic(), run / "rewards", config.used_in(num_inference_steps)
     if accelerator.is_main_process:
         ensure_writable(run)
         ensure_rewards(rewards, num_users)
@@ -75,7 +75,6 @@ def run_quickstart(
     accelerator.print(f"\n3. {algorithm.name} trains an adapter for each of {len(users)} people:")
     for user, taste in tastes.items():
         accelerator.print(f"   {user} {taste}")
-    config = config.used_in(num_inference_steps)
     job = _Training(run, model, tuple(users), algorithm, config, num_inference_steps)
     plan = plan_run(
         policy,

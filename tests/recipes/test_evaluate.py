@@ -38,7 +38,8 @@ def finished(world_reward: PersonalReward, tmp_path_factory: pytest.TempPathFact
 
 def config(run: Path, output: Path, *arguments: str) -> EvaluateConfig:
     small = ["--num_prompts=2", "--seeds_per_prompt=1", "--reference_images=30", "--noise.num_steps=1"]
-    small += ["--drawing.num_inference_steps=3", "--drawing.search_inference_steps=2", "--noise.num_inference_steps=2"]
+    small += ["--drawing.search_inference_steps=2", "--noise.num_inference_steps=2"]
+    small += [] if any("service.model" in flag for flag in arguments) else ["--drawing.num_inference_steps=3"]
     small += ["--search.num_variants=3", "--search.num_elites=1", "--images_budget=8", "--strengths=[]"]
     return read_config(EvaluateConfig, "", [f"--run={run}", f"--output_dir={output}", *small, *arguments])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from small_taste_basis import small_taste_basis
 from torch import Tensor
 
 from pamela_rl.algorithms.ddpo import DDPO
@@ -20,6 +21,7 @@ from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.randomness import generator_for
 from pamela_rl.diffusion.saved_adapters import drawn_with
 from pamela_rl.errors import CheckpointError, ConfigError
+from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.training.loop import train
 from pamela_rl.training.personalize import personalize
@@ -68,7 +70,7 @@ def test_every_fifth_prompt_is_kept_apart_and_none_of_fewer_than_ten() -> None:
     assert PromptSource(TWELVE, "ada").held_out(ValidationSettings(every=0)).prompts == tuple(TWELVE)
 
 
-def test_a_file_of_prompts_is_validated_on_and_must_be_apart(world_reward: PersonalReward, tmp_path: Path) -> None:
+def test_a_file_of_prompts_is_validated_on_and_must_be_apart(encoder: FeatureEncoder, tmp_path: Path) -> None:
     file, trained = tmp_path / "validation.txt", tmp_path / "prompts.txt"
     file.write_text("a cup\na tree\n", encoding="utf-8")
     trained.write_text("\n".join(TWELVE), encoding="utf-8")
@@ -78,8 +80,8 @@ def test_a_file_of_prompts_is_validated_on_and_must_be_apart(world_reward: Perso
     overlapping = replace(CONFIG, validation=ValidationSettings(prompts=file))
     with pytest.raises(ConfigError, match=r"1 of the prompts in validation.prompts.*e.g. 'a boat number 3'"):
         PromptSource(TWELVE, "ada").held_out(overlapping.validation)
+    PersonalReward(encoder, small_taste_basis()).save(tmp_path / "reward")
     with pytest.raises(ConfigError, match="are trained on"):  # before any model is loaded
-        world_reward.save(tmp_path / "reward")
         TrainSettings(reward=tmp_path / "reward", prompts=trained, train=overlapping)
     with pytest.raises(ConfigError, match=r"validation.prompts is .* but validation.every is 0"):
         ValidationSettings(every=0, prompts=file)
@@ -125,7 +127,7 @@ def test_a_run_with_prompts_kept_apart_resumes_to_the_bit_and_knows_its_file_by_
         resumed, whole = trained(f"{kind}-stopped", 2, paths[1]), trained(kind, 2, paths[0])
         assert all(torch.equal(resumed[key], whole[key]) for key in whole)
     moved.write_text("a cup\na house\n", encoding="utf-8")
-    with pytest.raises(CheckpointError, match="holds a run with other settings .*prompts: there"):
+    with pytest.raises(CheckpointError, match=r"holds a run with other settings .*prompts: there"):
         trained("file-stopped", 2, moved)
 
 
