@@ -10,7 +10,7 @@ from typing import Literal
 from pamela_rl.config import AlgorithmChoice, RewardSettings, Tracker, TrainConfig, ValidationSettings
 from pamela_rl.data.prompts import check_prompt_file
 from pamela_rl.data.settings import SourceSettings
-from pamela_rl.diffusion.saved_adapters import starting_adapter
+from pamela_rl.diffusion.saved_adapters import adapter_file, starting_adapter
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.choice import RewardChoice, check_choice, check_named, personal_folder
@@ -96,7 +96,10 @@ class TrainSettings:
             self._check_rollouts(algorithm.name)
         else:
             self._check_examples(algorithm.name)
-        self.starts(self.named)
+        if self.start is not None and not self.start.exists():
+            raise ConfigError(f"start is {self.start}, but there is no such run, adapter or file.")
+        for start in self.starts(self.named).values():
+            adapter_file(start)
         if self.together != "auto" and self.together < 1:
             raise ConfigError(f"together is {self.together}; use 1 or more people at a time, or auto.")
         algorithm.check(self.train)
