@@ -13,11 +13,12 @@ READ_PT_FILES = {  # weights that are published as .pt or .pth alone
     ROOT / "pamela_rl/rewards/population/weights.py",
     ROOT / "pamela_rl/rewards/encoders/timm_weights.py",
 }
-NOUNS = {"types", "errors", "config", "storage", "intervals"}
+NOUNS = {"types", "errors", "config", "storage", "intervals", "plugins"}
 MAY_IMPORT = {
     "errors": set(),
     "types": {"errors"},
     "config": {"errors"},
+    "plugins": {"errors"},
     "storage": {"errors"},
     "intervals": set(),
     "cli": NOUNS | {"rewards"},  # the names of its settings

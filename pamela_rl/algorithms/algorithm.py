@@ -13,10 +13,10 @@ from torch import Tensor
 from pamela_rl.algorithms.learner import Experience, Learner
 from pamela_rl.algorithms.optimizers import OptimizerSettings
 from pamela_rl.config import SamplingConfig, TrainConfig
-from pamela_rl.diffusion.plugins import PREFIX
 from pamela_rl.diffusion.rollout import choose_steps
 from pamela_rl.diffusion.transitions import Schedule
 from pamela_rl.errors import ConfigError
+from pamela_rl.plugins import PREFIX
 
 LearnsFrom = Literal["rollouts", "images", "pairs"]
 

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from pamela_rl.algorithms.algorithm import Algorithm
 from pamela_rl.config import AlgorithmChoice
-from pamela_rl.diffusion.plugins import classes_in, load_class
 from pamela_rl.errors import ConfigError
+from pamela_rl.plugins import classes_in, load_class
 
 Settings = TypeVar("Settings")
 

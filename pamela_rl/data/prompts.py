@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,16 +18,49 @@ HELD_OUT_EVERY, LEAST_TO_SPLIT = 5, 10  # different prompts
 
 
 def read_prompts(path: Path) -> list[str]:
-    """Read one prompt per line; empty lines are skipped.
+    """Read one prompt per line, or the ``prompt`` of each JSON object of a ``.jsonl`` file; empty lines are skipped.
 
     Raises:
-        DataError: The file is missing or holds no prompt.
+        DataError: The file is missing or holds no prompt, or a line is no such object.
     """
+    return check_prompts([prompt for prompt, _ in _read(path)])
+
+
+def read_metadata(path: Path) -> dict[str, dict[str, Any]]:
+    """Read what a ``.jsonl`` file says of each prompt besides the prompt itself, by prompt; of other files, nothing.
+
+    Raises:
+        DataError: The file is missing, a line is no object with a prompt, or a prompt is there twice with other metadata.
+    """
+    known: dict[str, dict[str, Any]] = {}
+    for prompt, metadata in _read(path):
+        if known.setdefault(prompt.strip(), metadata) != metadata:
+            raise DataError(
+                f"{path} has the prompt {prompt.strip()!r} twice, with different metadata; rewards are told it by the prompt, so "
+                "leave one of them out."
+            )
+    return {prompt: metadata for prompt, metadata in known.items() if metadata}
+
+
+def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The prompts of a file and what else it says of each."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors put a byte order mark in front
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the prompt file {path} ({error}); give one prompt a line, in UTF-8.") from error
-    return check_prompts([line for line in lines if line.strip()])
+    if path.suffix != ".jsonl":
+        return [(line, {}) for line in lines if line.strip()]
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"line {number} of {path} is no JSON ({error}); give one object a line.") from error
+            if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
+                raise DataError(f'line {number} of {path} has no prompt; give objects such as {{"prompt": "a boat"}}.')
+            rows.append((row.pop("prompt"), row))
+    return rows
 
 
 def check_prompt_file(path: Path | None, drawn_by: str | None) -> None:

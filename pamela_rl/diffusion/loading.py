@@ -14,12 +14,12 @@ from pamela_rl.diffusion.cuda_graphs import CUDAGraphs
 from pamela_rl.diffusion.families import policy_for, register_family
 from pamela_rl.diffusion.memory import decoded_at_once
 from pamela_rl.diffusion.model_files import check_model_files, read_index, variant_of
-from pamela_rl.diffusion.plugins import load_class
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.quantization import quantize_denoiser
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.diffusion.sharding import empty_denoiser, shard_denoiser
 from pamela_rl.errors import ConfigError
+from pamela_rl.plugins import load_class
 from pamela_rl.storage import SHIPPED_PIPELINES
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -21,6 +21,7 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 COMFYUI = "comfyui.safetensors"
 SAMPLES = "samples.png"
 INFO = "adapter.json"
+SAFETENSORS = ".safetensors"
 STRENGTH = "recommended_strength"  # in it
 HEADER = "pamela_rl."  # begins our own keys in the header of weights
 _AFTER_NAME = re.compile(
@@ -56,6 +57,28 @@ def adapter_folder(run: str | Path, user_id: str) -> Path:
         known = ", ".join(sorted(adapters)[:10])
         raise AdapterError(f"the run {run} has no adapter of user {user_id!r}; it has those of: {known}.")
     return adapters[user_id]
+
+
+def starting_adapter(path: Path, user_id: str) -> Path:
+    """Return the adapter that a user's training begins from: their own of a run, or the one that is given for all.
+
+    Raises:
+        AdapterError: The run has no adapter of that user, or there is neither run nor adapter.
+    """
+    return path if path.suffix == SAFETENSORS or any(path.glob(f"*{SAFETENSORS}")) else adapter_folder(path, user_id)
+
+
+def adapter_file(path: Path) -> Path:
+    """Return the file with an adapter's weights, given that file or its folder.
+
+    Raises:
+        AdapterError: There is no such file, or there are several and none has diffusers' name.
+    """
+    files = [path] if path.suffix == SAFETENSORS else sorted(path.glob(f"*{SAFETENSORS}"))
+    named = [file for file in files if file.name == f"pytorch_lora_weights{SAFETENSORS}"]
+    if len(named or files) != 1 or not files[0].is_file():
+        raise AdapterError(f"{path} holds {len(files)} {SAFETENSORS} files; give one file, e.g. my_lora{SAFETENSORS}.")
+    return (named or files)[0]
 
 
 def keep_version(run: Path, user_id: str) -> Path | None:

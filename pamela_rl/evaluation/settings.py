@@ -13,6 +13,7 @@ from pamela_rl.diffusion.model_files import check_model_files
 from pamela_rl.diffusion.saved_adapters import adapter_folder, drawn_with, list_adapters
 from pamela_rl.diffusion.settings import Dtype
 from pamela_rl.errors import ConfigError
+from pamela_rl.rewards.choice import check_named
 from pamela_rl.rewards.saved import check_rewards, judge_folder
 from pamela_rl.steering.settings import ServiceSettings
 from pamela_rl.storage import SHIPPED_PIPELINES
@@ -90,10 +91,10 @@ class RunSettings:
         encoder: Of the run's reward; None is the one it was fitted with, from where that was.
         judge_encoder: Of the judge, likewise.
         users: Whom to compare; none means everybody with an adapter.
-        prompts: Held-out prompts, one a line; the world has its own.
+        prompts: Held-out prompts, one a line or in a .jsonl file; the world has its own.
         num_prompts: How many of them.
         content: What tells whether pictures show what was asked: "world", "none", or a reward such as "clip_score".
-        watch: Rewards of the average person to be watched, e.g. [pickscore, hpsv2.1].
+        watch: Rewards to be watched: of the average person, e.g. [pickscore, hpsv2.1], or Python files with a function ``reward``.
         service: A remote service that draws instead of the base model; then there are no adapters.
     """
 
@@ -121,6 +122,8 @@ class RunSettings:
             refuse_unused(self, ("base_model", "base_model_config", "dtype"), "service.model draws")
         drawn_by = self.base_model if self.service.model is None else self.service.kind
         check_prompt_file(self.prompts, None if self.in_world else f"pictures are drawn by {drawn_by}")
+        for name in self.watch:
+            check_named(name)
         check_rewards(self.reward_folder, self.judge_folder, self.compared_users())
         if self.judge_folder is None:
             refuse_unused(self, ("judge_encoder",), "there is no judge")

@@ -1,17 +1,20 @@
-"""Rewards and judges by folder and by name: what trains, and what only watches."""
+"""Rewards and judges by folder, by name and by file: what trains, and what only watches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from pamela_rl.rewards.choice import RewardChoice, RewardPart, is_file, parts_of
+from pamela_rl.rewards.combined import CombinedReward, Reference
 from pamela_rl.rewards.encoders.opening import open_encoder
+from pamela_rl.rewards.function import FunctionReward, Metadata
 from pamela_rl.rewards.judge import Judge
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.population import load_population_reward
 from pamela_rl.rewards.saved import SavedReward, judge_folder
 from pamela_rl.rewards.settings import WORLD
-from pamela_rl.types import Scorer
+from pamela_rl.types import Reward, Scorer
 
 
 def open_reward(folder: str | Path, encoder: str | None = None, device: str = "cpu") -> PersonalReward:
@@ -37,18 +40,19 @@ def open_scorers(
     content: str = "none",
     watch: Sequence[str] = (),
     device: str = "cpu",
+    metadata: Metadata | None = None,
 ) -> tuple[PersonalReward, dict[str, Scorer]]:
-    """Load a personal reward, its judge, and population rewards that are only watched.
+    """Load a personal reward, its judge, and other rewards that are only watched.
 
     Args:
         reward: Folder of the reward, or what recipes/fit_reward.py wrote.
         judge: Folder of another one, of other eyes or other ratings; None is the one fitted beside the reward, if any.
         encoder: Of the reward, by name; None is the one it was fitted with.
         judge_encoder: Of the judge; None is the one it was fitted with.
-        content: Population reward that tells whether images show what their prompts ask for, e.g. "clip_score". "none" is
-            none; nor is there one for "world", whose content judge is no population reward.
-        watch: Further population rewards, by name.
+        content: As ``open_watched`` takes it.
+        watch: Likewise.
         device: Where encoders and population rewards live.
+        metadata: As ``open_named`` takes it.
 
     Returns:
         The reward, and all scorers by name: ``reward``, ``judge``, ``faithfulness``, and those watched.
@@ -61,6 +65,57 @@ def open_scorers(
     judge = judge if judge is not None else judge_folder(reward)
     if judge is not None:
         scorers["judge"] = Judge.of(personal, open_reward(judge, judge_encoder, device))
-    if content not in (WORLD, "none"):
-        scorers["faithfulness"] = load_population_reward(content, device=device)
-    return personal, scorers | {name: load_population_reward(name, device=device) for name in watch}
+    return personal, scorers | open_watched(content, watch, device, metadata)
+
+
+def open_watched(
+    content: str, watch: Sequence[str], device: str, metadata: Metadata | None = None
+) -> dict[str, Scorer]:
+    """Load rewards that are only watched.
+
+    Args:
+        content: Population reward that tells whether images show what their prompts ask for, e.g. "clip_score". "none" is
+            none; nor is there one for "world", whose content judge is no population reward.
+        watch: Further ones, by name or by file; a file's own is called as the file.
+        device: Where they live.
+        metadata: As ``open_named`` takes it.
+    """
+    shown = {} if content in (WORLD, "none") else {"faithfulness": open_named(content, device, metadata)}
+    return shown | {Path(name).stem if is_file(name) else name: open_named(name, device, metadata) for name in watch}
+
+
+def open_named(name: str, device: str, metadata: Metadata | None = None) -> Reward:
+    """Load a population reward by name, or the function ``reward`` of a Python file.
+
+    Args:
+        name: e.g. "pickscore", or "my_reward.py".
+        device: Where a population reward lives.
+        metadata: What the prompt file says of each prompt, by prompt, for functions that ask for it.
+    """
+    return FunctionReward(Path(name), metadata or {}) if is_file(name) else load_population_reward(name, device=device)
+
+
+def open_choice(
+    choice: RewardChoice, personal: PersonalReward | None, device: str, metadata: Metadata, reference: Reference | None
+) -> Reward:
+    """Return what a run maximises: the personal reward alone, or the weighted sum that is asked for.
+
+    Args:
+        choice: Of the run.
+        personal: Its personal reward, where it has one.
+        device: Where population rewards live.
+        metadata: As ``open_named`` takes it.
+        reference: Images of the base model, by which parts are put on one scale; None where none asks for it.
+
+    Raises:
+        ConfigError: A part cannot be loaded.
+    """
+    parts = parts_of(choice)
+    if personal is not None and len(parts) == 1 and not isinstance(choice, dict):
+        return personal
+    opened: dict[str, tuple[Reward, RewardPart]] = {}
+    for name, part in parts.items():
+        own = personal if part.folder is not None else open_named(str(part.file or name), device, metadata)
+        assert own is not None
+        opened[name] = own, part
+    return CombinedReward(opened, reference)

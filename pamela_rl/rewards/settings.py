@@ -12,6 +12,7 @@ SIGLIP_ADVICE = (
 PIXELS = "pixels"  # the encoder that needs no weights
 TIMM = "timm:"  # what names of timm models begin with
 WORLD = "world"  # the encoder and the content judge that come with the package
+POPULATION_NAMES = ("aesthetic", "clip_score", "hpsv2.0", "hpsv2.1", "imagereward", "pickscore")
 MAIN_MODEL = "taste_basis"  # the personal reward; others are measured beside it
 DEFAULT_MODELS = (MAIN_MODEL, "ridge_per_user", "population_mean")
 ALL_MODELS = "all"

@@ -19,7 +19,7 @@ from pamela_rl.config.checks import spans_run
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.memory import peak_memory
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.diffusion.saved_adapters import adapter_digest
+from pamela_rl.diffusion.saved_adapters import adapter_file
 from pamela_rl.errors import Interrupted, TrainingError
 from pamela_rl.storage import ensure_writable, folder_name
 from pamela_rl.training.checkpoint import LAST, claim, keep_checkpoint, save_checkpoint
@@ -160,7 +160,9 @@ def run_facts(
     found = {"user_id": prompts.user_id, "prompts": prompts.fingerprint, **settings_of(algorithm), **facts}
     found |= {"validation.prompts": prompts.validation_fingerprint}  # by what is in the file, not where it lies
     found |= {"examples": examples.fingerprint} if examples is not None else {}
-    return found | ({"start": adapter_digest(start)} if start is not None else {})
+    if start is not None:
+        found["start"] = hashlib.sha256(adapter_file(start).read_bytes()).hexdigest()
+    return found
 
 
 def settings_of(algorithm: Algorithm) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -162,9 +162,12 @@ def total_bytes(device: torch.device) -> int:
 
 
 def modules_of(scorer: object, depth: int = 3) -> list[nn.Module]:
-    """Find the modules among an object's attributes, and among theirs."""
+    """Find the modules among an object's attributes, among theirs, and in what these hold."""
     if isinstance(scorer, nn.Module):
         return [scorer]
+    if isinstance(scorer, Mapping | tuple):
+        held = scorer.values() if isinstance(scorer, Mapping) else scorer
+        return [module for value in held for module in modules_of(value, depth)]
     inside = vars(scorer).values() if depth and hasattr(scorer, "__dict__") else ()
     return [module for value in inside for module in modules_of(value, depth - 1)]
 

@@ -15,7 +15,8 @@ from pamela_rl.algorithms.learner import AdapterCopy
 from pamela_rl.algorithms.optimizers import averaged_weights
 from pamela_rl.config import EMASettings, TrainConfig
 from pamela_rl.diffusion.adapter_bank import Adapter
-from pamela_rl.diffusion.adapters import adapter_state, add_adapter, copy_adapter, load_adapter_state
+from pamela_rl.diffusion.adapters import adapter_state, add_adapter, load_adapter_state
+from pamela_rl.diffusion.foreign_adapters import begin_from
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import CheckpointError
 from pamela_rl.training.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
@@ -70,7 +71,7 @@ class TrainState:
         """
         weights = add_adapter(policy, name, config.lora, config.seed)
         if start is not None:
-            copy_adapter(policy, start, name)
+            begin_from(policy, start, name)
         needed = {OLD: algorithm.samples_with_old, EMA: config.ema.decay > 0}
         copies = {copy: AdapterCopy(policy.adapters[name]) for copy, is_needed in needed.items() if is_needed}
         optimizer = algorithm.optimizer_settings.make(weights, algorithm.learning_rate, algorithm.weight_decay)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pamela_rl.data.phrases import PHOTOGRAPHIC
-from pamela_rl.data.prompts import read_prompts
+from pamela_rl.data.prompts import read_metadata, read_prompts
 from pamela_rl.evaluation.settings import RunSettings
 from pamela_rl.evaluation.source import Source, open_source
 from pamela_rl.rewards.opening import open_scorers
@@ -32,7 +32,7 @@ def open_run(settings: RunSettings, folder: Path) -> Source:
     content = settings.content or (WORLD if in_world else "none")
     reward, scorers = open_scorers(
         settings.reward_folder, settings.judge_folder, settings.encoder, settings.judge_encoder, content,
-        settings.watch, device,
+        settings.watch, device, {} if settings.prompts is None else read_metadata(settings.prompts),
     )  # fmt: skip
     users = (settings.compared_users() or list(reward.model.user_ids)) if in_world else []
     train_prompts, held_out = train_and_held_out_prompts()

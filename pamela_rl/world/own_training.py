@@ -10,11 +10,13 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from pamela_rl.algorithms.algorithm import Algorithm
-from pamela_rl.data.prompts import PromptSource, read_prompts
+from pamela_rl.data.prompts import PromptSource, read_metadata, read_prompts
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import OutOfMemory
+from pamela_rl.rewards.choice import compares, describe, in_words, personal_folder
+from pamela_rl.rewards.function import Metadata
 from pamela_rl.rewards.hacking import hacking_warning
-from pamela_rl.rewards.opening import open_scorers
+from pamela_rl.rewards.opening import open_choice, open_scorers, open_watched
 from pamela_rl.rewards.personal import PersonalReward
 from pamela_rl.rewards.saved import SavedReward
 from pamela_rl.rewards.settings import WORLD
@@ -30,10 +32,11 @@ from pamela_rl.training.plan import people_together, plan_run
 from pamela_rl.training.processes import new_accelerator, open_policy
 from pamela_rl.training.slots import people_at_a_time
 from pamela_rl.training.workers import Worker, launched, part_from_the_others, work_with_ray
-from pamela_rl.types import Scorer
+from pamela_rl.types import Reward, Scorer
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
 from pamela_rl.world.captions import validation_prompts, world_prompts
 from pamela_rl.world.rated_examples import rated_examples, read_prompted_answers
+from pamela_rl.world.reference_images import reference_images
 from pamela_rl.world.run_settings import TrainSettings
 from pamela_rl.world.scorers import world_scorers
 
@@ -59,7 +62,8 @@ def train_users(settings: TrainSettings) -> None:
 
 def _num_users(settings: TrainSettings) -> int:
     """Count those who are asked for by name, or whom the reward knows; 0 where only reading their images would tell."""
-    known = () if settings.reward is None else SavedReward.read(settings.reward).user_ids
+    folder = personal_folder(settings.reward)
+    known = () if folder is None else SavedReward.read(folder).user_ids
     return len(settings.named or known)
 
 
@@ -73,7 +77,8 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
     """Train whom no other worker has."""
     accelerator = new_accelerator(settings.output_dir, settings.trackers)
     algorithm = open_tuned_algorithm(settings.algorithm, settings.model.name)
-    reward, scorers = _open_scorers(settings, accelerator)
+    metadata = {} if settings.prompts is None else read_metadata(settings.prompts)
+    reward, scorers = _open_scorers(settings, accelerator, metadata)
     samples = algorithm.learns_from == "rollouts"
     answers = None if samples else read_prompted_answers(settings.source, settings.named)
     users = settings.named or list(answers.people if answers else reward.model.user_ids if reward else ())
@@ -100,6 +105,19 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
             settings.output_dir,
             settings.num_inference_steps,
         )
+    maximised: Reward | None = None
+    if settings.reward is not None and samples:
+        drawn = (
+            policy,
+            source.prompts,
+            config,
+            settings.num_inference_steps,
+            settings.output_dir,
+            accelerator.is_main_process,
+        )
+        reference = reference_images(*drawn) if compares(settings.reward) else None
+        maximised = open_choice(settings.reward, reward, str(accelerator.device), metadata, reference)
+        watching = [*watching, maximised]
     plan = plan_run(policy, config, algorithm, accelerator.num_processes, watching, source)
     begun = people_at_a_time(settings.output_dir) if settings.together == "auto" else None
     together = begun or people_together(settings.together, len(users), plan, policy.device)  # whatever is free by now
@@ -107,10 +125,11 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
     if worker.rank == 0:
         for_whom = ", ".join(users) if len(users) <= MAX_NAMED else f"{len(users):,} people"
         for_whom = f"For {'each of ' * (len(users) > 1)}{for_whom}"
-        accelerator.print(f"{for_whom}:\n{plan.text()}\n{_warning(settings, algorithm, reward, scorers)}")
+        told = f"reward: {in_words(settings.reward)}\n" if isinstance(settings.reward, dict) and samples else ""
+        accelerator.print(f"{for_whom}:\n{plan.text()}\n{told}{_warning(settings, algorithm, reward, scorers)}")
     people = People(
-        policy, None if examples else reward, source.prompts, users, config, algorithm, settings.output_dir, accelerator,
-        _provenance(settings, policy, reward, algorithm), scorers, settings.num_inference_steps, plan.memory.total, examples,
+        policy, maximised, source.prompts, users, config, algorithm, settings.output_dir, accelerator,
+        _provenance(settings, policy, reward, metadata, samples), scorers, settings.num_inference_steps, plan.memory.total, examples,
         starts, reward.fitted_on.answers if reward else None, together, source.validation, worker,
     )  # fmt: skip
     try:
@@ -121,7 +140,9 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
         raise OutOfMemory(f"{error} batch_size is auto; give --batch_size null with a --train.batch_size.") from error
     adapters = {outcome.user: Path(outcome.adapter) for outcome in outcomes if outcome.adapter}
     if worker.rank == 0:
-        accelerator.print(next_steps(adapters, settings.output_dir, settings.reward, settings.model, scorers))
+        accelerator.print(
+            next_steps(adapters, settings.output_dir, personal_folder(settings.reward), settings.model, scorers)
+        )
     accelerator.end_training()
 
 
@@ -135,12 +156,16 @@ def _prompts(settings: TrainSettings, examples: Mapping[str, RatedExamples]) -> 
     return PromptSource(own, "", [prompt for prompt in others if prompt not in set(own)])
 
 
-def _open_scorers(settings: TrainSettings, accelerator: Accelerator) -> tuple[PersonalReward | None, dict[str, Scorer]]:
+def _open_scorers(
+    settings: TrainSettings, accelerator: Accelerator, metadata: Metadata
+) -> tuple[PersonalReward | None, dict[str, Scorer]]:
     if settings.reward is None:
         return None, {}
     content = settings.content or (WORLD if settings.model.name in SHIPPED_PIPELINES else "none")
-    eyes = settings.judge, settings.encoder, settings.judge_encoder
-    return open_scorers(settings.reward, *eyes, content, settings.watch, str(accelerator.device))
+    watched, folder = (content, settings.watch, str(accelerator.device), metadata), personal_folder(settings.reward)
+    if folder is None:
+        return None, open_watched(*watched)
+    return open_scorers(folder, settings.judge, settings.encoder, settings.judge_encoder, *watched)
 
 
 def _warning(
@@ -153,8 +178,9 @@ def _warning(
 
 
 def _provenance(
-    settings: TrainSettings, policy: Policy, reward: PersonalReward | None, algorithm: Algorithm
+    settings: TrainSettings, policy: Policy, reward: PersonalReward | None, metadata: Metadata, samples: bool
 ) -> Provenance:
-    if reward is None or algorithm.learns_from != "rollouts":
+    if settings.reward is None or not samples:
         return Provenance.of(settings.model, policy, "none: learned from rated images")
-    return Provenance.of(settings.model, policy, f"encoder {reward.encoder.fingerprint}")
+    encoder = "" if reward is None else reward.encoder.fingerprint
+    return Provenance.of(settings.model, policy, describe(settings.reward, encoder, metadata))

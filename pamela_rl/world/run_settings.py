@@ -11,10 +11,11 @@ from pamela_rl.config import AlgorithmChoice, RewardSettings, Tracker, TrainConf
 from pamela_rl.config.checks import refuse_unused
 from pamela_rl.data.prompts import PromptSource, check_prompt_file, read_prompts
 from pamela_rl.data.settings import SourceSettings
-from pamela_rl.diffusion.saved_adapters import adapter_folder
+from pamela_rl.diffusion.saved_adapters import adapter_file, starting_adapter
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.errors import ConfigError
-from pamela_rl.rewards.saved import check_rewards, judge_folder
+from pamela_rl.rewards.choice import RewardChoice, check_choice, check_named, personal_folder
+from pamela_rl.rewards.saved import judge_folder
 from pamela_rl.rewards.settings import WORLD
 from pamela_rl.storage import SHIPPED_PIPELINES
 from pamela_rl.world.algorithm_settings import open_tuned_algorithm
@@ -36,11 +37,14 @@ class TrainSettings:
     """What to train, for whom, on what.
 
     Attributes:
-        reward: What pamela fit wrote, or the folder of one reward in it. Algorithms that learn from rated images
-            need none; one that is given is watched.
+        reward: What pamela fit wrote, or the folder of one reward in it; the name of a reward of the average person,
+            e.g. pickscore; a Python file with a function ``reward``; or several of these with weights, by name, e.g.
+            {mine: {folder: outputs/my-reward}, pickscore: {weight: 0.5}}. Algorithms that learn from rated images need none;
+            a personal one that is given is watched.
         judge: Folder of another one, only watched; none means the one fitted beside the reward.
         source: Where people's rated images are, for algorithms that learn from these: sft and dpo.
-        start: A finished run whose adapters are trained on; none starts from the base model.
+        start: A finished run whose adapters are trained on, each user's own, or one adapter for all: its folder or its
+            .safetensors file, of any program, for the same base model; none starts from the base model.
         neighbours: Begin the adapter of a user who joins a finished run as a mix of the adapters of those whose taste is
             nearest; else from the base model.
         output_dir: The run's folder; adapters come into ``adapters/``.
@@ -49,13 +53,14 @@ class TrainSettings:
             is memory for. Each of them learns as if alone.
         ray: Let a Ray cluster's cards work through the users: its address, or "auto" for the one that runs here, else a new
             one on this machine. ``output_dir`` must be a folder that all of its machines share.
-        prompts: One a line, of which every fifth is only validated on (train.validation.prompts); the world has its own.
-            Algorithms that learn from rated images train on those of the images, and only validate on these.
+        prompts: One a line, of which every fifth is only validated on (train.validation.prompts), or a .jsonl file of objects with a
+            prompt and what else a reward of one's own may want to know of it; the world has its own. Algorithms that learn from
+            rated images train on those of the images, and only validate on these.
         model: The base model.
         encoder: Of the reward, where it is elsewhere than when that was fitted.
         judge_encoder: Of the judge, likewise.
         content: What tells whether images show what was asked: "world", its models' default; "none", or e.g. "clip_score".
-        watch: Rewards of the average person to be watched, e.g. [pickscore].
+        watch: Rewards that are only watched: of the average person, e.g. [pickscore], or Python files.
         batch_size: "auto" chooses train.batch_size and train.sampling_batch_size: the largest calls that memory holds. None
             leaves them as they are.
         num_inference_steps: Of the sample pictures beside each adapter, and of validation unless train.validation says otherwise:
@@ -65,7 +70,7 @@ class TrainSettings:
         train: Of each adapter.
     """
 
-    reward: Path | None = None
+    reward: RewardChoice | None = None
     judge: Path | None = None
     source: SourceSettings = field(default_factory=SourceSettings)
     start: Path | None = None
@@ -88,8 +93,11 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if self.reward is not None:  # first, since nothing heavy is loaded for it
-            check_rewards(self.reward, self.judge, self.named)
-            if self.judge is None and judge_folder(self.reward) is None:
+            check_choice(self.reward, self.judge, self.named)
+            folder = personal_folder(self.reward)
+            if folder is None:
+                refuse_unused(self, ("encoder", "judge_encoder"), "no part of the reward is personal")
+            elif self.judge is None and judge_folder(folder) is None:
                 refuse_unused(self, ("judge_encoder",), "there is no judge")
         else:
             refuse_unused(
@@ -97,6 +105,8 @@ class TrainSettings:
             )
         if self.content == WORLD and self.model.name not in SHIPPED_PIPELINES:
             refuse_unused(self, ("content",), f"the base model is {self.model.name}")
+        for name in self.watch:
+            check_named(name)
         algorithm = open_tuned_algorithm(self.algorithm, self.model.name)
         if not algorithm.uses_advantages:
             weights = ("adherence_weight", "diversity_weight")
@@ -106,7 +116,10 @@ class TrainSettings:
             self._check_rollouts(algorithm.name)
         else:
             self._check_examples(algorithm.name)
-        self.starts(self.named)
+        if self.start is not None and not self.start.exists():
+            raise ConfigError(f"start is {self.start}, but there is no such run, adapter or file.")
+        for start in self.starts(self.named).values():
+            adapter_file(start)
         if self.together != "auto" and self.together < 1:
             raise ConfigError(f"together is {self.together}; use 1 or more people at a time, or auto.")
         algorithm.check(self.train)
@@ -122,7 +135,7 @@ class TrainSettings:
         Raises:
             AdapterError: The run it starts from has none of a user.
         """
-        return {} if self.start is None else {user: adapter_folder(self.start, user) for user in users}
+        return {} if self.start is None else {user: starting_adapter(self.start, user) for user in users}
 
     def _check_rollouts(self, name: str) -> None:
         if self.reward is None:
@@ -151,5 +164,10 @@ class TrainSettings:
             raise ConfigError(
                 f"{name} trains on the prompts of the rated images, so prompts and train.validation.prompts would both only be "
                 "validated on; leave one of them out."
+            )
+        if self.reward is not None and personal_folder(self.reward) is None:
+            raise ConfigError(
+                f"{name} learns from rated images, and what is watched beside it is a personal reward; give its folder as "
+                "reward, and others as watch."
             )
         self.source.check_paths()

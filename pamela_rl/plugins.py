@@ -1,15 +1,17 @@
-"""A class from a file of one's own: an algorithm, a family of models."""
+"""A class or a function from a file of one's own: an algorithm, a family of models, a reward."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
 import traceback
+from collections.abc import Callable
 from functools import cache
 from inspect import isabstract
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from pamela_rl.errors import ConfigError
 
@@ -37,6 +39,41 @@ def load_class(path: str | Path, base: type[Base], what: str) -> type[Base]:
             f"{path} defines {len(found)} {plural}; it must define one, a subclass of {base.__module__}.{base.__name__}."
         )
     return found[0]
+
+
+def load_function(path: str | Path, name: str, what: str) -> Callable[..., Any]:
+    """Run a file, once in a process, and return its function of that name.
+
+    Raises:
+        ConfigError: There is no such file, it cannot be run, or it has no such function.
+    """
+    found = getattr(_load_module(Path(path), what), name, None)
+    if not callable(found):
+        raise _no_function(Path(path), name)
+    return cast("Callable[..., Any]", found)
+
+
+def check_function(path: Path, name: str, what: str) -> None:
+    """Refuse a file without a function of that name; it is read and not run, so nothing that it imports is loaded.
+
+    Raises:
+        ConfigError: There is no such file, it is no Python, or it has no such function.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{what} is {str(path)!r}, but there is no such file.")
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        line = f"line {error.lineno}: " if isinstance(error, SyntaxError) else ""
+        raise ConfigError(f"the {what} in {path} cannot be read: {line}{type(error).__name__}: {error}") from error
+    named = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    assigned = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    if name not in named | {target.id for target in assigned if isinstance(target, ast.Name)}:
+        raise _no_function(path, name)
+
+
+def _no_function(path: Path, name: str) -> ConfigError:
+    return ConfigError(f"{path} has no function {name}; it must define one.")
 
 
 def classes_in(module: ModuleType, base: type[Base]) -> list[type[Base]]:

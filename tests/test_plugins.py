@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
-from pamela_rl.diffusion.plugins import load_class
 from pamela_rl.diffusion.policy import Policy
 from pamela_rl.errors import ConfigError
+from pamela_rl.plugins import load_class
 
 FAMILY = """
 from pamela_rl.diffusion.families.stable_diffusion import StableDiffusionPolicy
