@@ -136,9 +136,9 @@ def summarize(comparisons: Sequence[UserComparison]) -> dict[str, Any]:
         ``{"primary_score", "judge_basis", "units", "users": {user_id: {arm: row}}, "overall": {arm: row}, "pairs": [row]}``, ready for
         JSON. A row of an arm holds, where available: every score's mean with interval, the paired gain over the base, the
         win rate over the base, the own arm's win rate over the other's, faithfulness as a share of the base's (None
-        where faithfulness is no share), images that a safety checker flags and of how many, diversity, distance from the base, images spent and images per output. A row of
-        a pair, over all users, holds its ``first`` and ``second`` arm, the paired ``gain`` of the first over the second
-        in every score, and its ``wins``. Intervals are over users and prompts; of one user over prompts; ``low`` and
+        where faithfulness is no share), how many images a safety checker flags and of how many, diversity, distance from the
+        base, images spent and images per output. A row of a pair, over all users, holds its ``first`` and ``second`` arm, the
+        paired ``gain`` of the first over the second in every score, and its ``wins``. Intervals are over users and prompts; of one user over prompts; ``low`` and
         ``high`` are None where there is none.
     """
     primary_score = choose_primary_score(comparisons[0])
