@@ -63,6 +63,12 @@ class ValidationSettings:
         )
 
     @property
+    def decisive(self) -> list[str]:
+        """Which settings of a run decide what it keeps: with patience, those under which scores can be compared."""
+        names = ("prompts", "num_images", "num_inference_steps", "guidance_scale") if self.patience else ()
+        return [f"validation.{name}" for name in names]
+
+    @property
     def samples(self) -> bool:
         """Whether anything is sampled to watch the training, while it goes on or at its end."""
         return bool(self.every or self.strengths)

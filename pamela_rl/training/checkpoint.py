@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,16 +158,16 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         raise CheckpointError(f"the checkpoint {folder} cannot be read ({error}); remove it to start over.") from error
 
 
-def claim(folder: Path, settings: Any, extra: Mapping[str, Any], longer: bool = True) -> None:
+def claim(folder: Path, settings: Any, extra: Mapping[str, Any], fixed: Collection[str] = ()) -> None:
     """Record a run's settings in ``folder``, or check them against those it had; repair saves that were killed.
 
-    Settings marked ``BESIDE`` may change, since they do not change what is learned.
+    Settings marked ``BESIDE`` and ``num_iterations`` may change, where they do not change what is learned.
 
     Args:
         folder: The run's own folder.
         settings: A (nested) dataclass.
         extra: Further facts that must not change under a run, e.g. the user, the base model and the reward.
-        longer: Whether ``num_iterations`` may change too, because no iteration depends on it.
+        fixed: Of those, the ones that change what this run learns or keeps.
 
     Raises:
         CheckpointError: The folder belongs to a run with other settings; names each difference.
@@ -181,8 +181,8 @@ def claim(folder: Path, settings: Any, extra: Mapping[str, Any], longer: bool = 
             recorded = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); choose another output folder.") from error
-        free = free_settings(settings) | ({"num_iterations"} if longer else set())
-        names = [name for name in sorted({*current, *recorded}) if not _is_among(name, free)]
+        free = free_settings(settings) | {"num_iterations"}
+        names = [name for name in sorted({*current, *recorded}) if name in fixed or not _is_among(name, free)]
         changed = [name for name in names if current.get(name) != recorded.get(name)]
         if changed:
             rows = "; ".join(f"{k}: there {recorded.get(k)!r}, here {current.get(k)!r}" for k in changed)

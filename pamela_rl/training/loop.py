@@ -96,7 +96,8 @@ def train(
     user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
         known = run_facts(prompts, algorithm, facts or {}, examples, start)
-        claim(ensure_writable(folder), config, known, not (spans_run(config) or spans_run(algorithm)))
+        fixed = ["num_iterations"] if spans_run(config) or spans_run(algorithm) else []
+        claim(ensure_writable(folder), config, known, fixed + config.validation.decisive)
     accelerator.wait_for_everyone()
     state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / LAST, start)
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.scalars, state.copies.get(OLD))

@@ -127,8 +127,14 @@ def test_a_run_with_prompts_kept_apart_resumes_to_the_bit_and_knows_its_file_by_
         resumed, whole = trained(f"{kind}-stopped", 2, paths[1]), trained(kind, 2, paths[0])
         assert all(torch.equal(resumed[key], whole[key]) for key in whole)
     moved.write_text("a cup\na house\n", encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"holds a run with other settings .*prompts: there"):
-        trained("file-stopped", 2, moved)
+    trained("file-stopped", 2, moved)  # other prompts to validate on do not change what is learned, …
+    patient = replace(CONFIG, validation=replace(CONFIG.validation, patience=1, prompts=file))
+    arguments = (DDPO(), tmp_path / "patient", accelerator, {"judge": Noting()})
+    train(small_policy, Noting(), PromptSource(TWELVE, "ada"), patient, *arguments)
+    remove_adapter(small_policy, "ada")
+    changed = replace(patient, validation=replace(patient.validation, prompts=moved))
+    with pytest.raises(CheckpointError, match=r"holds a run with other settings .*validation.prompts: there"):
+        train(small_policy, Noting(), PromptSource(TWELVE, "ada"), changed, *arguments)  # … but which iteration is kept
 
 
 def test_the_plan_says_what_validation_is_on(small_policy: Policy) -> None:
