@@ -95,9 +95,7 @@ def train(
     prompts = prompts.held_out(config.validation, algorithm.learns_from == "rollouts")
     user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
-        known = run_facts(prompts, algorithm, facts or {}, examples, start)
-        fixed = ["num_iterations"] if spans_run(config) or spans_run(algorithm) else []
-        claim(ensure_writable(folder), config, known, fixed + config.validation.decisive)
+        _claim(folder, config, algorithm, run_facts(prompts, algorithm, facts or {}, examples, start))
     accelerator.wait_for_everyone()
     state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / LAST, start)
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.scalars, state.copies.get(OLD))
@@ -106,11 +104,9 @@ def train(
     validation = Validation(policy, state.name, scorers, prompts, config, folder, state.iteration, accelerator)
     snapshot, shares = state.checkpoint(), Shares.of(accelerator, config.images_per_iteration, config.batch_size)
     source: Source
-    if algorithm.learns_from == "rollouts":
-        assert reward is not None  # check_source
+    if algorithm.learns_from == "rollouts" and reward is not None:  # check_source
         source = Rollouts(policy, state, reward, monitors, prompts, config, algorithm, shares)
-    else:
-        assert examples is not None
+    elif examples is not None:
         source = Recollections(policy, examples, config, algorithm, shares)
     first, thresholds = state.iteration, mismatch_thresholds(accelerator, policy, algorithm, config)
     with StopRequests() as stop:
@@ -148,6 +144,12 @@ def train(
     validation.restore_best()
     validation.run_strengths(state.iteration)
     return state.name
+
+
+def _claim(folder: Path, config: TrainConfig, algorithm: Algorithm, facts: Mapping[str, Any]) -> None:
+    """Claim a run's folder; what a schedule spans, or patience chooses by, does not change there."""
+    fixed = ["num_iterations"] if spans_run(config) or spans_run(algorithm) else []
+    claim(ensure_writable(folder), config, facts, fixed + config.validation.decisive)
 
 
 def run_facts(

@@ -250,14 +250,8 @@ class _Work:
         return False
 
     def _facts(self, user: str) -> dict[str, Any]:
-        people = self._people
-        return run_facts(
-            people.source(user),
-            people.algorithm,
-            self._provenance(user).to_json(),
-            self._examples(user),
-            self._start(user),
-        )
+        people, made = self._people, self._provenance(user).to_json()
+        return run_facts(people.source(user), people.algorithm, made, self._examples(user), self._start(user))
 
     def _train(self, seat: Seat, user: str, lock: FileLock | None) -> None:
         people, planned, folder = self._people, self._planned, self._folder(user)

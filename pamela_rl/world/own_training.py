@@ -96,26 +96,14 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
         )
     if reward is not None and samples and settings.start is None and settings.neighbours:
         starts = starts_of(
-            policy,
-            reward.ratings_by,
-            reward.model.user_ids,
-            source.prompts,
-            users,
-            config,
-            settings.output_dir,
+            policy, reward.ratings_by, reward.model.user_ids, source.prompts, users, config, settings.output_dir,
             settings.num_inference_steps,
-        )
+        )  # fmt: skip
     maximised: Reward | None = None
     if settings.reward is not None and samples:
-        drawn = (
-            policy,
-            source.prompts,
-            config,
-            settings.num_inference_steps,
-            settings.output_dir,
-            accelerator.is_main_process,
-        )
-        reference = reference_images(*drawn) if compares(settings.reward) else None
+        steps, run, main = settings.num_inference_steps, settings.output_dir, accelerator.is_main_process
+        compared = compares(settings.reward)
+        reference = reference_images(policy, source.prompts, config, steps, run, main) if compared else None
         maximised = open_choice(settings.reward, reward, str(accelerator.device), metadata, reference)
         watching = [*watching, maximised]
     plan = plan_run(policy, config, algorithm, accelerator.num_processes, watching, source)
