@@ -27,7 +27,7 @@ help:
 	@touch $@
 
 quickstart: .venv/installed
-	@$(BIN)/accelerate launch --config_file recipes/configs/accelerate/one_process.yaml recipes/quickstart.py --config $(CONFIG)
+	@$(BIN)/accelerate launch --config_file accelerate_config.yaml recipes/quickstart.py --config $(CONFIG)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pamela_rl.cli.given_command import GIVEN_COMMAND
+from pamela_rl.cli.launching import has_own_config, launch
 from pamela_rl.cli.shipped import (
     config_names,
     configs_folder,
@@ -35,6 +36,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "evaluate": "evaluate",
         "search": "search",
         "blind-test": "blind_test",
+        "export": "export",
         "rewriter": "train_rewriter",
         "world": "train_world",
     }
@@ -49,7 +51,7 @@ usage: pamela COMMAND [flags]        pamela COMMAND --help lists the flags
 {commands}
 
 --config takes a file, or a shipped config by the name that pamela ls shows.
-In several processes: pamela {launched} [flags of accelerate launch] -- [flags], e.g.
+Training is launched as accelerate config has said, or in one process; else pamela {launched} [flags of accelerate launch] -- [flags], e.g.
   pamela train --config_file accelerate/multi_gpu.yaml -- --config train_sd35.yaml --reward outputs/my-reward
 """
 
@@ -107,19 +109,19 @@ def main() -> None:
 
 
 def _run(word: str, arguments: Sequence[str]) -> int:
-    """Run a recipe: in this process, or where there are launch flags by Accelerate's launcher; return its exit code."""
+    """Run a recipe and return its exit code: training by Accelerate's launcher, but in this process where one is all it would be."""
     recipe, given = recipes_folder() / f"{RECIPES[word]}.py", with_shipped_configs(arguments)
     os.environ[GIVEN_COMMAND] = shlex.join(["pamela", word, *arguments])
-    launch_flags, flags = [], given
+    launch_flags, flags, launched = [], given, False
     if "--" in given:
         if word not in LAUNCHED:
             raise ConfigError(f"pamela {word} is one process, which needs no launch flags; leave out --.")
-        launch_flags, flags = given[: given.index("--")], given[given.index("--") + 1 :]
+        launch_flags, flags, launched = given[: given.index("--")], given[given.index("--") + 1 :], True
+    elif word in LAUNCHED and not {"--help", "-h"} & set(given):
+        launched = has_own_config()
     if word in _DEFAULT_CONFIGS and not any(flag.partition("=")[0] == "--config" for flag in flags):
         flags = ["--config", str(configs_folder() / _DEFAULT_CONFIGS[word]), *flags]
-    if "--" in given:
-        from pamela_rl.cli.launching import launch
-
+    if launched:
         return launch(recipe, launch_flags, flags)
     sys.argv[1:] = flags
     runpy.run_path(str(recipe), run_name="__main__")

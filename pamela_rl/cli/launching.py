@@ -8,6 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+def has_own_config() -> bool:
+    """Tell whether ``accelerate config`` has written down how to launch; without, and without flags, it is one process."""
+    from accelerate.commands.config.config_args import default_config_file
+
+    return Path(default_config_file).is_file()
+
+
 def launch(recipe: Path, launch_flags: Sequence[str], flags: Sequence[str]) -> int:
     """Run a recipe as ``accelerate launch`` does, and return its exit code, which that command replaces by 1.
 

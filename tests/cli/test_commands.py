@@ -90,6 +90,17 @@ def test_the_launcher_passes_a_recipes_exit_code_on(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
+def test_training_is_launched_as_accelerate_config_has_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "hub" / "accelerate" / "default_config.yaml"
+    own.parent.mkdir(parents=True)
+    config = (configs_folder() / "accelerate" / "one_process.yaml").read_text(encoding="utf-8")
+    own.write_text(config.replace("mixed_precision: 'no'", "mixed_precision: fp8000"), encoding="utf-8")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    ended = pamela("train", "--reward=nowhere", folder=tmp_path)
+    assert "fp8000" in ended.stderr  # the launcher has read it
+
+
 def test_shipped_configs_have_a_name_a_description_and_a_place_behind_files_that_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
