@@ -22,7 +22,8 @@ from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.saved_adapters import adapter_digest
 from pamela_rl.errors import Interrupted, TrainingError
 from pamela_rl.storage import ensure_writable, folder_name
-from pamela_rl.training.checkpoint import LAST, claim, keep_checkpoint, save_checkpoint
+from pamela_rl.training.checkpoint import claim, save_and_keep, save_checkpoint
+from pamela_rl.training.checkpoint_folders import LAST
 from pamela_rl.training.examples import RatedExamples
 from pamela_rl.training.experience import Recollections, Rollouts, Source, check_source
 from pamela_rl.training.health import check_health, summary
@@ -66,8 +67,7 @@ def train(
         prompts: Of one user; to sample, or only to validate, from.
         config: Everything about the run but the algorithm.
         algorithm: How the adapter learns.
-        folder: The user's own: ``run.json``, ``metrics.jsonl``, ``validation.jsonl``, ``checkpoint/``, ``best/``
-            and ``checkpoints/``.
+        folder: The user's own: ``run.json``, ``metrics.jsonl``, ``validation.jsonl``, ``checkpoint/``, ``best/``, ….
         accelerator: Devices, processes, mixed precision.
         monitors: Scorers that are logged, not trained against, by name, e.g. ``judge``.
         facts: What must not change during a run, e.g. the base model's and the reward's names.
@@ -80,8 +80,7 @@ def train(
         The adapter's name on the denoiser.
 
     Raises:
-        ConfigError: Precision, number of processes or algorithm do not fit, the reward is a judge, early stopping lacks
-            one, or the algorithm lacks what it learns from.
+        ConfigError: Precision, processes, algorithm, reward, patience and examples do not fit together, or the reward is a judge.
         CheckpointError: ``folder`` holds another run.
         StorageError: ``folder`` cannot be written to any more; the last checkpoint is whole.
         TrainingError: Too many rewards or gradients are not finite; the last good state is saved.
@@ -93,8 +92,8 @@ def train(
     check_source(algorithm, reward, examples, config, accelerator.num_processes)
     user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
-        known = run_facts(prompts, algorithm, facts or {}, examples, start)
-        claim(ensure_writable(folder), config, known, not (spans_run(config) or spans_run(algorithm)))
+        known, longer = run_facts(prompts, algorithm, facts or {}, examples, start), not spans_run(config, algorithm)
+        claim(ensure_writable(folder), config, known, longer)
     accelerator.wait_for_everyone()
     state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / LAST, start)
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.scalars, state.copies.get(OLD))
@@ -133,8 +132,7 @@ def train(
                     validation.run(state.iteration)
                 if main and config.saves_after(state.iteration):
                     with stop.held():
-                        save_checkpoint(folder / LAST, snapshot)
-                        keep_checkpoint(folder, snapshot, config)
+                        save_and_keep(folder, snapshot, config)
         except BaseException as error:
             signal = error.signal if isinstance(error, StopRequested) else stop.requested
             if main and (signal or isinstance(error, TrainingError) or is_shortage(error)):
