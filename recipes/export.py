@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pamela_rl.cli.command_line import run
 from pamela_rl.diffusion.settings import ModelSettings
+from pamela_rl.training.checkpoint_folders import checkpoint_folder
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class ExportConfig:
     checkpoint: str = "last"
     output_dir: Path | None = None
     model: ModelSettings | None = None
+
+    def __post_init__(self) -> None:
+        checkpoint_folder(self.run, self.user, self.checkpoint)
 
 
 def export(config: ExportConfig) -> None:

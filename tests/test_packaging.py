@@ -25,7 +25,7 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", plain(name)).lower()
 
 
-DISTRIBUTIONS = {"PIL": "pillow", "open_clip": "open_clip_torch"}  # where the module has another name
+DISTRIBUTIONS = {"PIL": "pillow", "open_clip": "open_clip_torch", "yaml": "pyyaml"}  # where the module has another name
 DECLARED = {normal(row) for row in PROJECT["dependencies"]}
 OPTIONAL = {normal(row) for rows in PROJECT["optional-dependencies"].values() for row in rows}
 

@@ -88,10 +88,13 @@ def free_settings(settings: Any, prefix: str = "") -> set[str]:
     return names
 
 
-def spans_run(settings: Any) -> bool:
+def spans_run(*settings: Any) -> bool:
     """Tell whether what an iteration learns depends on how many there will be: a (nested) dataclass says so by ``spans_run``."""
-    inside = (getattr(settings, setting.name) for setting in fields(settings))
-    return getattr(settings, "spans_run", False) or any(spans_run(value) for value in inside if is_dataclass(value))
+    return any(
+        getattr(part, "spans_run", False)
+        or spans_run(*(value for setting in fields(part) if is_dataclass(value := getattr(part, setting.name))))
+        for part in settings
+    )
 
 
 def check_negative_prompt(prefix: str, negative_prompt: str, guidance_scale: float | None) -> None:

@@ -22,9 +22,9 @@ from pamela_rl.config import TrainConfig
 from pamela_rl.config.checks import free_settings
 from pamela_rl.errors import CheckpointError
 from pamela_rl.storage import publish, recover, write_tensors, write_text, writing
+from pamela_rl.training.checkpoint_folders import BEST, KEPT, LAST
 
 FORMAT = 4
-LAST, BEST, KEPT = "checkpoint", "best", "checkpoints"  # folders of a user's run
 _PLAIN = "#number"  # suffix of the optimizer's entries that are no tensors
 _GROUP = "group"  # prefix of the numbers of its groups
 
@@ -106,14 +106,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         write_text(partial / "state.json", json.dumps(state) + "\n")
 
 
-def keep_checkpoint(folder: Path, checkpoint: Checkpoint, config: TrainConfig) -> None:
-    """Keep the checkpoint that was just saved, and remove those whose time is over, as the settings ask.
+def save_and_keep(folder: Path, checkpoint: Checkpoint, config: TrainConfig) -> None:
+    """Save the newest checkpoint in a user's folder, keep it too as the settings ask, and remove those whose time is over.
 
     Kept ones share their files with the one they were where the file system can: they take no room until that is replaced.
 
     Raises:
-        StorageError: It cannot be kept; the checkpoint itself is whole.
+        StorageError: It cannot be saved or kept; the one before is whole.
     """
+    save_checkpoint(folder / LAST, checkpoint)
     kept, apart = folder / KEPT, config.keep.every * config.checkpoint_every
 
     def stays(iteration: int) -> bool:

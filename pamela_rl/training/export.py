@@ -11,9 +11,9 @@ from pamela_rl.config import LoraSettings
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter, load_adapter_state, remove_adapter, save_adapter
 from pamela_rl.diffusion.loading import load_pipeline, prepare_policy
 from pamela_rl.diffusion.settings import ModelSettings
-from pamela_rl.errors import CheckpointError
 from pamela_rl.storage import folder_name
-from pamela_rl.training.checkpoint import BEST, KEPT, LAST, load_checkpoint
+from pamela_rl.training.checkpoint import load_checkpoint
+from pamela_rl.training.checkpoint_folders import checkpoint_folder
 from pamela_rl.training.personalize import versions
 from pamela_rl.training.state import EMA, check_fits
 
@@ -45,7 +45,7 @@ def export_checkpoint(
         ConfigError: The base model cannot be loaded.
     """
     folder = run / "users" / folder_name(user_id)
-    source = checkpoint_folder(folder, checkpoint)
+    source = checkpoint_folder(run, user_id, checkpoint)
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     saved = load_checkpoint(source)
     assert saved is not None  # checkpoint_folder
@@ -64,17 +64,3 @@ def export_checkpoint(
     target = save_adapter(policy, name, user_id, output_dir or run / "exports" / checkpoint, info, {})
     remove_adapter(policy, name)
     return target
-
-
-def checkpoint_folder(folder: Path, checkpoint: str) -> Path:
-    """Find a checkpoint of a user's folder by "last", "best" or its number of iterations.
-
-    Raises:
-        CheckpointError: There is none; names those that there are.
-    """
-    found = {name: folder / place for name, place in (("last", LAST), ("best", BEST)) if (folder / place).exists()}
-    found |= {str(int(kept.name)): kept for kept in sorted((folder / KEPT).glob("*")) if kept.name.isdecimal()}
-    if checkpoint not in found:
-        known = ", ".join(found) or "none"
-        raise CheckpointError(f"{folder} has no checkpoint {checkpoint!r}; it has: {known}.")
-    return found[checkpoint]

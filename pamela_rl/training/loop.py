@@ -22,7 +22,8 @@ from pamela_rl.diffusion.policy import Policy
 from pamela_rl.diffusion.saved_adapters import adapter_file
 from pamela_rl.errors import Interrupted, TrainingError
 from pamela_rl.storage import ensure_writable, folder_name
-from pamela_rl.training.checkpoint import LAST, claim, keep_checkpoint, save_checkpoint
+from pamela_rl.training.checkpoint import claim, save_and_keep, save_checkpoint
+from pamela_rl.training.checkpoint_folders import LAST
 from pamela_rl.training.examples import RatedExamples
 from pamela_rl.training.experience import Recollections, Rollouts, Source, check_source
 from pamela_rl.training.health import check_health, summary
@@ -66,8 +67,7 @@ def train(
         prompts: Of one user; those to validate on are taken out (``PromptSource.held_out``), or validated on alone.
         config: Everything about the run but the algorithm.
         algorithm: How the adapter learns.
-        folder: The user's own: ``run.json``, ``metrics.jsonl``, ``validation.jsonl``, ``checkpoint/``, ``best/``
-            and ``checkpoints/``.
+        folder: The user's own: ``run.json``, ``metrics.jsonl``, ``validation.jsonl``, ``checkpoint/``, ``best/``, ….
         accelerator: Devices, processes, mixed precision.
         monitors: Scorers that are logged, not trained against, by name, e.g. ``judge``.
         facts: What must not change during a run, e.g. the base model's and the reward's names.
@@ -80,8 +80,7 @@ def train(
         The adapter's name on the denoiser.
 
     Raises:
-        ConfigError: Precision, number of processes or algorithm do not fit, the reward is a judge, early stopping lacks
-            one, or the algorithm lacks what it learns from.
+        ConfigError: Precision, processes, algorithm, reward, patience and examples do not fit together, or the reward is a judge.
         CheckpointError: ``folder`` holds another run.
         StorageError: ``folder`` cannot be written to any more; the last checkpoint is whole.
         TrainingError: Too many rewards or gradients are not finite; the last good state is saved.
@@ -131,8 +130,7 @@ def train(
                     validation.run(state.iteration)
                 if main and config.saves_after(state.iteration):
                     with stop.held():
-                        save_checkpoint(folder / LAST, snapshot)
-                        keep_checkpoint(folder, snapshot, config)
+                        save_and_keep(folder, snapshot, config)
         except BaseException as error:
             signal = error.signal if isinstance(error, StopRequested) else stop.requested
             if main and (signal or isinstance(error, TrainingError) or is_shortage(error)):
@@ -148,7 +146,7 @@ def train(
 
 def _claim(folder: Path, config: TrainConfig, algorithm: Algorithm, facts: Mapping[str, Any]) -> None:
     """Claim a run's folder; what a schedule spans, or patience chooses by, does not change there."""
-    fixed = ["num_iterations"] if spans_run(config) or spans_run(algorithm) else []
+    fixed = ["num_iterations"] if spans_run(config, algorithm) else []
     claim(ensure_writable(folder), config, facts, fixed + config.validation.decisive)
 
 

@@ -17,6 +17,7 @@ REFUSED = {
     "blind_test": ["--run=nowhere"],
     "draw": ["--images=nowhere"],
     "evaluate": ["--run=nowhere"],
+    "export": ["--run=nowhere", "--user=ada"],
     "fit_reward": ["--source.kind=folder", "--source.path=nowhere.csv"],
     "quickstart": ["--num_users=1"],
     "search": ["--reward=nowhere"],
