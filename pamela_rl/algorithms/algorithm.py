@@ -108,6 +108,11 @@ class Algorithm(ABC):
         return OptimizerSettings(self.optimizer) if isinstance(self.optimizer, str) else self.optimizer
 
     @property
+    def fixes(self) -> tuple[str, ...]:
+        """Settings of a run that its learning rate depends on, so that they must not change when it is resumed."""
+        return () if self.optimizer_settings.schedule == "constant" else ("num_iterations",)
+
+    @property
     def name(self) -> str:
         """Its name in configs and records: that of its file."""
         return type(self).__module__.rpartition(".")[2].removeprefix(PREFIX)

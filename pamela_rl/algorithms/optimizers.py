@@ -130,8 +130,8 @@ class OptimizerSettings:
             ConfigError: Its package is not installed, or it takes no such argument.
         """
         kind = _class_of(self.name)
-        options = {"lr": learning_rate, "weight_decay": weight_decay, "eps": self.epsilon}
-        options |= {"betas": self.betas and tuple(self.betas)}
+        betas = None if self.betas is None else tuple(self.betas)
+        options = {"lr": learning_rate, "weight_decay": weight_decay, "eps": self.epsilon, "betas": betas}
         given = {name: value for name, value in options.items() if value is not None} | self.arguments
         known = [name for name in inspect.signature(kind).parameters if name not in ("self", "params")]
         unknown = sorted(given.keys() - set(known))

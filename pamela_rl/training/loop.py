@@ -85,14 +85,12 @@ def train(
         Interrupted: SIGTERM or Ctrl-C; the last whole iteration is saved.
     """
     check_processes(accelerator, config)
-    policy.adapt(config.lora.targets)
     check_precision(accelerator, policy)
     check_run(policy, config, algorithm)
     check_source(algorithm, reward, examples, config, accelerator.num_processes)
     user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
-        fixed = ["num_iterations"] if algorithm.optimizer_settings.schedule != "constant" else []
-        claim(ensure_writable(folder), config, run_facts(prompts, algorithm, facts or {}, examples, start), fixed)
+        claim(ensure_writable(folder), config, run_facts(prompts, algorithm, facts, examples, start), algorithm.fixes)
     accelerator.wait_for_everyone()
     state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / "checkpoint", start)
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.scalars, state.copies.get(OLD))
@@ -148,12 +146,12 @@ def train(
 def run_facts(
     prompts: PromptSource,
     algorithm: Algorithm,
-    facts: Mapping[str, str],
+    facts: Mapping[str, str] | None,
     examples: RatedExamples | None,
     start: Path | None,
 ) -> dict[str, Any]:
     """Collect what must not change under a run, besides its settings; arguments as ``train`` takes them."""
-    found = {"user_id": prompts.user_id, "prompts": prompts.fingerprint, **settings_of(algorithm), **facts}
+    found = {"user_id": prompts.user_id, "prompts": prompts.fingerprint, **settings_of(algorithm), **(facts or {})}
     found |= {"examples": examples.fingerprint} if examples is not None else {}
     if start is not None:
         found["start"] = hashlib.sha256(adapter_file(start).read_bytes()).hexdigest()
