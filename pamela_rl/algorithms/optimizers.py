@@ -81,8 +81,8 @@ class OptimizerSettings:
             (self.name in OPTIMIZERS, f"name is {self.name!r}; use one of {', '.join(OPTIMIZERS)}."),
             (self.schedule in schedules, f"schedule is {self.schedule!r}; use one of {', '.join(schedules)}."),
             (
-                self.betas is None or all(0 <= beta < 1 for beta in self.betas),
-                f"betas is {self.betas}; use numbers from 0 to below 1, e.g. [0.9, 0.999].",
+                self.betas is None or (len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)),
+                f"betas is {self.betas}; use two numbers from 0 to below 1, e.g. [0.9, 0.999].",
             ),
             (self.epsilon is None or self.epsilon > 0, f"epsilon is {self.epsilon}; use a positive one, e.g. 1e-8."),
             (self.warmup_steps >= 0, f"warmup_steps is {self.warmup_steps}; use 0, which has none, or more."),

@@ -104,19 +104,15 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
             settings.output_dir,
             settings.num_inference_steps,
         )
+    provenance = _provenance(settings, policy, reward, metadata, samples)
     maximised: Reward | None = None
     if settings.reward is not None and samples:
-        drawn = (
-            policy,
-            prompts,
-            config,
-            settings.num_inference_steps,
-            settings.output_dir,
-            accelerator.is_main_process,
-        )
-        reference = reference_images(*drawn) if compares(settings.reward) else None
+        reference = None
+        if compares(settings.reward):
+            reference = reference_images(policy, prompts, config, settings, provenance.base_model)
         maximised = open_choice(settings.reward, reward, str(accelerator.device), metadata, reference)
-        watching = [*watching, maximised]
+        scorers["reward"] = maximised  # of which a personal one is a part
+        watching = list(scorers.values())
     plan = plan_run(policy, config, algorithm, accelerator.num_processes, watching)
     begun = people_at_a_time(settings.output_dir) if settings.together == "auto" else None
     together = begun or people_together(settings.together, len(users), plan, policy.device)  # whatever is free by now
@@ -129,7 +125,7 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
     outcomes = personalize_users(
         People(
             policy, maximised, prompts, users, config, algorithm, settings.output_dir, accelerator,
-            _provenance(settings, policy, reward, metadata, samples), scorers, settings.num_inference_steps, plan.memory.total, examples,
+            provenance, scorers, settings.num_inference_steps, plan.memory.total, examples,
             starts, reward.fitted_on.answers if reward else None, together, worker,
         )
     )  # fmt: skip
