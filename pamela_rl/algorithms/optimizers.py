@@ -81,8 +81,8 @@ class OptimizerSettings:
             (self.name in OPTIMIZERS, f"name is {self.name!r}; use one of {', '.join(OPTIMIZERS)}."),
             (self.schedule in schedules, f"schedule is {self.schedule!r}; use one of {', '.join(schedules)}."),
             (
-                self.betas is None or all(0 <= beta < 1 for beta in self.betas),
-                f"betas is {self.betas}; use numbers from 0 to below 1, e.g. [0.9, 0.999].",
+                self.betas is None or (len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)),
+                f"betas is {self.betas}; use two numbers from 0 to below 1, e.g. [0.9, 0.999].",
             ),
             (self.epsilon is None or self.epsilon > 0, f"epsilon is {self.epsilon}; use a positive one, e.g. 1e-8."),
             (self.warmup_steps >= 0, f"warmup_steps is {self.warmup_steps}; use 0, which has none, or more."),
@@ -135,8 +135,8 @@ class OptimizerSettings:
             ConfigError: Its package is not installed, or it takes no such argument.
         """
         kind = _class_of(self.name)
-        options = {"lr": learning_rate, "weight_decay": weight_decay, "eps": self.epsilon}
-        options |= {"betas": self.betas and tuple(self.betas)}
+        betas = None if self.betas is None else tuple(self.betas)
+        options = {"lr": learning_rate, "weight_decay": weight_decay, "eps": self.epsilon, "betas": betas}
         given = {name: value for name, value in options.items() if value is not None} | self.arguments
         known = [name for name in inspect.signature(kind).parameters if name not in ("self", "params")]
         unknown = sorted(given.keys() - set(known))

@@ -59,7 +59,8 @@ def take_updates(
             f"{algorithm.name}'s kl_target is {algorithm.kl_target}, but it computes no distance to the reference; leave it 0."
         )
     ids, names = experience.trajectory.image_ids, ("loss", *metrics)
-    log, norms, skipped = _Log(names, device), [], 0
+    log, skipped = _Log(names, device), 0
+    norms: list[Tensor] = []
     for inner_epoch in range(algorithm.num_inner_epochs):
         key = (config.seed, experience.iteration, inner_epoch)
         slots = shuffled_slots(ids, algorithm.pairs_per_image(config), *key)

@@ -55,9 +55,8 @@ class Policy(Adapted, Guided):
     def __init__(self, pipeline: Any, height: int | None = None, width: int | None = None):
         self.pipeline = pipeline
         self.denoiser: Any = getattr(pipeline, self.component)
-        self.dtype: torch.dtype = next(
-            w.dtype for w in self.denoiser.parameters() if w.is_floating_point()
-        )  # its own, not an adapter's
+        # of the first that is a number, since quantized ones are none; an adapter on it may have another
+        self.dtype: torch.dtype = next(w.dtype for w in self.denoiser.parameters() if w.is_floating_point())
         self.offload = self.detach_unconditional = self.sharded = self.compiled = False
         self.decoded_at_once: int | None = None
         self._lent: set[nn.Module] = set()  # idle parts that are on the denoiser's device for now

@@ -65,13 +65,15 @@ class _Multiply(torch.autograd.Function):
     """A product whose backward pass makes the weight anew instead of keeping it."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, layer: QuantizedLinear) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, inputs: Tensor, layer: QuantizedLinear) -> Tensor:
+        """Multiply by the layer's weight, ``(…, in)`` to ``(…, out)``."""
         ctx.layer = layer
         weight = layer.weight
         return linear(inputs.to(weight.dtype), weight, None if layer.bias is None else layer.bias.to(weight.dtype))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of the inputs, ``(…, in)``."""
         return gradient @ ctx.layer.weight, None
 
 

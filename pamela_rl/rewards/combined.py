@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from safetensors import safe_open
@@ -49,7 +50,7 @@ class Reference:
         """
         content = save({"images": self.images}, metadata={"prompts": json.dumps(self.prompts)})
         with writing("the images that rewards are compared by", path):
-            partial = path.with_suffix(".partial")
+            partial = path.with_suffix(f".{uuid4().hex}.partial")  # several processes may write the same
             partial.write_bytes(content)
             partial.replace(path)
 

@@ -80,7 +80,9 @@ def open_watched(
         device: Where they live.
         metadata: As ``open_named`` takes it.
     """
-    shown = {} if content in (WORLD, "none") else {"faithfulness": open_named(content, device, metadata)}
+    shown: dict[str, Scorer] = (
+        {} if content in (WORLD, "none") else {"faithfulness": open_named(content, device, metadata)}
+    )
     return shown | {Path(name).stem if is_file(name) else name: open_named(name, device, metadata) for name in watch}
 
 

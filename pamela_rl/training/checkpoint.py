@@ -60,9 +60,8 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         for name, value in group.items():
             if isinstance(value, int | float):
                 tensors[f"{_GROUP}{index}.{name}"] = _number(value)
-    for index, weight in enumerate(
-        weights_of(optimizer)
-    ):  # bitsandbytes nests tensors in what it gives as its state_dict
+    # not by state_dict, in which bitsandbytes nests some of them
+    for index, weight in enumerate(weights_of(optimizer)):
         for name, value in optimizer.state.get(weight, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"{index}.{name}"] = value.detach().clone()

@@ -87,14 +87,13 @@ def train(
         Interrupted: SIGTERM or Ctrl-C; the last whole iteration is saved.
     """
     check_processes(accelerator, config)
-    policy.adapt(config.lora.targets)
     check_precision(accelerator, policy)
     check_run(policy, config, algorithm)
     check_source(algorithm, reward, examples, config, accelerator.num_processes)
     prompts = prompts.held_out(config.validation, algorithm.learns_from == "rollouts")
     user, main, monitors = prompts.user_id, accelerator.is_main_process, dict(monitors or {})
     if main:
-        _claim(folder, config, algorithm, run_facts(prompts, algorithm, facts or {}, examples, start))
+        _claim(folder, config, algorithm, run_facts(prompts, algorithm, facts, examples, start))
     accelerator.wait_for_everyone()
     state = TrainState.resume(policy, folder_name(user), config, algorithm, folder / LAST, start)
     learner = Learner(accelerator, policy, state.optimizer, config, reward, state.scalars, state.copies.get(OLD))
@@ -153,12 +152,12 @@ def _claim(folder: Path, config: TrainConfig, algorithm: Algorithm, facts: Mappi
 def run_facts(
     prompts: PromptSource,
     algorithm: Algorithm,
-    facts: Mapping[str, str],
+    facts: Mapping[str, str] | None,
     examples: RatedExamples | None,
     start: Path | None,
 ) -> dict[str, Any]:
     """Collect what must not change under a run, besides its settings; arguments as ``train`` takes them."""
-    found = {"user_id": prompts.user_id, "prompts": prompts.fingerprint, **settings_of(algorithm), **facts}
+    found = {"user_id": prompts.user_id, "prompts": prompts.fingerprint, **settings_of(algorithm), **(facts or {})}
     found |= {"validation.prompts": prompts.validation_fingerprint}  # by what is in the file, not where it lies
     found |= {"examples": examples.fingerprint} if examples is not None else {}
     if start is not None:

@@ -69,6 +69,7 @@ class TrainState:
             CheckpointError: There is one, but it cannot be read or is of another adapter.
             AdapterError: ``start`` is an adapter of another model or rank.
         """
+        policy.adapt(config.lora.targets)
         weights = add_adapter(policy, name, config.lora, config.seed)
         if start is not None:
             begin_from(policy, start, name)

@@ -99,13 +99,15 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
             policy, reward.ratings_by, reward.model.user_ids, source.prompts, users, config, settings.output_dir,
             settings.num_inference_steps,
         )  # fmt: skip
+    provenance = _provenance(settings, policy, reward, metadata, samples)
     maximised: Reward | None = None
     if settings.reward is not None and samples:
-        steps, run, main = settings.num_inference_steps, settings.output_dir, accelerator.is_main_process
-        compared = compares(settings.reward)
-        reference = reference_images(policy, source.prompts, config, steps, run, main) if compared else None
+        reference = None
+        if compares(settings.reward):
+            reference = reference_images(policy, source.prompts, config, settings, provenance.base_model)
         maximised = open_choice(settings.reward, reward, str(accelerator.device), metadata, reference)
-        watching = [*watching, maximised]
+        scorers["reward"] = maximised  # of which a personal one is a part
+        watching = list(scorers.values())
     plan = plan_run(policy, config, algorithm, accelerator.num_processes, watching, source)
     begun = people_at_a_time(settings.output_dir) if settings.together == "auto" else None
     together = begun or people_together(settings.together, len(users), plan, policy.device)  # whatever is free by now
@@ -117,7 +119,7 @@ def _work(settings: TrainSettings, worker: Worker) -> None:
         accelerator.print(f"{for_whom}:\n{plan.text()}\n{told}{_warning(settings, algorithm, reward, scorers)}")
     people = People(
         policy, maximised, source.prompts, users, config, algorithm, settings.output_dir, accelerator,
-        _provenance(settings, policy, reward, metadata, samples), scorers, settings.num_inference_steps, plan.memory.total, examples,
+        provenance, scorers, settings.num_inference_steps, plan.memory.total, examples,
         starts, reward.fitted_on.answers if reward else None, together, source.validation, worker,
     )  # fmt: skip
     try:

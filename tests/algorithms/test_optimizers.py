@@ -112,7 +112,8 @@ def test_an_algorithm_takes_an_optimizer_by_name_or_with_settings() -> None:
             {"name": "adamw_schedule_free", "schedule": "cosine"},
             r"adamw_schedule_free replaces schedules by an average",
         ),
-        ({"betas": [0.9, 1.0]}, r"optimizer.betas is \[0.9, 1.0\]; use numbers from 0 to below 1"),
+        ({"betas": [0.9, 1.0]}, r"optimizer.betas is \[0.9, 1.0\]; use two numbers from 0 to below 1"),
+        ({"betas": [0.9]}, r"optimizer.betas is \[0.9\]; use two numbers"),
     ],
 )
 def test_an_optimizer_that_cannot_be_is_refused_before_there_is_a_model(settings: dict, sentence: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pamela_rl.data.prompts import PromptSource, check_prompt_file, read_prompts
+from pamela_rl.data.prompts import PromptSource, check_prompt_file, read_metadata, read_prompts
 from pamela_rl.errors import ConfigError, DataError
 
 PROMPTS = [f"prompt {number}" for number in range(7)]
@@ -81,3 +81,32 @@ def test_a_model_without_prompts_of_its_own_needs_a_file(tmp_path: Path) -> None
         check_prompt_file(None, "the base model is some/model")
     with pytest.raises(DataError, match="cannot read the prompt file"):
         check_prompt_file(tmp_path / "absent.txt", None)
+
+
+def test_a_jsonl_file_says_more_of_its_prompts(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"prompt": " a boat", "colour": "blue", "count": 2}\n\n{"prompt": "a tree"}\n', encoding="utf-8")
+    assert read_prompts(file) == ["a boat", "a tree"]
+    assert read_metadata(file) == {"a boat": {"colour": "blue", "count": 2}}
+    (tmp_path / "p.txt").write_text('{"prompt": "a boat"}\n')
+    assert read_prompts(tmp_path / "p.txt") == ['{"prompt": "a boat"}']
+    assert read_metadata(tmp_path / "p.txt") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"prompt": "a boat"}\n{"prompt"\n', "line 2 of .* is no JSON"),
+        ('{"text": "a boat"}\n', r'line 1 of .* has no prompt; give objects such as \{"prompt": "a boat"\}'),
+        ('["a boat"]\n', "line 1 of .* has no prompt"),
+        (
+            '{"prompt": "a boat", "n": 1}\n{"prompt": "a boat", "n": 2}\n',
+            "has the prompt 'a boat' twice, with different",
+        ),
+        ("\n", "holds 0 prompts"),
+    ],
+)
+def test_a_jsonl_file_that_cannot_be_told_apart_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "p.jsonl").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=sentence):
+        (read_metadata if "twice" in sentence else read_prompts)(tmp_path / "p.jsonl")

@@ -49,7 +49,8 @@ def test_a_sum_of_functions_is_trained_for_somebody_by_name_and_its_parts_are_lo
     train_users(read_config(TrainRecipeConfig, "", recipe))
     assert "reward: -1 x light* + 0.5 x asked, * in standard deviations of the base model" in capsys.readouterr().out
     row = read_metrics(tmp_path / "out" / "users" / "me" / "metrics.jsonl")[0]
-    reference = Reference.read(tmp_path / "out" / "reference.safetensors")
+    (file,) = (tmp_path / "out" / "reference").iterdir()
+    reference = Reference.read(file)
     assert set(reference.prompts) == {"a boat", "a tree"}
     brightness = (reference.images.float() / 255).mean(dim=(1, 2, 3))
     assert abs(row["rollout/reward_light_mean"]) < 6  # of the base model still, in its own standard deviations

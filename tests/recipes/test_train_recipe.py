@@ -103,3 +103,21 @@ def test_everybody_is_meant_by_all_and_a_number_or_auto_says_how_many_at_a_time(
     assert read("--users=[rater-001,rater-002]").named == ["rater-001", "rater-002"]
     assert read("--together=16").together == 16
     assert read("--together=auto").together == "auto"
+
+
+@pytest.mark.slow
+def test_a_personal_reward_is_a_part_of_a_sum_and_what_is_logged_as_the_reward_is_the_sum(
+    reward: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "dark.py").write_text(
+        "def reward(images, prompts, user_ids):\n    return -images.mean(dim=(1, 2, 3))\n"
+    )
+    choice = f"{{mine: {{folder: {reward}}}, dark: {{file: {tmp_path / 'dark.py'}, weight: 0.5}}}}"
+    flags = [f"--reward={choice}", f"--output_dir={tmp_path / 'out'}", "--users=[rater-007]", "--algorithm=ddpo_sf",
+             "--train.reward.std_weight=0", "--train.reward.adherence_weight=0", "--train.validation.strengths=[]"]  # fmt: skip
+    train_users(read_config(TrainRecipeConfig, "", [*flags, *SHORT]))
+    folder = tmp_path / "out" / "users" / "rater-007"
+    row, base = read_metrics(folder / "metrics.jsonl")[0], read_metrics(folder / "validation.jsonl")[0]
+    expected = row["rollout/reward_mine_mean"] + 0.5 * row["rollout/reward_dark_mean"]
+    assert row["rollout/reward_mean"] == pytest.approx(expected, abs=1e-4)
+    assert abs(base["eval/reward_mean"]) < 6  # in standard deviations of the base model, not in stars
