@@ -86,10 +86,11 @@ class Picture(Table):
         seed: Of its noise, or None.
         digest: SHA-256 of its pixels, in hex; the same picture is not kept twice.
         excluded: Why it is never asked about again, one of ``REASONS``; None where it is not.
+        asked: In how many questions it was; one that was rated elsewhere counts as asked once.
     """
 
     __tablename__ = "pictures"
-    __table_args__ = (UniqueConstraint("person_id", "digest"),)
+    __table_args__ = (UniqueConstraint("person_id", "digest"), Index("pictures_to_ask", "person_id", "asked"))
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
     person_id: Mapped[str] = mapped_column(ForeignKey("people.id", ondelete="CASCADE"), index=True)
     prompt: Mapped[str] = mapped_column(default="")
@@ -100,6 +101,7 @@ class Picture(Table):
     height: Mapped[int]
     digest: Mapped[str]
     excluded: Mapped[str | None] = mapped_column(default=None)
+    asked: Mapped[int] = mapped_column(default=0)
     created: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -202,6 +204,23 @@ class Job(Table):
     created: Mapped[datetime] = mapped_column(default=now)
     started: Mapped[datetime | None] = mapped_column(default=None)
     ended: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class Worker(Table):
+    """A process that does jobs, here or on another machine.
+
+    Attributes:
+        id: Random; the ``worker`` of its jobs.
+        device: What it draws and trains on, with the machine's name: a device has one running job.
+        process: Its number on that machine.
+        seen: When it last said that it is alive, every few seconds.
+    """
+
+    __tablename__ = "workers"
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    device: Mapped[str]
+    process: Mapped[int]
+    seen: Mapped[datetime] = mapped_column(default=now)
 
 
 class TrainedAdapter(Table):
