@@ -39,10 +39,9 @@ def add_picture(
         id=new_id(), person_id=person_id, prompt=prompt, origin=origin, adapter_id=adapter_id, seed=seed,
         width=prepared.width, height=prepared.height, digest=prepared.digest,
     )  # fmt: skip
-    files = {picture_file(folder, picture): prepared.png, small_file(folder, picture): prepared.small}
-    for file, data in files.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
+    pictures_folder(folder, person_id).mkdir(parents=True, exist_ok=True)
+    picture_file(folder, person_id, picture.id).write_bytes(prepared.png)
+    small_file(folder, person_id, picture.id).write_bytes(prepared.small)
     try:
         with session.begin_nested():
             session.add(picture)
@@ -52,14 +51,14 @@ def add_picture(
     return picture
 
 
-def picture_file(folder: Path, picture: Picture) -> Path:
+def picture_file(folder: Path, person_id: str, picture_id: str) -> Path:
     """Return where a picture is."""
-    return pictures_folder(folder, picture.person_id) / f"{picture.id}.png"
+    return pictures_folder(folder, person_id) / f"{picture_id}.png"
 
 
-def small_file(folder: Path, picture: Picture) -> Path:
+def small_file(folder: Path, person_id: str, picture_id: str) -> Path:
     """Return where it is, small."""
-    return pictures_folder(folder, picture.person_id) / f"{picture.id}.small.jpg"
+    return pictures_folder(folder, person_id) / f"{picture_id}.small.jpg"
 
 
 def pictures_folder(folder: Path, person_id: str) -> Path:
@@ -80,5 +79,5 @@ def job_folder(folder: Path, person_id: str, job_id: str) -> Path:
 def remove_files(folder: Path, pictures: Iterable[Picture]) -> None:
     """Remove the files of pictures whose rows are gone."""
     for picture in pictures:
-        picture_file(folder, picture).unlink(missing_ok=True)
-        small_file(folder, picture).unlink(missing_ok=True)
+        for file in (picture_file, small_file):
+            file(folder, picture.person_id, picture.id).unlink(missing_ok=True)

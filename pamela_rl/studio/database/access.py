@@ -42,6 +42,6 @@ def owned(session: Session, table: type[Owned], id: Any, person_id: str, *, lock
     return row
 
 
-def of(table: type[Owned], person_id: str) -> Select[tuple[Owned]]:
+def of(table: type[Owned], person_id: str) -> Select[Owned]:
     """Return the query for a person's rows of one table."""
     return select(table).where(table.person_id == person_id)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -19,20 +21,21 @@ from pamela_rl.errors import PamelaError
 from pamela_rl.studio.database.access import NotFound
 from pamela_rl.studio.database.opening import Database
 from pamela_rl.studio.settings import StudioSettings
-from pamela_rl.studio.web import routes
-from pamela_rl.studio.web.visitor import NotSignedIn, Refused, Studio, current_person, nobody_yet
+from pamela_rl.studio.web import pages, routes
+from pamela_rl.studio.web.guard import Guard
+from pamela_rl.studio.web.strings import say
+from pamela_rl.studio.web.visitor import NotSignedIn, Refused, Studio, current_person, people_here
 
-STATIC = Path(__file__).parent / "static"
 STATUS = {NotFound: 404, NotSignedIn: 401, Refused: 403}
 
 
 def create_app(settings: StudioSettings, database: Database) -> FastAPI:
     """Return the application; the database's tables must be there.
 
-    Every module in ``web/routes`` and ``web/pages`` gives a ``router``, whose requests need a person, and may give a
-    ``public`` one, whose requests do not.
+    Every module in ``web/routes`` gives a ``router``, whose requests need a person, and may give a ``public`` one, whose
+    requests do not; what its ``start`` and ``stop`` do, if it has them, is done with the server.
     """
-    studio = Studio(settings, database)
+    studio = Studio(settings, database, _secret(settings.folder))
     parts = _parts()
 
     @asynccontextmanager
@@ -44,17 +47,30 @@ def create_app(settings: StudioSettings, database: Database) -> FastAPI:
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
     app.state.studio, app.state.settings = studio, settings
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     for part in parts:
         if hasattr(part, "start"):
             part.start(studio)
         if hasattr(part, "public"):
-            app.include_router(part.public, dependencies=[Depends(nobody_yet)])
+            app.include_router(part.public)
         app.include_router(part.router, dependencies=[Depends(current_person)])
+    app.include_router(pages.public)
+    app.include_router(pages.router, dependencies=[Depends(current_person), Depends(people_here)])
     app.add_exception_handler(PamelaError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse)
+    app.add_middleware(Guard, settings=settings, rates=studio.rates, meter=studio.meter)
     return app
+
+
+def _secret(folder: Path) -> bytes:
+    """Return what CSRF tokens are made from, the same after a restart, so that open pages go on."""
+    file = folder / "secret"
+    with suppress(FileExistsError):
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(secrets.token_bytes(32))
+    return file.read_bytes()
 
 
 def _parts() -> list[ModuleType]:
@@ -70,10 +86,12 @@ def _refuse(request: Request, error: Exception) -> Response:
         sentence = " ".join(str(error).split())
     elif isinstance(error, HTTPException):
         status, headers = error.status_code, error.headers
-        sentence = str(NotFound()) if status == 404 else str(error.detail)
+        sentence = say("errors.not_found") if status == 404 else str(error.detail)
     else:
-        status, sentence = 400, "This request cannot be read."
+        status, sentence = 400, say("errors.unreadable")
     wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
     if status == 401 and wants_page:
         return RedirectResponse("/sign-in", 303)
+    if wants_page and not request.url.path.startswith("/api/"):
+        return pages.error_page(request, status, sentence)
     return JSONResponse({"error": sentence}, status, headers)

@@ -8,13 +8,18 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, HTTPException, Request
 from sqlalchemy import select
 
 from pamela_rl.errors import PamelaError
 from pamela_rl.studio.database.opening import Database
-from pamela_rl.studio.database.schema import Person, SignIn, now
+from pamela_rl.studio.database.schema import Event, Person
+from pamela_rl.studio.people import everybody
 from pamela_rl.studio.settings import StudioSettings
+from pamela_rl.studio.sign_in import signed_in
+from pamela_rl.studio.watch import Meter
+from pamela_rl.studio.web.rates import Rates
+from pamela_rl.studio.web.strings import say
 
 SIGNED_IN, HERE = "studio_session", "studio_here"  # cookies: with sign-in; without, who sits at the keyboard
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -36,13 +41,28 @@ class Studio:
         settings: Of the studio.
         database: With everybody's rows.
         secret: From which CSRF tokens are made where nobody signs in.
+        rates: How often somebody may ask.
+        meter: What has been asked.
         parts: What else lives as long as the server, by name.
     """
 
     settings: StudioSettings
     database: Database
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    rates: Rates = field(default_factory=Rates)
+    meter: Meter = field(default_factory=Meter)
     parts: dict[str, Any] = field(default_factory=dict)
+
+    def changed(self, person_id: str) -> None:
+        """Tell who remembers a person's pictures and answers that these are others now."""
+        if "taste" in self.parts:
+            self.parts["taste"].changed(person_id)
+
+    def audit(self, person_id: str, event: str, request: Request, **about: Any) -> None:
+        """Write into the log of sign-ins, exports and deletions; ids and numbers only."""
+        address = request.client.host if request.client else ""
+        with self.database.changing() as session:
+            session.add(Event(person=person_id, event=event, about=about, address=address))
 
 
 @dataclass(frozen=True)
@@ -74,25 +94,62 @@ def current_person(request: Request, studio: Annotated[Studio, Depends(the_studi
     Raises:
         NotSignedIn: Nobody is.
         Refused: The CSRF token is missing or wrong.
+        HTTPException: They change things too often.
     """
     visitor = _at_the_keyboard(request, studio) if studio.settings.loopback else _signed_in(request, studio)
     if visitor is None:
-        raise NotSignedIn("Sign in first.")
-    sent = request.headers.get("x-csrf-token", "")
-    if request.method not in SAFE_METHODS and not hmac.compare_digest(sent.encode(), visitor.csrf.encode()):
-        raise Refused("This page is out of date; load it again.")
+        raise NotSignedIn(say("errors.not_signed_in"))
     request.state.person, request.state.csrf = visitor, visitor.csrf
+    if request.method not in SAFE_METHODS:
+        sent = request.headers.get("x-csrf-token", "")
+        if not hmac.compare_digest(sent.encode(), visitor.csrf.encode()):
+            raise Refused(say("errors.csrf"))
+        _not_too_often(studio, "change", visitor.id)
     return visitor
 
 
-def nobody_yet(request: Request) -> None:
-    """Say to pages that are for everybody that no person is known."""
-    request.state.person, request.state.csrf = None, ""
+def people_here(request: Request, studio: Annotated[Studio, Depends(the_studio)]) -> None:
+    """Tell a page whom one can choose at this keyboard; nobody where one signs in."""
+    if studio.settings.loopback:
+        with studio.database.session() as session:
+            request.state.people = [(person.id, person.name) for person in everybody(session)]
 
 
-def cookie_digest(cookie: str) -> str:
-    """Return what the database keeps of a cookie."""
-    return hashlib.sha256(cookie.encode("utf-8", "surrogatepass")).hexdigest()
+def now_and_then(request: Request, studio: Annotated[Studio, Depends(the_studio)]) -> None:
+    """Refuse what takes long to somebody who asks for it too often.
+
+    Raises:
+        HTTPException: They do.
+    """
+    _not_too_often(studio, "heavy", request.state.person.id)
+
+
+def admin(me: Annotated[Visitor, Depends(current_person)]) -> Visitor:
+    """Return who asks, if they may invite and remove people.
+
+    Raises:
+        Refused: They may not.
+    """
+    if not me.is_admin:
+        raise Refused(say("errors.admin"))
+    return me
+
+
+def only_here(studio: Annotated[Studio, Depends(the_studio)]) -> None:
+    """Refuse what reads or writes this machine's folders, or chooses who one is, where others can ask.
+
+    Raises:
+        Refused: They can.
+    """
+    if not studio.settings.loopback:
+        raise Refused(say("errors.only_here"))
+
+
+def _not_too_often(studio: Studio, kind: str, person_id: str) -> None:
+    wait = 0.0 if studio.settings.loopback else studio.rates.take(kind, person_id)
+    if wait:
+        seconds = int(wait) + 1
+        raise HTTPException(429, say("errors.too_often", n=seconds), {"retry-after": str(seconds)})
 
 
 def _signed_in(request: Request, studio: Studio) -> Visitor | None:
@@ -100,11 +157,7 @@ def _signed_in(request: Request, studio: Studio) -> Visitor | None:
     if not cookie:
         return None
     with studio.database.session() as session:
-        found = session.execute(
-            select(Person, SignIn.csrf)
-            .join(SignIn, SignIn.person_id == Person.id)
-            .where(SignIn.id == cookie_digest(cookie), SignIn.expires > now())
-        ).first()
+        found = signed_in(session, cookie)
     return Visitor(found[0].id, found[0].name, found[0].is_admin, found[1]) if found else None
 
 
@@ -121,3 +174,4 @@ def _at_the_keyboard(request: Request, studio: Studio) -> Visitor | None:
 
 Here = Annotated[Studio, Depends(the_studio)]
 Me = Annotated[Visitor, Depends(current_person)]
+Admin = Annotated[Visitor, Depends(admin)]

@@ -26,14 +26,16 @@ LONGEST_PROMPT = 2000
 def picture(id: str, studio: Here, me: Me) -> Response:
     """Return a picture."""
     with studio.database.session() as session:
-        return _file(picture_file(studio.settings.folder, owned(session, Picture, id, me.id)), "image/png")
+        owned(session, Picture, id, me.id)
+    return _file(picture_file(studio.settings.folder, me.id, id), "image/png")
 
 
 @router.get("/pictures/{id}/small")
 def small(id: str, studio: Here, me: Me) -> Response:
     """Return it, small."""
     with studio.database.session() as session:
-        return _file(small_file(studio.settings.folder, owned(session, Picture, id, me.id)), "image/jpeg")
+        owned(session, Picture, id, me.id)
+    return _file(small_file(studio.settings.folder, me.id, id), "image/jpeg")
 
 
 @router.post("/api/pictures")
@@ -58,6 +60,7 @@ def add(
                 continue
             kept = add_picture(session, studio.settings.folder, me.id, made, prompt=prompt, origin="upload")
             added.append(as_json(kept))
+    studio.changed(me.id)
     return {"added": added, "refused": refused}
 
 
@@ -68,6 +71,7 @@ def remove(id: str, studio: Here, me: Me) -> dict[str, Any]:
         gone = owned(session, Picture, id, me.id)
         session.delete(gone)
     remove_files(studio.settings.folder, [gone])
+    studio.changed(me.id)
     return {}
 
 
