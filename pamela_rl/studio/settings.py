@@ -10,7 +10,7 @@ from pamela_rl.config import TrainConfig
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.errors import ConfigError
 from pamela_rl.rewards.saved import SavedReward
-from pamela_rl.storage import SHIPPED_PIPELINES
+from pamela_rl.storage import SHIPPED_PIPELINES, START_REWARD
 from pamela_rl.world.run_settings import for_few_ratings
 
 
@@ -104,6 +104,11 @@ class StudioSettings:
     def loopback(self) -> bool:
         """Whether only this machine can ask; nobody has to sign in then."""
         return ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def start_reward(self) -> Path | None:
+        """The reward that newcomers start from."""
+        return START_REWARD if self.reward is None and self.in_world else self.reward
 
     @property
     def in_world(self) -> bool:
