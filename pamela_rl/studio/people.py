@@ -67,23 +67,12 @@ class Gone:
     """What went with a person.
 
     Attributes:
-        answers: How many of theirs.
-        pictures: How many of theirs.
-        jobs: How many of theirs.
-        adapters: How many of theirs.
-        blind_pairs: How many of theirs.
-        others_adapters: How many of other people's were begun from theirs.
-        others_pictures: How many of other people's were drawn by any of these adapters.
+        counts: How many ``answers``, ``pictures``, ``jobs``, ``adapters`` and ``blind_pairs`` of theirs, and of other
+            people's ``others_adapters`` that were begun from theirs and ``others_pictures`` that any of these drew.
         others: Ids of people who lost something.
     """
 
-    answers: int
-    pictures: int
-    jobs: int
-    adapters: int
-    blind_pairs: int
-    others_adapters: int
-    others_pictures: int
+    counts: dict[str, int]
     others: frozenset[str]
 
 
@@ -99,34 +88,24 @@ def remove_person(database: Database, folder: Path, person_id: str) -> Gone:
         person_id: Who.
     """
     with database.changing() as session:
-        derived = [job for job in _derived_jobs(session, person_id) if job.person_id != person_id]
-        affected = Job.person_id.in_([person_id]) | Job.id.in_([job.id for job in derived])
+        derived = _derived_jobs(session, person_id)
+        affected = (Job.person_id == person_id) | Job.id.in_([job.id for job in derived])
         session.execute(update(Job).where(affected, Job.state == "waiting").values(state="cancelled"))
         session.execute(update(Job).where(affected, Job.state == "running").values(wish="cancel"))
     _wait_until_stopped(database, affected)
     with database.changing() as session:
-        derived = [job for job in _derived_jobs(session, person_id) if job.person_id != person_id]
-        derived_ids = [job.id for job in derived]
-        adapters = session.scalars(
-            select(TrainedAdapter).where(
-                (TrainedAdapter.person_id == person_id) | TrainedAdapter.job_id.in_(derived_ids)
-            )
-        ).all()
-        drawn = session.scalars(
-            select(Picture).where(
-                Picture.adapter_id.in_([adapter.id for adapter in adapters]), Picture.person_id != person_id
-            )
-        ).all()
-        gone = Gone(
-            *(
-                session.scalar(select(func.count()).select_from(of(table, person_id).subquery())) or 0
-                for table in (Answer, Picture, Job, TrainedAdapter, BlindPair)
-            ),
-            sum(adapter.person_id != person_id for adapter in adapters),
-            len(drawn),
-            frozenset([job.person_id for job in derived] + [picture.person_id for picture in drawn]),
-        )
-        session.execute(delete(Job).where(Job.id.in_(derived_ids)))
+        derived = _derived_jobs(session, person_id)
+        made = TrainedAdapter.job_id.in_([job.id for job in derived])
+        adapters = session.scalars(select(TrainedAdapter).where((TrainedAdapter.person_id == person_id) | made)).all()
+        by_these = Picture.adapter_id.in_([adapter.id for adapter in adapters])
+        drawn = session.scalars(select(Picture).where(by_these, Picture.person_id != person_id)).all()
+        counts = {
+            table.__tablename__: session.scalar(select(func.count(table.id)).where(table.person_id == person_id)) or 0
+            for table in (Answer, Picture, Job, TrainedAdapter, BlindPair)
+        }
+        counts["others_adapters"] = sum(adapter.person_id != person_id for adapter in adapters)
+        counts["others_pictures"] = len(drawn)
+        session.execute(delete(Job).where(Job.id.in_([job.id for job in derived])))
         session.execute(delete(Person).where(Person.id == person_id))
     for place in (
         pictures_folder(folder, person_id),
@@ -135,12 +114,12 @@ def remove_person(database: Database, folder: Path, person_id: str) -> Gone:
     ):
         shutil.rmtree(place, ignore_errors=True)
     remove_files(folder, drawn)
-    return gone
+    return Gone(counts, frozenset(row.person_id for row in (*derived, *drawn)))
 
 
 def _derived_jobs(session: Session, person_id: str) -> list[Job]:
-    """Return the trainings, of anybody, that went on from a person's adapter, or from one of such a training."""
-    trainings = session.scalars(select(Job).where(Job.kind == "train")).all()
+    """Return the trainings of others that went on from a person's adapter, or from one of such a training."""
+    trainings = session.scalars(select(Job).where(Job.kind == "train", Job.person_id != person_id)).all()
     made = session.execute(select(TrainedAdapter.id, TrainedAdapter.job_id, TrainedAdapter.person_id)).tuples().all()
     theirs = {adapter for adapter, _, owner in made if owner == person_id}
     derived: dict[str, Job] = {}

@@ -40,7 +40,9 @@ def the_only_one(folder: Path) -> Iterator[None]:
         with FileLock(ensure_writable(folder) / "lock", timeout=0):
             yield
     except Timeout as error:
-        raise ConfigError(f"the studio in {folder} is running already; stop it first, or choose another --folder.") from error
+        raise ConfigError(
+            f"the studio in {folder} is running already; stop it first, or choose another --folder."
+        ) from error
 
 
 def serve(settings: StudioSettings, *, new_admin_token: bool = False) -> None:
@@ -93,7 +95,10 @@ def _greet(settings: StudioSettings, database: Database, port: int, new_admin_to
     print(f"The studio is at {place}", flush=True)
     if token is not None:
         print(f"Sign in as its admin with this token, which is shown this once: {token}", flush=True)
-    if settings.open_browser:
+    on_screen = sys.platform in ("darwin", "win32") or any(
+        os.environ.get(f"{kind}DISPLAY") for kind in ("", "WAYLAND_")
+    )
+    if settings.open_browser and on_screen:
         webbrowser.open(place)
 
 

@@ -49,8 +49,8 @@ class Database:
         with self._turn, Session(self._changing, expire_on_commit=False) as session, session.begin():
             yield session
 
-    def migrate(self) -> None:
-        """Bring the tables up to date, or make them."""
+    def migrate(self, revision: str = "head") -> None:
+        """Bring the tables up to date, or to another revision, or make them."""
         from alembic import command
         from alembic.config import Config
 
@@ -59,7 +59,7 @@ class Database:
         config.set_main_option("path_separator", "os")
         with self._turn, self._changing.begin() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
 
     def close(self) -> None:
         """Close all connections."""

@@ -146,15 +146,13 @@ def _remove(studio: Studio, request: Request, by: str, person_id: str, confirm: 
     if studio.settings.loopback:
         with studio.database.changing() as session:
             ensure_first(session)
-    counts = {name: number for name, number in vars(gone).items() if isinstance(number, int)}
-    studio.audit(by, "deleted", request, person=person_id, **counts)
+    studio.audit(by, "deleted", request, person=person_id, **gone.counts)
     return {"went": _told(studio, gone)}
 
 
 def _told(studio: Studio, gone: Gone) -> list[str]:
     """Say what went, and what is kept and why."""
-    counts = {name: number for name, number in vars(gone).items() if isinstance(number, int) and number}
-    went = [say(f"gone.{name}", n=number) for name, number in counts.items()]
+    went = [say(f"gone.{name}", n=number) for name, number in gone.counts.items() if number]
     if studio.settings.reward is not None:
         went.append(say("gone.kept_reward", folder=studio.settings.reward))
     elif studio.settings.in_world:
