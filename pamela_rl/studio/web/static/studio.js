@@ -176,19 +176,20 @@ function interval(low, high, value, { from = 0, to = 1, middle = null, kind = ""
   if (middle !== null) parts.push(draw("line", { class: "half", x1: x(middle), x2: x(middle), y1: 2, y2: 26 }));
   parts.push(draw("line", { class: `span ${kind}`, x1: x(low), x2: x(high), y1: 14, y2: 14 }));
   if (value !== null) parts.push(draw("circle", { class: "point", cx: x(value), cy: 14, r: 6 }));
-  return draw("svg", { viewBox: "0 0 300 28", role: "img", "aria-label": label }, ...parts);
+  return draw("svg", { class: "interval", viewBox: "0 0 300 28", role: "img", "aria-label": label }, ...parts);
 }
 
-function chart({ title, xs, xLabel, lines, band = null, range = null, half = null, form = two }) {
+function chart(place, { title, xs, xLabel, lines, band = null, range = null, half = null, form = two }) {
   // lines: [{ name, ys }], null where nothing is known; band: [lows, highs]
   const known = [...lines.flatMap((line) => line.ys), ...(band ? band.flat() : [])].filter((y) => y !== null);
   const [low, high] = range ?? [Math.min(...known) - 0.05, Math.max(...known) + 0.05];
-  const [left, right, top, bottom, width, height] = [46, 12, 14, 38, 640, 260];
+  const width = Math.min(Math.max(place.clientWidth, 280), 640); // its own pixels: text is as large as elsewhere
+  const [left, right, top, bottom, height] = [46, 12, 14, 40, 250];
   const [first, last] = [xs[0], xs.at(-1)];
   const x = (at) => left + ((width - left - right) * (at - first)) / (last - first || 1);
   const y = (at) => top + (height - top - bottom) * (1 - (at - low) / (high - low || 1));
   const point = (at, place) => `${x(xs[place]).toFixed(1)},${y(at).toFixed(1)}`;
-  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
+  const svg = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
   for (let step = 0; step <= 4; step += 1) {
     const at = low + ((high - low) * step) / 4;
     svg.append(draw("line", { class: "rule", x1: left, x2: width - right, y1: y(at), y2: y(at) }));
@@ -207,7 +208,7 @@ function chart({ title, xs, xLabel, lines, band = null, range = null, half = nul
       svg.append(draw("circle", { class: `line${number}`, cx, cy, r: 3 }));
     }
     if (lines.length > 1) {
-      const from = left + 8 + number * 150;
+      const from = left + 8 + number * 130;
       svg.append(draw("polyline", { class: `line${number}`, points: `${from},${top} ${from + 26},${top}` }));
       svg.append(draw("text", { x: from + 34, y: top + 4 }, name));
     }
@@ -221,7 +222,9 @@ function chart({ title, xs, xLabel, lines, band = null, range = null, half = nul
     ...lines.map((line) => (line.ys[place] === null ? "–" : form(line.ys[place]))),
     ...(band ? [say("common.range", { low: form(band[0][place]), high: form(band[1][place]) })] : []),
   ]);
-  return [svg, make("details", {}, make("summary", {}, say("common.as_table")), table(columns, rows))];
+  const open = place.querySelector("details")?.open ?? false;
+  const told = make("details", { open }, make("summary", {}, say("common.as_table")), table(columns, rows));
+  place.replaceChildren(svg, told);
 }
 
 function table(columns, rows) {
@@ -322,7 +325,7 @@ function rate() {
       return framed;
     }
     const label = question.kind === "choice" ? say(place ? "rate.choose_right" : "rate.choose_left", { prompt }) : say("rate.choose_place", { n: place + 1, prompt });
-    const button = make("button", { type: "button", class: "frame", "aria-label": label, onclick: (event) => isSingle(event) && answer("choice", place) }, inside);
+    const button = make("button", { type: "button", class: "frame", "aria-label": label, onclick: (event) => isSingle(event) && choose(place) }, inside);
     if (question.kind === "best_of_four") button.append(make("span", { class: "place", "aria-hidden": "true" }, String(place + 1)));
     return button;
   };
@@ -402,6 +405,12 @@ function rate() {
     return send();
   };
 
+  const choose = (place) => {
+    if (!shown || !ready || shown.kind === "rating") return false;
+    if (place < 0) return answer("choice", -1);
+    return place < shown.pictures.length && answer("choice", null, { picture: shown.pictures[place].id });
+  };
+
   const undo = async () => {
     await send();
     if (unsent.length) return;
@@ -435,7 +444,7 @@ function rate() {
   for (const button of document.querySelectorAll("#scale button"))
     button.addEventListener("click", (event) => isSingle(event) && answer("rating", Number(button.dataset.value)));
   for (const button of document.querySelectorAll("#sides button"))
-    button.addEventListener("click", (event) => isSingle(event) && answer("choice", Number(button.dataset.value)));
+    button.addEventListener("click", (event) => isSingle(event) && choose(Number(button.dataset.value)));
   find("skip").addEventListener("click", (event) => isSingle(event) && answer("skip"));
   find("cannot").addEventListener("click", (event) => isSingle(event) && answer("cannot_say"));
   find("leave").addEventListener("click", leave);
@@ -450,12 +459,12 @@ function rate() {
         await refresh(false);
       }),
     );
-  const side = (place) => () => shown?.kind === "choice" && answer("choice", place);
+  const side = (place) => () => shown?.kind === "choice" && choose(place);
   const digits = [1, 2, 3, 4, 5].map((digit) => [
     digit,
     () => {
       if (shown?.kind === "rating") return answer("rating", digit);
-      return shown?.kind === "best_of_four" && digit < 5 && answer("choice", digit - 1);
+      return shown?.kind === "best_of_four" && choose(digit - 1);
     },
   ]);
   listen({
@@ -520,7 +529,7 @@ async function taste() {
   if (told.curve.length < 2) return;
   const column = (name) => told.curve.map((row) => row[name]);
   const drawn = { title: say("taste.curve_title"), xs: column("answers"), xLabel: say("taste.answers"), lines: [{ name: say("taste.right"), ys: column("right") }] };
-  find("curve").replaceChildren(...chart({ ...drawn, band: [column("low"), column("high")], range: [0, 1], half: 0.5, form: percent }));
+  chart(find("curve"), { ...drawn, band: [column("low"), column("high")], range: [0, 1], half: 0.5, form: percent });
 }
 
 // jobs
@@ -607,11 +616,9 @@ function card(id, changed) {
     part(".job-curve").hidden = curve.length < 2;
     if (curve.length > 1 && drawn !== JSON.stringify(curve)) {
       drawn = JSON.stringify(curve);
-      const open = part(".chart details")?.open;
       const lines = ["reward", "judge"].map((name) => ({ name: say(`job.${name}`), ys: curve.map((row) => row[name] ?? null) }));
       const shown = lines.filter((line) => line.ys.some((y) => y !== null));
-      part(".chart").replaceChildren(...chart({ title: say("job.curve"), xs: curve.map((row) => row.iteration), xLabel: say("job.steps"), lines: shown }));
-      if (open) part(".chart details").open = true;
+      chart(part(".chart"), { title: say("job.curve"), xs: curve.map((row) => row.iteration), xLabel: say("job.steps"), lines: shown });
     }
     const stopping = job.wish === "pause" || job.wish === "cancel";
     part('[data-do="pause"]').hidden = stopping || job.kind !== "train" || job.state !== "running";
@@ -726,11 +733,11 @@ function train() {
     const [told, { adapters }] = await Promise.all([api("GET", "/api/jobs"), api("GET", "/api/adapters")]);
     const mine = told.jobs.filter((job) => job.kind !== "draw");
     const current = mine.filter(live);
-    showLive(current);
     find("jobs-part").hidden = !current.length;
+    showLive(current);
     const past = mine.filter((job) => !live(job) && job.kind === "train").slice(0, 8);
-    showEarlier(past);
     find("earlier-part").hidden = !past.length;
+    showEarlier(past);
     find("begin").hidden = current.some((job) => job.kind === "train");
     order(told.queue);
     rounds(adapters);
@@ -742,7 +749,11 @@ function train() {
     await look();
     tell(say("train.begun"));
   });
-  api("GET", "/api/questions").then(({ progress }) => put(find("begin-known"), progress.answers ? progress.line : say("train.rate_first")), () => {});
+  api("GET", "/api/questions").then(({ progress }) => {
+    put(find("begin-known"), progress.answers ? progress.line : say("train.rate_first"));
+    find("begin-row").hidden = !progress.answers;
+    find("rate-first").hidden = Boolean(progress.answers);
+  }, () => {});
   api("GET", "/api/estimate?kind=train").then(({ sentence }) => put(find("estimate"), sentence), (error) => put(find("estimate"), error.message));
   watch(look, 6000);
 }
@@ -1225,7 +1236,7 @@ async function start() {
   find("next").href = lead.href;
   put(find("next"), lead.textContent);
   find("recent").hidden = seen.pictures.length < 8;
-  find("recent").replaceChildren(...seen.pictures.slice(0, 16).map(thumb));
+  find("recent").replaceChildren(...seen.pictures.slice(0, 12).map(thumb));
 }
 
 function frame() {
