@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
@@ -28,6 +29,17 @@ class Prepared:
     width: int
     height: int
     digest: str
+
+    @classmethod
+    def from_parts(cls, head: dict[str, Any], encoded: bytes) -> Prepared:
+        """Put together what :meth:`parts` took apart."""
+        cut = len(encoded) - head["small"]
+        return cls(encoded[:cut], encoded[cut:], head["width"], head["height"], head["digest"])
+
+    def parts(self) -> tuple[dict[str, Any], bytes]:
+        """Return it as a few words, which are JSON, and bytes, for another process."""
+        head = {"width": self.width, "height": self.height, "digest": self.digest, "small": len(self.small)}
+        return head, self.png + self.small
 
 
 def prepare(image: Image.Image, longest_side: int | None = None) -> Prepared:

@@ -79,12 +79,13 @@ class LimitedProcess:
             self._process = None
 
 
-def answer_all(answer: Answer, megabytes: int) -> None:
+def answer_all(answer: Answer, megabytes: int, seconds: int = SECONDS) -> None:
     """Answer requests from standard input until it ends, within limits; what the module needs is imported before.
 
     Args:
         answer: From a request and its bytes to an answer and its bytes.
         megabytes: Of memory, all together.
+        seconds: Of computing, for one request.
     """
     for limit, value in (
         (resource.RLIMIT_AS, megabytes * 2**20),
@@ -101,8 +102,8 @@ def answer_all(answer: Answer, megabytes: int) -> None:
         except ValueError:
             return
         used = resource.getrusage(resource.RUSAGE_SELF)
-        seconds = int(used.ru_utime + used.ru_stime) + SECONDS + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+        until = int(used.ru_utime + used.ru_stime) + seconds + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (until, resource.getrlimit(resource.RLIMIT_CPU)[1]))
         _write(answered, *answer(request, data))
 
 

@@ -7,18 +7,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from pamela_rl.errors import ConfigError
-from pamela_rl.studio.database.access import of
 from pamela_rl.studio.database.opening import Database
-from pamela_rl.studio.database.schema import Answer, BlindPair, Job, Person, Picture, TrainedAdapter, now
+from pamela_rl.studio.database.schema import Job, Person, Picture, TrainedAdapter, now
 from pamela_rl.studio.pictures import job_folder, jobs_folder, pictures_folder, remove_files
 from pamela_rl.studio.sign_in import give_token
 
 FIRST = "me"
+THEIRS: tuple[type[Any], ...] = (Answer, Picture, Job, TrainedAdapter, BlindPair)
 LONGEST_NAME = 80
 PATIENCE = 15.0  # seconds for the worker to stop what is running
 
@@ -101,7 +102,7 @@ def remove_person(database: Database, folder: Path, person_id: str) -> Gone:
         drawn = session.scalars(select(Picture).where(by_these, Picture.person_id != person_id)).all()
         counts = {
             table.__tablename__: session.scalar(select(func.count(table.id)).where(table.person_id == person_id)) or 0
-            for table in (Answer, Picture, Job, TrainedAdapter, BlindPair)
+            for table in THEIRS
         }
         counts["others_adapters"] = sum(adapter.person_id != person_id for adapter in adapters)
         counts["others_pictures"] = len(drawn)

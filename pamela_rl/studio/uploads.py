@@ -12,6 +12,7 @@ from PIL import Image
 from pamela_rl.data.decoding import decode
 from pamela_rl.studio.encoding import Prepared, prepare
 from pamela_rl.studio.limited import Gone, LimitedProcess, answer_all
+from pamela_rl.studio.web.strings import say
 
 if TYPE_CHECKING:  # the process that decodes needs none of it
     from pamela_rl.studio.settings import UploadLimits
@@ -32,30 +33,24 @@ def decoded(files: Iterable[tuple[str, bytes]], limits: UploadLimits) -> Iterato
     with _ROOM, LimitedProcess("pamela_rl.studio.uploads") as decoder:
         for name, data in files:
             if not data:
-                yield name, "it is empty"
+                yield name, say("errors.empty_file")
                 continue
             try:
                 head, encoded = decoder.ask(wanted, data)
             except Gone:
-                yield name, "it takes too much time or memory to decode"
+                yield name, say("errors.image_too_large")
                 continue
-            if "why" in head:
-                yield name, head["why"]
-            else:
-                cut = head.pop("small")
-                del head["bytes"]
-                yield name, Prepared(encoded[:-cut], encoded[-cut:], **head)
+            yield name, head["why"] if "why" in head else Prepared.from_parts(head, encoded)
 
 
 def _decode(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     try:
         made = prepare(decode(io.BytesIO(data), FORMATS, request["pixels"]), request["longest_side"])
     except MemoryError:
-        return {"why": "it takes too much memory to decode"}, b""
+        return {"why": say("errors.image_too_large")}, b""
     except Exception as error:  # whatever a decoder stumbles over is the file's fault
-        return {"why": " ".join(str(error).split())[:200] or "it is broken"}, b""
-    head = {"width": made.width, "height": made.height, "digest": made.digest, "small": len(made.small)}
-    return head, made.png + made.small
+        return {"why": " ".join(str(error).split())[:200] or say("errors.broken_file")}, b""
+    return made.parts()
 
 
 if __name__ == "__main__":

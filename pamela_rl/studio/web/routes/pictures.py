@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, HTTPException, UploadFile
 from fastapi.responses import FileResponse, Response
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
 from pamela_rl.studio.database.access import NotFound, owned
 from pamela_rl.studio.database.schema import Picture
+from pamela_rl.studio.importing import has_room
 from pamela_rl.studio.pictures import add_picture, picture_file, remove_files, small_file
 from pamela_rl.studio.uploads import decoded
 from pamela_rl.studio.web.strings import say
@@ -55,7 +54,7 @@ def add(
             refused.append({"name": name, "why": made})
             continue
         with studio.database.changing() as session:
-            if num_pictures(session, me.id) >= limits.pictures:
+            if not has_room(session, studio.settings, me.id):
                 refused.append({"name": name, "why": say("errors.library_full", most=limits.pictures)})
                 continue
             kept = add_picture(session, studio.settings.folder, me.id, made, prompt=prompt, origin="upload")
@@ -73,11 +72,6 @@ def remove(id: str, studio: Here, me: Me) -> dict[str, Any]:
     remove_files(studio.settings.folder, [gone])
     studio.changed(me.id)
     return {}
-
-
-def num_pictures(session: Session, person_id: str) -> int:
-    """Return how many pictures a person has."""
-    return session.scalar(select(func.count()).select_from(Picture).where(Picture.person_id == person_id)) or 0
 
 
 def as_json(picture: Picture) -> dict[str, Any]:
