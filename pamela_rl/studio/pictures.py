@@ -16,7 +16,7 @@ from pamela_rl.studio.encoding import Prepared, prepare
 
 def add_picture(
     session: Session, folder: Path, person_id: str, image: Image.Image | Prepared, *, prompt: str, origin: str,
-    adapter_id: str | None = None, seed: int | None = None,
+    adapter_id: str | None = None, seed: int | None = None, id: str | None = None,
 ) -> Picture:  # fmt: skip
     """Keep a picture of a person; one with the same pixels as an earlier one is that one.
 
@@ -29,6 +29,7 @@ def add_picture(
         origin: One of ``schema.ORIGINS``.
         adapter_id: That drew it.
         seed: Of its noise.
+        id: It shall have; None makes one.
     """
     prepared = image if isinstance(image, Prepared) else prepare(image)
     same = of(Picture, person_id).where(Picture.digest == prepared.digest)
@@ -36,7 +37,7 @@ def add_picture(
     if found is not None:
         return found
     picture = Picture(
-        id=new_id(), person_id=person_id, prompt=prompt, origin=origin, adapter_id=adapter_id, seed=seed,
+        id=id or new_id(), person_id=person_id, prompt=prompt, origin=origin, adapter_id=adapter_id, seed=seed,
         width=prepared.width, height=prepared.height, digest=prepared.digest,
     )  # fmt: skip
     pictures_folder(folder, person_id).mkdir(parents=True, exist_ok=True)
