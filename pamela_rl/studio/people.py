@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from pamela_rl.errors import ConfigError
 from pamela_rl.studio.database.opening import Database
-from pamela_rl.studio.database.schema import Job, Person, Picture, TrainedAdapter, now
+from pamela_rl.studio.database.schema import Answer, BlindPair, Job, Person, Picture, TrainedAdapter, now
 from pamela_rl.studio.pictures import job_folder, jobs_folder, pictures_folder, remove_files
 from pamela_rl.studio.sign_in import give_token
 
