@@ -28,6 +28,7 @@ from pamela_rl.studio.database.schema import (
 READY_AHEAD = 3  # the question that is shown, the next one, whose picture is loaded already, and one more
 RANDOM_SHARE = 5  # every fifth
 NUM_CANDIDATES = 400  # pictures among which the next one is chosen
+NUM_COMPARED = 40  # among which those are chosen that are compared next: the ones that were compared least
 SIZES = {"rating": 1, "choice": 2, "best_of_four": 4}
 SOURCES = {"own": ("upload", "import"), "drawn": ("base", "adapter"), "both": ("upload", "import", "base", "adapter")}
 
@@ -127,7 +128,8 @@ def _next_question(
     again = 0 if size == 1 else None  # a picture is rated once, and compared as often as it takes
     query = _askable(person_id, wishes.source, again).order_by(Picture.asked, Picture.id).limit(NUM_CANDIDATES)
     candidates = [picture for picture in session.scalars(query) if picture.id not in shown]
-    parts = {flag: [p for p in candidates if only_measures(p.id) == flag] for flag in (True, False)}
+    most = NUM_CANDIDATES if size == 1 else NUM_COMPARED
+    parts = {flag: [p for p in candidates if only_measures(p.id) == flag][:most] for flag in (True, False)}
     at_random = _is_turn_of_random(session, person_id, asked)
     if len(parts[at_random]) < size:
         at_random = not at_random

@@ -100,11 +100,20 @@ class Taste:
         with self._lock:
             self._thoughts.pop(person_id, None)
 
-    def ask(self, person_id: str) -> None:
-        """Have questions at once, by what is known already, and pictures drawn where they run low."""
-        with self._turns[person_id]:
-            self._have_drawn(person_id)
-            prepare(self._database, person_id, self._chooser(person_id))
+    def ask(self, person_id: str, wait: bool = True) -> None:
+        """Have questions at once, by what is known already, and pictures drawn where they run low.
+
+        Args:
+            person_id: Whom to ask.
+            wait: Where some are being made already, wait for them.
+        """
+        turn = self._turns[person_id]
+        if turn.acquire(blocking=wait):
+            try:
+                self._have_drawn(person_id)
+                prepare(self._database, person_id, self._chooser(person_id))
+            finally:
+                turn.release()
 
     def wait(self) -> None:
         """Wait until all that is known so far was thought about."""
@@ -185,11 +194,9 @@ class Taste:
         with self._lock:
             self._waiting.discard(person_id)
         try:
-            with self._turns[person_id]:
-                self._have_drawn(person_id)
-                if self._eyes is not None:
-                    self._consider(person_id)
-                prepare(self._database, person_id, self._chooser(person_id))
+            if self._eyes is not None:
+                self._consider(person_id)
+            self.ask(person_id)
         except Exception:  # of one person's; the thread goes on for the others
             with self._database.session() as session:
                 gone = session.get(Person, person_id) is None

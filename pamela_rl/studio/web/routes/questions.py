@@ -55,7 +55,7 @@ def questions(studio: Here, me: Me) -> dict[str, Any]:
     """Return the question that is open, and the next."""
     found = _state(studio, me.id)
     if found["next"] is None:
-        studio.parts["taste"].ask(me.id)
+        studio.parts["taste"].ask(me.id, wait=found["current"] is None)
         found = _state(studio, me.id)
     return found
 
