@@ -294,8 +294,9 @@ function rate() {
     shown = question;
     ready = false;
     find("ask").hidden = !question;
+    find("waiting").hidden = Boolean(question);
+    if (!question) put(find("waiting-why"), say(unsent.length ? "rate.all_answered" : "common.loading"));
     if (!question) return;
-    find("waiting").hidden = true;
     find("ask").setAttribute("aria-busy", "true");
     const images = await Promise.all(question.pictures.map((picture) => loaded(picture.src)));
     if (mine !== turn) return;
@@ -351,8 +352,7 @@ function rate() {
     following = told.next;
     if (told.current?.id !== shown?.id || !told.current) show(told.current, focus);
     else following?.pictures.forEach((picture) => loaded(picture.src));
-    find("waiting").hidden = Boolean(told.current);
-    put(find("waiting-why"), told.current ? "" : (told.waiting ?? say("common.loading")));
+    if (!told.current) put(find("waiting-why"), told.waiting ?? say("common.loading"));
   };
 
   const refresh = async (focus = true) => adopt(await api("GET", "/api/questions"), focus);
@@ -361,7 +361,7 @@ function rate() {
     const kept = remember(shelf, unsent);
     const late = unsent.length > 0 && wait > 1000;
     find("unsent").hidden = !late;
-    put(find("unsent"), late ? `${say("rate.unsent", { n: unsent.length })}${shown ? "" : ` ${say("rate.all_answered")}`}${kept ? "" : ` ${say("rate.unkept")}`}` : "");
+    put(find("unsent"), late ? `${say("rate.unsent", { n: unsent.length })}${kept ? "" : ` ${say("rate.unkept")}`}` : "");
   };
 
   const send = async () => {
@@ -375,7 +375,7 @@ function rate() {
       } catch (error) {
         if ([0, 401, 403, 408, 429].includes(error.status) || error.status >= 500) {
           wait = Math.min(2 * wait, 30000);
-          if (error.status) tell(error.message);
+          if (error.status === 401 || error.status === 403) tell(error.message);
           setTimeout(send, wait);
           break;
         }
@@ -646,9 +646,9 @@ function cards(place, changed) {
   };
 }
 
-function chooseAdapter(select, adapters, table, first = null) {
+function chooseAdapter(select, adapters, first = null) {
   const chosen = select.value;
-  const options = [...adapters].reverse().map((adapter) => new Option(say(`${table}.round_of`, { n: adapter.round }), adapter.id));
+  const options = [...adapters].reverse().map((adapter) => new Option(say("common.round_of", { n: adapter.round }), adapter.id));
   select.replaceChildren(...(first === null ? [] : [new Option(first, "")]), ...options);
   if ([...select.options].some((option) => option.value === chosen)) select.value = chosen;
 }
@@ -665,7 +665,7 @@ function train() {
     find("from-part").hidden = !adapters.length;
     if (known === JSON.stringify(adapters)) return;
     known = JSON.stringify(adapters);
-    chooseAdapter(find("from"), adapters, "train", say("train.base"));
+    chooseAdapter(find("from"), adapters, say("train.base"));
     const numbers = Object.fromEntries(adapters.map((adapter) => [adapter.id, adapter.round]));
     find("adapters").replaceChildren(
       ...[...adapters].reverse().map((adapter) => {
@@ -836,7 +836,7 @@ function compare() {
     const [told, kept] = await Promise.all([api("GET", "/api/jobs"), api("GET", "/api/adapters")]);
     adapters = kept.adapters;
     find("none").hidden = adapters.length > 0;
-    chooseAdapter(find("adapter"), adapters, "compare");
+    chooseAdapter(find("adapter"), adapters);
     if (asked.has("adapter")) find("adapter").value = asked.get("adapter");
     asked.delete("adapter");
     document.querySelector('[name="against"][value="other"]').closest("label").hidden = !kept.others;
@@ -951,7 +951,7 @@ function drawing() {
     const [told, { adapters }] = await Promise.all([api("GET", "/api/jobs"), api("GET", "/api/adapters")]);
     find("none").hidden = adapters.length > 0;
     find("begin").hidden = !adapters.length;
-    chooseAdapter(find("adapter"), adapters, "draw");
+    chooseAdapter(find("adapter"), adapters);
     const kinds = (kind) => told.jobs.filter((job) => job.kind === kind);
     const current = (kind) => kinds(kind).filter((job) => live(job) || (job.state === "failed" && job === kinds(kind)[0]));
     showJob(current("show"));
@@ -1104,6 +1104,7 @@ function library() {
     tell(say("library.deleted"));
     await look();
   });
+  pixels(find("seen-picture"));
   on("seen-close", "click", () => find("seen").close());
   run(look)();
 }
