@@ -41,7 +41,7 @@ def given_ratings(session: Session, person_id: str) -> dict[str, float]:
     query = select(Answer.picture_ids, Answer.value).where(
         Answer.person_id == person_id, Answer.said == "rating", Answer.undone.is_(None)
     )
-    return {pictures[0]: value for pictures, value in session.execute(query.order_by(Answer.number)).tuples()}
+    return {pictures[0]: value for pictures, value in session.execute(query.order_by(Answer.number))}
 
 
 def rated(session: Session, person_id: str, taste: Foretells) -> list[dict[str, Any]]:

@@ -100,10 +100,7 @@ def remove_person(database: Database, folder: Path, person_id: str) -> Gone:
         adapters = session.scalars(select(TrainedAdapter).where((TrainedAdapter.person_id == person_id) | made)).all()
         by_these = Picture.adapter_id.in_([adapter.id for adapter in adapters])
         drawn = session.scalars(select(Picture).where(by_these, Picture.person_id != person_id)).all()
-        counts = {
-            table.__tablename__: session.scalar(select(func.count(table.id)).where(table.person_id == person_id)) or 0
-            for table in THEIRS
-        }
+        counts = {table.__tablename__: _count(session, table, person_id) for table in THEIRS}
         counts["others_adapters"] = sum(adapter.person_id != person_id for adapter in adapters)
         counts["others_pictures"] = len(drawn)
         session.execute(delete(Job).where(Job.id.in_([job.id for job in derived])))
@@ -115,13 +112,17 @@ def remove_person(database: Database, folder: Path, person_id: str) -> Gone:
     ):
         shutil.rmtree(place, ignore_errors=True)
     remove_files(folder, drawn)
-    return Gone(counts, frozenset(row.person_id for row in (*derived, *drawn)))
+    return Gone(counts, frozenset([job.person_id for job in derived] + [picture.person_id for picture in drawn]))
+
+
+def _count(session: Session, table: Any, person_id: str) -> int:
+    return session.scalar(select(func.count(table.id)).where(table.person_id == person_id)) or 0
 
 
 def _derived_jobs(session: Session, person_id: str) -> list[Job]:
     """Return the trainings of others that went on from a person's adapter, or from one of such a training."""
     trainings = session.scalars(select(Job).where(Job.kind == "train", Job.person_id != person_id)).all()
-    made = session.execute(select(TrainedAdapter.id, TrainedAdapter.job_id, TrainedAdapter.person_id)).tuples().all()
+    made = session.execute(select(TrainedAdapter.id, TrainedAdapter.job_id, TrainedAdapter.person_id)).all()
     theirs = {adapter for adapter, _, owner in made if owner == person_id}
     derived: dict[str, Job] = {}
     while new := [job for job in trainings if job.id not in derived and job.settings.get("begin_from") in theirs]:

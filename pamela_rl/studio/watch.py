@@ -102,8 +102,8 @@ class Meter:
 def metrics(database: Database, meter: Meter) -> str:
     """Return everything that is counted, as Prometheus reads it."""
     with database.session() as session:
-        answers = session.execute(select(Answer.said, func.count()).group_by(Answer.said)).tuples().all()
-        jobs = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).tuples().all())
+        answers = session.execute(select(Answer.said, func.count()).group_by(Answer.said)).all()
+        jobs = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
         seen = session.scalar(select(func.max(Worker.seen)))
     lines = ["# TYPE studio_answers gauge"]
     lines += [f"studio_answers{_labels(said=said)} {number}" for said, number in sorted(answers)]
