@@ -14,14 +14,10 @@ from pamela_rl.studio.pictures import job_folder
 RUN = "run"  # of a training, in its job's folder
 
 
-def run_folder(folder: Path, adapter: TrainedAdapter) -> Path:
-    """Return the folder of the run that made an adapter."""
-    return job_folder(folder, adapter.person_id, adapter.job_id) / RUN
-
-
 def adapter_folder(folder: Path, adapter: TrainedAdapter) -> Path:
     """Return the folder of an adapter, an ordinary one."""
-    return run_folder(folder, adapter) / "adapters" / folder_name(adapter.person_id)
+    run = job_folder(folder, adapter.person_id, adapter.job_id) / RUN
+    return run / "adapters" / folder_name(adapter.person_id)
 
 
 def newest_adapter(session: Session, person_id: str) -> TrainedAdapter | None:

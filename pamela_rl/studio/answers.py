@@ -72,7 +72,7 @@ def give(session: Session, person_id: str, question_id: str, given: Said) -> Ans
         if before is None or _content(before) != _content(answer):
             raise AnsweredOtherwise(say("answers.otherwise"))
         return before
-    answer.number = _last_number(session, person_id) + 1
+    answer.number = next_number(session, person_id)
     question.state = ANSWERED
     session.add(answer)
     if answer.said == "exclude":
@@ -121,6 +121,12 @@ def exclude(session: Session, person_id: str, picture_id: str, reason: str | Non
             session.delete(question)
 
 
+def next_number(session: Session, person_id: str) -> int:
+    """Return the number of a person's next answer; nobody else gets it until the session ends."""
+    _one_at_a_time(session, person_id)
+    return 1 + (session.scalar(select(func.max(Answer.number)).where(Answer.person_id == person_id)) or 0)
+
+
 def count_answers(session: Session, person_id: str) -> int:
     """Count the ratings and choices that stand."""
     return session.scalar(select(func.count()).select_from(_standing(person_id).subquery())) or 0
@@ -160,9 +166,7 @@ def learn_from_blind(session: Session, person_id: str, pairs: Sequence[tuple[str
         person_id: Whose.
         pairs: Ids of the pictures on the left and on the right, and 0, 1 or ``NO_DIFFERENCE``.
     """
-    _one_at_a_time(session, person_id)
-    last = _last_number(session, person_id)
-    for number, (left, right, value) in enumerate(pairs, last + 1):
+    for number, (left, right, value) in enumerate(pairs, next_number(session, person_id)):
         session.add(
             Answer(
                 person_id=person_id,
@@ -184,10 +188,6 @@ def _standing(person_id: str) -> Select[Answer]:
 def _one_at_a_time(session: Session, person_id: str) -> None:
     """Let a person's answers get their numbers one after the other; SQLite has one writer anyway."""
     session.execute(select(Person.id).where(Person.id == person_id).with_for_update())
-
-
-def _last_number(session: Session, person_id: str) -> int:
-    return session.scalar(select(func.max(Answer.number)).where(Answer.person_id == person_id)) or 0
 
 
 def _content(answer: Answer) -> tuple[object, ...]:

@@ -84,4 +84,6 @@ class Models:
         shown = [picture for answer in answers for picture in answer.picture_ids]
         features: dict[str, Tensor] = eyes.see(database, self._settings.folder, shown)
         mind = learn(eyes, None, answers, features)
-        return None if mind is None else (mind.reward(person_id, answers), len(answers))
+        if mind is None or not (mind.learned or judge):
+            return None
+        return mind.reward(person_id, answers), len(answers)

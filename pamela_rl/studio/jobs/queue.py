@@ -158,7 +158,7 @@ def resume(session: Session, person_id: str, job_id: str) -> Job:
 def move(session: Session, person_id: str, is_admin: bool, job_id: str, before: str | None) -> Job:
     """Move a job that waits to the place before another, or to the end of the queue.
 
-    A person moves their own jobs, and none of others back; an admin moves any.
+    A person moves their own jobs before their own, and none of others back; an admin moves any.
 
     Args:
         session: That changes.
@@ -178,7 +178,8 @@ def move(session: Session, person_id: str, is_admin: bool, job_id: str, before: 
     order = [job for job in queue if job.id != job_id]
     place = len(order)
     if before is not None:
-        place = next((place for place, job in enumerate(order) if job.id == before), -1)
+        theirs = [job.id if is_admin or job.person_id == person_id else None for job in order]
+        place = theirs.index(before) if before in theirs else -1
         if place < 0:
             raise NotFound
     overtaken = order[place : queue.index(chosen)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from pamela_rl.diffusion.saved_adapters import INFO, recommended_strength
 from pamela_rl.rewards.saved import JUDGE, REWARDS
 from pamela_rl.rewards.settings import MAIN_MODEL
 from pamela_rl.storage import folder_name, publish, write_text
-from pamela_rl.studio.adapters import RUN, adapter_folder, run_folder
+from pamela_rl.studio.adapters import RUN, adapter_folder
 from pamela_rl.studio.database.access import owned
 from pamela_rl.studio.database.schema import TrainedAdapter
 from pamela_rl.studio.jobs.course import course
@@ -83,7 +84,7 @@ def _prepared(work: Work) -> Path:
         begun_from = work.asked.get("begin_from")
         start = None
         if begun_from is not None:
-            start = run_folder(work.settings.folder, owned(session, TrainedAdapter, begun_from, work.person_id))
+            start = _start(work, owned(session, TrainedAdapter, begun_from, work.person_id))
     write_text(work.folder / "prompts.txt", "".join(" ".join(prompt.split()) + "\n" for prompt in prompts))
     write_text(work.folder / ANSWERS, json.dumps({"count": count}))
     asked: dict[str, Any] = {
@@ -91,7 +92,7 @@ def _prepared(work: Work) -> Path:
         "users": [work.person_id],
         "prompts": work.folder.resolve() / "prompts.txt",
         "output_dir": work.folder.resolve() / RUN,
-        "start": None if start is None else start.resolve(),
+        "start": start,
         "model": asdict(work.settings.model),
         "train": asdict(work.settings.train),
     }
@@ -99,6 +100,16 @@ def _prepared(work: Work) -> Path:
         asked["num_inference_steps"] = work.settings.num_inference_steps
     write_text(file, json.dumps(asked, default=str, indent=1))
     return file
+
+
+def _start(work: Work, adapter: TrainedAdapter) -> Path:
+    """Copy the adapter that is gone on from, as a run of this person; one that was brought along has another's name in it."""
+    start = work.folder.resolve() / "start"
+    with publish(start / "adapters" / folder_name(work.person_id)) as target:
+        shutil.copytree(adapter_folder(work.settings.folder, adapter), target, dirs_exist_ok=True)
+        facts = json.loads((target / INFO).read_text(encoding="utf-8"))
+        write_text(target / INFO, json.dumps({**facts, "user_id": work.person_id}, indent=2) + "\n")
+    return start
 
 
 def _finished(work: Work) -> str:
