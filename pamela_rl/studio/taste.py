@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # these import torch, which takes seconds; the first page doe
 
 MOST_MINDS = 200  # kept in memory; others are read again
 NEWLY_SEEN = 64  # pictures that are encoded at a time, before the next question is chosen
-EXEMPLARS, MOST_DESCRIBED = 8, 300  # pictures
+MOST_DESCRIBED = 300  # pictures by which a taste is put in words
 LOG = logging.getLogger(__name__)
 
 
@@ -159,18 +159,20 @@ class Taste:
         empty: dict[str, Any] = {"words": [], "sentence": "", "liked": [], "disliked": [], "curve": []}
         if self._eyes is None:
             return empty | {"uncertain": self.failure or say("progress.loading", n=0)}
-        from pamela_rl.studio.progress import learning_curve
+        from pamela_rl.data.phrases import PHOTOGRAPHIC
+        from pamela_rl.studio.portrait import portray
+        from pamela_rl.world.captions import PHRASEBOOK
 
         thought = self._brought_up_to_date(person_id)
         if thought.mind is None:
             return empty | {"uncertain": say("progress.none")}
-        features = thought.features or {}
-        curve = learning_curve(self._eyes, thought.taught, thought.measuring, features)
-        points = [{"answers": n, "right": k.right / k.of, "low": k.low, "high": k.high} for n, k in curve]
-        uncertain = (
-            say("progress.uncertain", n=len(thought.taught)) if thought.taught else say("progress.uncertain_prior")
-        )
-        return empty | self._in_pictures(person_id, thought) | {"curve": points, "uncertain": uncertain}
+        features, count = thought.features or {}, len(thought.taught)
+        with self._database.session() as session:
+            some = Picture.id.in_(list(features)[:MOST_DESCRIBED]), Picture.excluded.is_(None)
+            pictures = session.scalars(select(Picture).where(*some)).all()
+        book = PHRASEBOOK if self._settings.in_world else PHOTOGRAPHIC
+        told = portray(person_id, thought.mind, thought.taught, thought.measuring, features, pictures, book)
+        return told | {"uncertain": say("progress.uncertain", n=count) if count else say("progress.uncertain_prior")}
 
     def _open(self) -> None:
         try:
@@ -280,40 +282,3 @@ class Taste:
             return [seen[row] for row in rows]
 
         return choose
-
-    def _in_pictures(self, person_id: str, thought: Thought) -> dict[str, Any]:
-        """The most and least liked pictures as foretold, and the effects of phrases on those."""
-        import torch
-
-        from pamela_rl.data.phrases import PHOTOGRAPHIC
-        from pamela_rl.rewards.preference import ImageFeatures
-        from pamela_rl.rewards.taste_description import MIN_IMAGES_PER_PHRASE, describe_features
-        from pamela_rl.world.captions import PHRASEBOOK
-
-        features = dict(list((thought.features or {}).items())[:MOST_DESCRIBED])
-        with self._database.session() as session:
-            there = {p.id: p for p in session.scalars(select(Picture).where(Picture.id.in_(features)))}
-        features = {picture: seen for picture, seen in features.items() if picture in there}
-        if thought.mind is None or not features:
-            return {}
-        stacked = torch.stack(list(features.values()))
-        order = thought.mind.predict(stacked).mean.argsort().tolist()
-        pictures = [there[picture] for picture in features]
-        count = min(EXEMPLARS, len(order) // 2)
-        found: dict[str, Any] = {
-            "liked": [pictures[row] for row in order[::-1][:count]],
-            "disliked": [pictures[row] for row in order[:count]],
-        }
-        if len(features) < 2 * MIN_IMAGES_PER_PHRASE:
-            return found
-        reward, book = (
-            thought.mind.reward(person_id, thought.taught),
-            PHRASEBOOK if self._settings.in_world else PHOTOGRAPHIC,
-        )
-        prompts = [picture.prompt for picture in pictures]
-        described = describe_features(reward, person_id, ImageFeatures(stacked), prompts, book)
-        words = [
-            {"phrase": e.words, "attribute": e.attribute, "effect": e.effect, "low": e.low, "high": e.high}
-            for e in described.effects
-        ]
-        return found | {"words": words, "sentence": described.sentence()}
