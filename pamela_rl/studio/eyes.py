@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from sqlalchemy import delete, select
+from sqlalchemy import delete, exists, select
 from torch import Tensor
 
 from pamela_rl.rewards.encoders.opening import open_encoder
@@ -63,6 +63,21 @@ class Eyes:
         if new:
             self._keep(database, new)
         return found | new
+
+    def see_more(self, database: Database, folder: Path, person_id: str, most: int) -> bool:
+        """Encode some of a person's pictures that were not seen yet; tell whether there were any.
+
+        Args:
+            database: Where features are kept.
+            folder: Of the studio.
+            person_id: Whose pictures.
+            most: Pictures.
+        """
+        seen = exists().where(Feature.picture_id == Picture.id, Feature.encoder == self.encoder.fingerprint)
+        mine = select(Picture.id).where(Picture.person_id == person_id, Picture.excluded.is_(None), ~seen)
+        with database.session() as session:
+            unseen = session.scalars(mine.limit(most)).all()
+        return bool(unseen and self.see(database, folder, unseen))
 
     def _encode(self, folder: Path, picture: Picture) -> Tensor | None:
         try:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # these import torch, which takes seconds; the first page doe
     from pamela_rl.studio.mind import Mind
     from pamela_rl.studio.progress import Known, Outlook
 
-MOST_MINDS = 200  # kept in memory; others are read again
+MOST_MINDS = 100  # kept in memory; others are read again
 NEWLY_SEEN = 64  # pictures that are encoded at a time, before the next question is chosen
 MOST_DESCRIBED = 300  # pictures by which a taste is put in words
 LOG = logging.getLogger(__name__)
@@ -127,6 +127,8 @@ class Taste:
     def predict(self, person_id: str, picture_ids: Sequence[str]) -> dict[str, tuple[float, float]]:
         """Foretell ratings of pictures, each with its standard deviation; nothing as long as nothing is known.
 
+        Pictures are seen in the background, soon after they come; of those that were not yet, some are left out.
+
         Args:
             person_id: Whose ratings.
             picture_ids: Of pictures of theirs; those that are gone are left out.
@@ -136,7 +138,7 @@ class Taste:
         import torch
 
         mind = self._brought_up_to_date(person_id).mind
-        features = self._eyes.see(self._database, self._settings.folder, picture_ids)
+        features = self._eyes.see(self._database, self._settings.folder, picture_ids, NEWLY_SEEN)
         if mind is None or not features:
             return {}
         output = mind.predict(torch.stack(list(features.values())))
@@ -187,10 +189,6 @@ class Taste:
             LOG.exception("what people's taste is learned with cannot be opened")
             return
         self._eyes = eyes
-        with self._database.session() as session:
-            people = session.scalars(select(Person.id).order_by(Person.created.desc()).limit(MOST_MINDS)).all()
-        for person in people:
-            self.changed(person)
 
     def _think(self, person_id: str) -> None:
         with self._lock:
@@ -199,6 +197,10 @@ class Taste:
             if self._eyes is not None:
                 self._consider(person_id)
             self.ask(person_id)
+            if self._eyes is not None and self._eyes.see_more(
+                self._database, self._settings.folder, person_id, NEWLY_SEEN
+            ):
+                self.changed(person_id)
         except Exception:  # of one person's; the thread goes on for the others
             with self._database.session() as session:
                 gone = session.get(Person, person_id) is None

@@ -27,6 +27,7 @@ from pamela_rl.studio.database.access import owned
 from pamela_rl.studio.database.schema import TrainedAdapter
 from pamela_rl.studio.jobs.course import course
 from pamela_rl.studio.jobs.prompts import person_prompts
+from pamela_rl.studio.jobs.queue import draw_ahead
 from pamela_rl.studio.jobs.work import Failed, Stopped, Work
 from pamela_rl.studio.web.strings import say
 
@@ -125,6 +126,7 @@ def _finished(work: Work) -> str:
             )  # fmt: skip
             adapter.strength = recommended_strength(adapter_folder(work.settings.folder, adapter))
             session.add(adapter)
+            draw_ahead(session, work.person_id, work.settings.ahead // 2)  # what it draws can be rated
     done = course(work.folder, work.person_id, work.settings.train.num_iterations)
     early = done["iteration"] < work.settings.train.num_iterations
     work.tell(**{**done, "share": 1.0, "seconds_left": 0})

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from types import MappingProxyType
 
 import torch
+from sqlalchemy import delete
 
 from pamela_rl.cli.command_line import read_config, use_all_cores
 from pamela_rl.errors import PamelaError
@@ -109,7 +110,7 @@ def _registered(database: Database) -> Iterator[Worker]:
         yield worker
     finally:
         with database.changing() as session:
-            session.delete(session.get_one(Worker, worker.id))
+            session.execute(delete(Worker).where(Worker.id == worker.id))
 
 
 def main(settings_file: str) -> None:

@@ -53,9 +53,11 @@ def stop(studio: Studio) -> None:
 @router.get("/api/questions")
 def questions(studio: Here, me: Me) -> dict[str, Any]:
     """Return the question that is open, and the next."""
-    found = _state(studio, me.id)
+    found, taste = _state(studio, me.id), studio.parts["taste"]
+    if taste.thought(me.id).mind is None:
+        taste.changed(me.id)
     if found["next"] is None:
-        studio.parts["taste"].ask(me.id, wait=found["current"] is None)
+        taste.ask(me.id, wait=found["current"] is None)
         found = _state(studio, me.id)
     return found
 
