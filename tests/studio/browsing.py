@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Route
 
 from pamela_rl.studio.database.opening import open_database
 from pamela_rl.studio.people import ensure_first
+from pamela_rl.studio.pictures import add_picture
 from pamela_rl.studio.settings import StudioSettings
 from pamela_rl.studio.web.app import create_app
 from pamela_rl.world.captions import caption
@@ -30,12 +30,15 @@ PLACES = ("/", "/rate", "/taste", "/train", "/compare", "/draw", "/library", "/s
 
 
 @contextmanager
-def served(settings: StudioSettings) -> Iterator[str]:
-    """Serve a studio without workers, in a thread; its address."""
+def served(settings: StudioSettings, pictures: int = 0) -> Iterator[str]:
+    """Serve a studio without workers, in a thread, where its person has pictures of the world's scenes; its address."""
     database = open_database(settings.folder, settings.database)
     database.migrate()
     with database.changing() as session:
-        ensure_first(session)
+        me = ensure_first(session).id
+        for number, scene in enumerate(random_scenes(pictures, seed=3)):
+            image = Image.fromarray(draw_scene(scene, np.random.default_rng(number)))
+            add_picture(session, settings.folder, me, image, prompt=caption(scene, ATTRIBUTES), origin="upload")
     config = uvicorn.Config(create_app(settings, database), port=0, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -49,18 +52,6 @@ def served(settings: StudioSettings) -> Iterator[str]:
         server.should_exit = True
         thread.join()
         database.close()
-
-
-def give_pictures(address: str, folder: Path, count: int) -> None:
-    """Upload pictures of the world's scenes, each with its caption, as a person would."""
-    folder.mkdir(exist_ok=True)
-    with person(address) as asking:
-        for number, scene in enumerate(random_scenes(count, seed=3)):
-            file = folder / f"{number}.png"
-            Image.fromarray(draw_scene(scene, np.random.default_rng(number))).save(file)
-            prompt = caption(scene, ATTRIBUTES)
-            reply = asking.post("/api/pictures", files={"files": file.open("rb")}, data={"prompt": prompt})
-            assert reply.status_code == 200, reply.text
 
 
 def person(address: str) -> httpx.Client:

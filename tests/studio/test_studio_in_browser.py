@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
-from browsing import DESKTOP, PHONE, PLACES, answers, findings, give_pictures, person, served, visit
+from browsing import DESKTOP, PHONE, PLACES, answers, findings, person, served, visit
 from playwright.sync_api import Browser, Page, Route, expect
 
 from pamela_rl.studio.settings import StudioSettings
@@ -16,9 +15,7 @@ from pamela_rl.studio.settings import StudioSettings
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("studio")
-    with served(StudioSettings(folder=folder / "studio")) as address:
-        give_pictures(address, folder / "pictures", 40)
+    with served(StudioSettings(folder=tmp_path_factory.mktemp("studio")), pictures=40) as address:
         with person(address) as asking:
             asking.put("/api/settings", json={"source": "own"})
         yield address
@@ -27,11 +24,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def ask_about(address: str, kind: str) -> None:
     with person(address) as asking:
         assert asking.put("/api/settings", json={"kind": kind}).status_code == 200
-
-
-def last_answer(address: str) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = httpx.get(f"{address}/export/ratings.json").json()
-    return rows[-1]
 
 
 def begin(page: Page) -> None:
@@ -102,7 +94,7 @@ def test_a_swipe_rates_by_how_far_it_goes(browser: Browser, address: str, dx: fl
 def test_two_and_four_are_chosen_by_keys_and_taps(browser: Browser, address: str) -> None:
     page, wrong = visit(browser, address, **DESKTOP)
     begin(page)
-    page.get_by_label("two", exact=True).check(force=True)
+    page.get_by_label("two", exact=True).click()
     expect(page.locator("#stage button")).to_have_count(2)
     for act in (
         lambda: page.keyboard.press("ArrowLeft"),
@@ -112,7 +104,7 @@ def test_two_and_four_are_chosen_by_keys_and_taps(browser: Browser, address: str
         after(page, act)
         page.wait_for_timeout(350)  # a double click is one
         expect(page.locator("#stage button")).to_have_count(2)
-    page.get_by_label("four", exact=True).check(force=True)
+    page.get_by_label("four", exact=True).click()
     expect(page.locator("#stage button")).to_have_count(4)
     after(page, lambda: page.keyboard.press("3"))
     expect(page.locator("#stage button")).to_have_count(4)

@@ -122,7 +122,9 @@ async function watch(ask, every) {
 function listen(keys) {
   document.addEventListener("keydown", (event) => {
     if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || !recall("keys", true)) return;
-    if (document.querySelector("dialog[open]") || event.target.matches("input, select, textarea")) return;
+    if (document.querySelector("dialog[open]")) return;
+    if (event.target.matches('select, textarea, input:not([type="radio"], [type="checkbox"])')) return;
+    if (event.target.matches("input") && event.key.startsWith("Arrow")) return; // they choose there
     const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1]; // its place: on a French keyboard digits need shift
     const action = keys[digit ?? event.key.toLowerCase()];
     if (action && action() !== false) event.preventDefault();
@@ -449,6 +451,9 @@ function rate() {
   find("cannot").addEventListener("click", (event) => isSingle(event) && answer("cannot_say"));
   find("leave").addEventListener("click", leave);
   on("undo", "click", undo);
+  let pointed = false; // the kind was chosen by mouse or finger
+  document.querySelector(".kinds").addEventListener("pointerdown", () => (pointed = true));
+  document.querySelector(".kinds").addEventListener("keydown", () => (pointed = false));
   for (const button of document.querySelectorAll('input[name="kind"]'))
     button.addEventListener(
       "change",
@@ -457,6 +462,7 @@ function rate() {
         kind = (await api("PUT", "/api/settings", { kind: button.value })).kind;
         shown = null;
         await refresh(false);
+        if (pointed) find("question").focus({ preventScroll: true }); // arrows answer, and choose no other kind
       }),
     );
   const side = (place) => () => shown?.kind === "choice" && choose(place);
