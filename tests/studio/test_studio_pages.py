@@ -69,7 +69,7 @@ def test_every_string_that_is_said_exists_and_every_string_is_said() -> None:
     sources = [*WING.rglob("*.py"), *WING.rglob("*.html"), *WING.rglob("*.js")]
     text = "\n".join(file.read_text(encoding="utf-8") for file in sources)
     whole = set(re.findall(r"""say\(\s*f?["'`]([\w.]+)["'`]\s*[,)]""", text))
-    begun = {key for key in re.findall(r"""["'`]([a-z_]+\.(?:[a-z_]+_)?)(?:\$\{|\{|["'] ~)""", text)}
+    begun = set(re.findall(r"""["'`]([a-z_]+\.(?:[a-z_]+_)?)(?:\$\{|\{|["'] ~)""", text))
     both = set(re.findall(r"""["'`]([a-z_]+\.[a-z_]+)["'`]""", text))
     known = {f"{table}.{name}" for table, names in tables().items() for name in names}
     assert whole <= known
