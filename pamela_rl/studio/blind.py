@@ -97,11 +97,12 @@ def results(session: Session, job: Job) -> dict[str, Any] | None:
     wins = summarize_choices([BlindTestChoices(job.person_id, tuple(choices), (), 0)])["overall"]["wins"][OWN]
     rows, sentences = [], []
     for arm, found in wins.items():
-        of_arm, share, low, high = found["num_choices"], found["estimate"], found["low"], found["high"]
+        of_arm, low, high = found["num_choices"], found["low"], found["high"]
+        won = round(2 * found["estimate"] * of_arm) / 2  # no difference is half a win
+        share = won / of_arm
         if low is None:  # all won, or all lost: what else could have come of it, every share as likely beforehand
             likely = beta(1 + share * of_arm, 1 + (1 - share) * of_arm)
             low, high = float(likely.ppf((1 - LEVEL) / 2)), float(likely.ppf((1 + LEVEL) / 2))
-        won = share * of_arm
         rows.append({"arm": arm, "wins": won, "of": of_arm, "share": share, "low": low, "high": high})
         key = "better" if low > 0.5 else "worse" if high < 0.5 else "unclear"
         sentences.append(say(f"blind.{key}", arm=say(f"blind.against_{arm}"), wins=f"{won:g}", of=of_arm))
