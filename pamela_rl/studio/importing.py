@@ -12,9 +12,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from pamela_rl.errors import DataError
+from pamela_rl.studio.answers import next_number
 from pamela_rl.studio.database.access import of
 from pamela_rl.studio.database.opening import Database
-from pamela_rl.studio.database.schema import Answer, Person, Picture
+from pamela_rl.studio.database.schema import Answer, Picture
 from pamela_rl.studio.encoding import Prepared
 from pamela_rl.studio.limited import Gone, LimitedProcess
 from pamela_rl.studio.pictures import add_picture
@@ -85,12 +86,6 @@ def import_table(
                 imported.refused.append((Path(image).name, kept))
     _answer(database, person_id, rows, ids, imported)
     return imported
-
-
-def next_number(session: Session, person_id: str) -> int:
-    """Return the number of a person's next answer, and let nobody else take it until the session ends."""
-    session.execute(select(Person.id).where(Person.id == person_id).with_for_update())
-    return (session.scalar(select(func.max(Answer.number)).where(Answer.person_id == person_id)) or 0) + 1
 
 
 def has_room(session: Session, settings: StudioSettings, person_id: str) -> bool:

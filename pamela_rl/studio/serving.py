@@ -56,6 +56,7 @@ def serve(settings: StudioSettings, *, new_admin_token: bool = False) -> None:
         ConfigError: The address is taken, the folder is in use, or the database cannot be opened.
     """
     with the_only_one(settings.folder):
+        settings.folder.chmod(0o700)  # other accounts of this machine have no business with what people rate
         log_to(settings.folder)
         database = open_database(settings.folder, settings.database)
         database.migrate()

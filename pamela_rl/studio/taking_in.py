@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from pamela_rl.errors import DataError
 from pamela_rl.studio.adapters import adapter_folder
+from pamela_rl.studio.answers import next_number
 from pamela_rl.studio.asking import only_measures
 from pamela_rl.studio.database.access import of
 from pamela_rl.studio.database.opening import Database
@@ -25,7 +26,7 @@ from pamela_rl.studio.database.schema import (
     new_id,
 )
 from pamela_rl.studio.everything import Everything, PictureRow, open_everything, take_adapter, unpacked
-from pamela_rl.studio.importing import Imported, has_room, next_number
+from pamela_rl.studio.importing import Imported, has_room
 from pamela_rl.studio.pictures import add_picture
 from pamela_rl.studio.settings import StudioSettings
 from pamela_rl.studio.uploads import decoded
