@@ -10,12 +10,14 @@ from torch import Tensor
 
 from pamela_rl.data.phrases import Phrasebook
 from pamela_rl.rewards.preference import ImageFeatures
-from pamela_rl.rewards.taste_description import MIN_IMAGES_PER_PHRASE, describe_features
+from pamela_rl.rewards.taste_description import MIN_IMAGES_PER_PHRASE, TasteDescription, describe_features
 from pamela_rl.studio.database.schema import Answer, Picture
 from pamela_rl.studio.mind import Mind
 from pamela_rl.studio.progress import learning_curve
+from pamela_rl.studio.web.strings import say
 
 EXEMPLARS = 8  # pictures that are liked most, and as many that are liked least
+MOST_NAMED = 3  # phrases of a sentence, for each
 
 
 def portray(
@@ -53,9 +55,21 @@ def portray(
     if len(pictures) >= 2 * MIN_IMAGES_PER_PHRASE:
         reward, prompts = mind.reward(person_id, taught), [picture.prompt for picture in pictures]
         described = describe_features(reward, person_id, ImageFeatures(stacked), prompts, book)
-        found["sentence"] = described.sentence()
+        found["sentence"] = _sentence(described)
         found["words"] = [
             {"phrase": e.words, "attribute": e.attribute, "effect": e.effect, "low": e.low, "high": e.high}
             for e in described.effects
         ]
     return found
+
+
+def _sentence(described: TasteDescription) -> str:
+    """Say what is sure."""
+    if described.undetected:
+        return say("progress.no_words")
+    liked, disliked = (
+        ", ".join(effect.words for effect in effects[:MOST_NAMED])
+        for effects in (described.likes(), described.dislikes())
+    )
+    key = ("likes_and_dislikes" if disliked else "likes") if liked else "dislikes" if disliked else "nothing_sure"
+    return say(f"progress.{key}", liked=liked, disliked=disliked)
