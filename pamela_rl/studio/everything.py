@@ -10,14 +10,16 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from sqlalchemy.orm import Session
 
+from pamela_rl.data.decoding import READ_FAILURES
 from pamela_rl.errors import DataError
 from pamela_rl.studio.adapters import adapter_folder
 from pamela_rl.studio.database.access import of
@@ -29,7 +31,7 @@ from pamela_rl.studio.web.strings import say
 
 MANIFEST = "studio.json"
 MOST_BYTES = 200 * 2**20  # of the manifest; of one picture
-MOST_ADAPTER_BYTES = 4 * 2**30
+MOST_GROWTH = 4  # of what is unpacked to the disk: weights hardly shrink in a zip
 TAKEN = (".safetensors", ".json", ".md", ".png")  # of an adapter's files
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -125,12 +127,20 @@ class PairRow(_Row):
     chosen: Literal["left", "right", "tie"] | None
 
 
+class Wishes(_Row):
+    """How a person is asked."""
+
+    kind: Literal["rating", "choice", "best_of_four"] | None = None
+    source: Literal["own", "drawn", "both"] | None = None
+    prompts: Annotated[list[Prompt], Field(max_length=200)] | None = None
+
+
 class Everything(_Row):
     """What ``studio.json`` holds."""
 
     format: Literal[1] = 1
     name: Annotated[str, Field(max_length=200)]
-    settings: dict[str, Any]
+    settings: Wishes
     pictures: list[PictureRow]
     questions: list[QuestionRow]
     answers: list[AnswerRow]
@@ -178,10 +188,11 @@ def members(database: Database, folder: Path, person_id: str, taste: Foretells) 
 
 def is_everything(path: Path) -> bool:
     """Return whether a file is a zip that a studio wrote."""
-    if not (path.is_file() and zipfile.is_zipfile(path)):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return MANIFEST in archive.NameToInfo
+    except (OSError, zipfile.BadZipFile):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return MANIFEST in archive.NameToInfo
 
 
 def open_everything(archive: zipfile.ZipFile) -> Everything:
@@ -192,18 +203,17 @@ def open_everything(archive: zipfile.ZipFile) -> Everything:
     """
     try:
         return Everything.model_validate_json(unpacked(archive, MANIFEST))
-    except (KeyError, ValidationError) as error:
+    except ValidationError as error:
         raise DataError(say("errors.no_export")) from error
 
 
 def unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Return a member's bytes; nothing where it is larger than it may be.
-
-    Raises:
-        KeyError: There is none.
-    """
-    member = archive.getinfo(name)
-    return archive.read(member) if member.file_size <= MOST_BYTES else b""
+    """Return a member's bytes; nothing where there is none, it is broken, or larger than it may be."""
+    try:
+        member = archive.getinfo(name)
+        return archive.read(member) if member.file_size <= MOST_BYTES else b""
+    except READ_FAILURES:
+        return b""
 
 
 def take_adapter(archive: zipfile.ZipFile, id: str, folder: Path) -> bool:
@@ -212,15 +222,15 @@ def take_adapter(archive: zipfile.ZipFile, id: str, folder: Path) -> bool:
     for member in archive.infolist():
         place, _, name = member.filename.rpartition("/")
         plain = Path(name).name == name and not name.startswith(".") and name.lower().endswith(TAKEN)
-        if place == f"adapters/{id}" and plain and member.file_size <= MOST_ADAPTER_BYTES:
-            with archive.open(member) as source, (folder / name).open("wb") as target:
+        if place == f"adapters/{id}" and plain and member.file_size <= MOST_GROWTH * member.compress_size + 2**20:
+            with suppress(*READ_FAILURES), archive.open(member) as source, (folder / name).open("wb") as target:
                 shutil.copyfileobj(source, target)
     try:
-        json.loads((folder / "adapter.json").read_bytes())
+        how_to_load(folder)
         for file in (folder / "pytorch_lora_weights.safetensors", *folder.glob("*.safetensors")):
             with safe_open(file, framework="numpy"):
                 pass
-    except (OSError, ValueError, SafetensorError):
+    except (OSError, ValueError, TypeError, AttributeError, SafetensorError):  # adapter.json may say anything
         shutil.rmtree(folder)
         return False
     return True

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import resource
-import selectors
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -56,21 +56,21 @@ class LimitedProcess:
             kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self.module], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL, env={**kept, "OMP_NUM_THREADS": "1"},
+                stderr=subprocess.DEVNULL, env={**kept, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
             )  # fmt: skip
         asked, answered = self._process.stdin, self._process.stdout
         assert asked is not None
         assert answered is not None
+        watch = threading.Timer(self.seconds, self._process.kill)
+        watch.start()
         try:
             _write(asked, request, data)
-            with selectors.DefaultSelector() as ready:
-                ready.register(answered, selectors.EVENT_READ)
-                if not ready.select(self.seconds):
-                    raise Gone
             return _read(answered)
-        except (OSError, ValueError, Gone) as error:
+        except (OSError, ValueError) as error:
             self._end()
             raise Gone from error
+        finally:
+            watch.cancel()
 
     def _end(self) -> None:
         if self._process is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -55,9 +57,15 @@ def serve(settings: StudioSettings, *, new_admin_token: bool = False) -> None:
     Raises:
         ConfigError: The address is taken, the folder is in use, or the database cannot be opened.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to be stopped end the workers, too
     with the_only_one(settings.folder):
         settings.folder.chmod(0o700)  # other accounts of this machine have no business with what people rate
         log_to(settings.folder)
+        for left in (
+            *settings.folder.glob(".upload-*"),
+            *settings.folder.glob(".reward-*"),
+        ):  # by a server that was killed
+            shutil.rmtree(left, ignore_errors=True)
         database = open_database(settings.folder, settings.database)
         database.migrate()
         with _listening(settings) as listening:

@@ -32,8 +32,6 @@ from pamela_rl.studio.settings import StudioSettings
 from pamela_rl.studio.uploads import decoded
 from pamela_rl.studio.web.strings import say
 
-SETTINGS = ("kind", "prompts", "source")  # of a person
-
 
 class _Ids(dict[str, str]):
     """From ids in the zip to those here; ``None`` and what is not there stay None."""
@@ -66,7 +64,7 @@ def import_everything(database: Database, settings: StudioSettings, person_id: s
         _take_answers(session, person_id, told, pictures, imported)
         _take_pairs(session, person_id, told, pictures)
         person = session.get_one(Person, person_id)
-        person.settings = {name: told.settings[name] for name in SETTINGS if name in told.settings} | person.settings
+        person.settings = told.settings.model_dump(exclude_none=True) | person.settings
     return imported
 
 

@@ -18,6 +18,7 @@ from pamela_rl.storage import ensure_writable
 FILE = "studio.sqlite"
 MIGRATIONS = Path(__file__).parent / "migrations"
 PATIENCE = 30  # seconds a process waits for another one's change
+POOL: dict[str, Any] = {"pool_size": 20, "max_overflow": 30}  # connections; a server asks from 40 threads
 
 
 class Database:
@@ -79,7 +80,7 @@ def open_database(folder: Path, url: str | None = None) -> Database:
     if url is None:
         return Database(_sqlite(ensure_writable(folder) / FILE), folder / FILE)
     try:
-        engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=20)
+        engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_pre_ping=True, **POOL)
         with engine.connect():
             pass
     except ArgumentError as error:
@@ -96,7 +97,7 @@ def _sqlite(file: Path) -> Engine:
     ``synchronous`` is FULL: with NORMAL, what is committed survives the end of the process, but the last of it not a power cut,
     and an answer is on disk before it is confirmed.
     """
-    engine = create_engine(f"sqlite:///{file}", connect_args={"timeout": PATIENCE, "check_same_thread": False})
+    engine = create_engine(f"sqlite:///{file}", connect_args={"timeout": PATIENCE, "check_same_thread": False}, **POOL)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from sqlalchemy import delete
 
 from pamela_rl.studio.database.access import NotFound
-from pamela_rl.studio.database.schema import Person
+from pamela_rl.studio.database.schema import Person, SignIn
 from pamela_rl.studio.people import Gone, add_person, ensure_first, everybody, remove_person
-from pamela_rl.studio.sign_in import LASTS, begin, end, who_has
+from pamela_rl.studio.sign_in import LASTS, begin, end, give_token, who_has
 from pamela_rl.studio.watch import health, metrics
 from pamela_rl.studio.web.guard import address, too_often
 from pamela_rl.studio.web.strings import say
@@ -91,6 +92,19 @@ def invite(name: Annotated[str, Body(embed=True)], request: Request, studio: Her
         person, token = add_person(session, name, with_token=not studio.settings.loopback)
     studio.audit(me.id, "invited", request, person=person.id)
     return {"id": person.id, "token": token}
+
+
+@router.post("/api/people/{id}/token")
+def renew(id: str, request: Request, studio: Here, me: Admin) -> dict[str, Any]:
+    """Give a person another token, for one that was lost; it is shown this once, and signs them out everywhere."""
+    with studio.database.changing() as session:
+        person = session.get(Person, id)
+        if person is None:
+            raise NotFound
+        token = give_token(person)
+        session.execute(delete(SignIn).where(SignIn.person_id == id))
+    studio.audit(me.id, "new token", request, person=id)
+    return {"token": token}
 
 
 @router.delete("/api/people/{id}")

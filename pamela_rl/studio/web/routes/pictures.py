@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, HTTPException, UploadFile
+from fastapi import APIRouter, File, Form, HTTPException, Request, UploadFile
 from fastapi.responses import FileResponse, Response
 
 from pamela_rl.studio.database.access import NotFound, owned
@@ -64,12 +64,13 @@ def add(
 
 
 @router.delete("/api/pictures/{id}")
-def remove(id: str, studio: Here, me: Me) -> dict[str, Any]:
+def remove(id: str, request: Request, studio: Here, me: Me) -> dict[str, Any]:
     """Remove a picture for good."""
     with studio.database.changing() as session:
         gone = owned(session, Picture, id, me.id)
         session.delete(gone)
     remove_files(studio.settings.folder, [gone])
+    studio.audit(me.id, "deleted", request, picture=id)
     studio.changed(me.id)
     return {}
 
