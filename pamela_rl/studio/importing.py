@@ -22,7 +22,7 @@ from pamela_rl.studio.pictures import add_picture
 from pamela_rl.studio.settings import StudioSettings
 from pamela_rl.studio.web.strings import say
 
-SECONDS = 130  # to read a table: a little more than the process takes itself
+PATIENCE = 600  # seconds by the clock, to read a table
 CHOSEN = {"a": 0.0, "b": 1.0, "tie": -1.0}
 LONGEST_PROMPT = 2000
 
@@ -66,7 +66,7 @@ def import_table(
         "pixels": settings.uploads.megapixels * 10**6, "longest_side": settings.uploads.longest_side,
     }  # fmt: skip
     shown = {str(path): name or str(path)} | ({} if images is None else {str(images): "the images"})
-    with LimitedProcess("pamela_rl.studio.tables", SECONDS) as reader:
+    with LimitedProcess("pamela_rl.studio.tables", PATIENCE) as reader:
         told = _read(reader, wanted, shown)
         imported = Imported(refused=[(name or path.name, _renamed(why, shown)) for why in told.get("skipped", [])])
         rows = [*told["ratings"], *told["choices"]]

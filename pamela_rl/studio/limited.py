@@ -17,7 +17,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any
 
-SECONDS = 20  # for one request
+SECONDS = 20  # of computing, for one request
+PATIENCE = 90  # seconds by the clock: the machine may be busy with a training
 
 Answer = Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]
 
@@ -31,10 +32,10 @@ class LimitedProcess:
 
     Args:
         module: Its name.
-        seconds: For one request.
+        seconds: By the clock, for one request.
     """
 
-    def __init__(self, module: str, seconds: float = SECONDS):
+    def __init__(self, module: str, seconds: float = PATIENCE):
         self.module, self.seconds = module, seconds
         self._process: subprocess.Popen[bytes] | None = None
 

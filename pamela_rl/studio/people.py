@@ -17,6 +17,7 @@ from pamela_rl.studio.database.opening import Database
 from pamela_rl.studio.database.schema import Answer, BlindPair, Job, Person, Picture, TrainedAdapter, now
 from pamela_rl.studio.pictures import job_folder, jobs_folder, pictures_folder, remove_files
 from pamela_rl.studio.sign_in import give_token
+from pamela_rl.studio.web.strings import say
 
 FIRST = "me"
 THEIRS: tuple[type[Any], ...] = (Answer, Picture, Job, TrainedAdapter, BlindPair)
@@ -56,7 +57,7 @@ def add_person(session: Session, name: str, *, with_token: bool) -> tuple[Person
     """
     name = name.strip()
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise ConfigError(f"A name has 1 to {LONGEST_NAME} printable characters; choose another.")
+        raise ConfigError(say("errors.name", most=LONGEST_NAME))
     person = Person(name=name)
     session.add(person)
     session.flush()

@@ -86,9 +86,10 @@ def _refuse(request: Request, error: Exception) -> Response:
         sentence = " ".join(str(error).split())
     elif isinstance(error, HTTPException):
         status, headers = error.status_code, error.headers
-        sentence = say("errors.not_found") if status == 404 else str(error.detail)
+        sentence = str(error.detail)
     else:
         status, sentence = 400, say("errors.unreadable")
+    sentence = say("errors.not_found") if status == 404 else sentence  # whatever is not there, or another's
     wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
     if status == 401 and wants_page:
         return RedirectResponse("/sign-in", 303)

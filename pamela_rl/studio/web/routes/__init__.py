@@ -1,1 +1,1 @@
-"""The requests, by what they are about; ``ROUTERS`` lists those that take a person, ``public`` the few that take anybody."""
+"""The requests, by what they are about; what is in ``router`` needs a person, what is in ``public`` does not."""
