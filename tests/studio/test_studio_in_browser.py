@@ -131,6 +131,7 @@ def test_an_answer_that_cannot_be_sent_is_kept_and_sent_again(browser: Browser, 
     assert answers(address) == before + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_axe_finds_nothing_on_any_page(browser: Browser, address: str, size: dict[str, Any], scheme: str) -> None:
@@ -145,6 +146,7 @@ def test_axe_finds_nothing_on_any_page(browser: Browser, address: str, size: dic
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_every_control_is_reached_by_the_tab_key_and_shows_it(browser: Browser, address: str) -> None:
     ask_about(address, "rating")
     page, _ = visit(browser, address, **DESKTOP)

@@ -709,16 +709,18 @@ function train() {
     queued = JSON.stringify(queue);
     const focused = document.activeElement?.dataset?.move;
     const called = (job) => say(job.mine ? "train.queue_mine" : "train.queue_other", { kind: say(`job.${job.kind}`) });
-    const mover = (job, sign, before) =>
+    const movable = queue.filter((job) => job.id && job.state !== "running");
+    const free = (from, to) => from && to && queue.slice(queue.indexOf(from), queue.indexOf(to)).every((job) => job.id); // nobody else waits longer
+    const mover = (job, sign, moved, before) =>
       make(
         "button",
         {
           type: "button",
           "data-move": `${sign}${job.id}`,
           "aria-label": say(sign === "+" ? "train.up" : "train.down", { what: called(job) }),
-          disabled: before === undefined,
+          disabled: !free(before, moved),
           onclick: attempt(async () => {
-            await api("POST", `/api/jobs/${job.id}/move`, { before });
+            await api("POST", `/api/jobs/${moved.id}/move`, { before: before.id });
             await look();
             tell(say("train.moved", { n: 1 + [...find("queue").children].findIndex((row) => row.dataset.job === job.id) }));
           }),
@@ -726,9 +728,9 @@ function train() {
         sign === "+" ? "↑" : "↓",
       );
     find("queue").replaceChildren(
-      ...queue.map((job, place) => {
-        const below = place + 2 < queue.length ? queue[place + 2].id : null;
-        const movers = job.mine ? [mover(job, "+", queue[place - 1]?.id), mover(job, "-", place + 1 < queue.length ? below : undefined)] : [];
+      ...queue.map((job) => {
+        const at = movable.indexOf(job);
+        const movers = at < 0 ? [] : [mover(job, "+", job, movable[at - 1]), mover(job, "-", movable[at + 1], job)];
         return make("li", { "data-job": job.id }, make("span", {}, called(job)), ...movers);
       }),
     );
@@ -1152,6 +1154,7 @@ async function settings() {
 }
 
 async function people() {
+  const signIn = find("everybody").hasAttribute("data-sign-in");
   let going = null;
   const ask = remover(() => `/api/people/${going.id}`);
   const look = async () => {
@@ -1164,19 +1167,24 @@ async function people() {
           put(find("removing-h"), say("people.remove_confirm", one));
           ask();
         };
+        const renew = attempt(async () => showToken(one.name, await api("POST", `/api/people/${one.id}/token`)));
+        const other = signIn ? make("button", { type: "button", onclick: renew }, say("people.other_token")) : null;
         const button = make("button", { type: "button", class: "grave", "aria-label": say("people.remove", one), onclick: remove }, say("people.remove_do"));
-        return make("li", { class: "card person" }, make("div", {}, make("h3", { dir: "auto" }, one.name), make("p", { class: "note" }, about)), one.id === person ? null : button);
+        return make("li", { class: "card person" }, make("div", {}, make("h3", { dir: "auto" }, one.name), make("p", { class: "note" }, about)), one.id === person ? null : make("div", { class: "row" }, other, button));
       }),
     );
+  };
+  const showToken = (name, { token }) => {
+    find("invited").hidden = !token;
+    put(find("invited-say"), say("people.token", { name }));
+    put(find("token"), token ?? "");
+    if (token) find("invited").scrollIntoView({ block: "center" });
   };
   find("removing").addEventListener("removed", run(look));
   on("invite", "submit", async (event) => {
     const name = event.target.elements.name.value.trim();
     if (!name) return tell(say("people.name_missing"));
-    const { token } = await api("POST", "/api/people", { name });
-    find("invited").hidden = !token;
-    put(find("invited-say"), say("people.token", { name }));
-    put(find("token"), token ?? "");
+    showToken(name, await api("POST", "/api/people", { name }));
     event.target.elements.name.value = "";
     await look();
   });
