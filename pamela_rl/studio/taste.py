@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # these import torch, which takes seconds; the first page doe
     from pamela_rl.studio.progress import Known, Outlook
 
 MOST_MINDS = 100  # kept in memory; others are read again
+FIRST_PEOPLE = 3  # for whom pictures are drawn before they open the page
 NEWLY_SEEN = 64  # pictures that are encoded at a time, before the next question is chosen
 MOST_DESCRIBED = 300  # pictures by which a taste is put in words
 LOG = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ class Taste:
         self.failure: str | None = None
 
     def start(self) -> None:
-        """Load what is needed, in the background."""
+        """Load what is needed, in the background, after what a worker draws meanwhile is asked for."""
+        self._thread.submit(self._first_pictures)
         self._thread.submit(self._open)
 
     def stop(self) -> None:
@@ -175,6 +177,12 @@ class Taste:
         book = PHRASEBOOK if self._settings.in_world else PHOTOGRAPHIC
         told = portray(person_id, thought.mind, thought.taught, thought.measuring, features, pictures, book)
         return told | {"uncertain": say("progress.uncertain", n=count) if count else say("progress.uncertain_prior")}
+
+    def _first_pictures(self) -> None:
+        with self._database.session() as session:
+            people = session.scalars(select(Person.id).order_by(Person.created).limit(FIRST_PEOPLE)).all()
+        for person in people:
+            self._have_drawn(person)
 
     def _open(self) -> None:
         try:

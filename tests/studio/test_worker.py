@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -164,7 +165,20 @@ def test_a_job_that_cannot_work_says_why_and_the_worker_goes_on(studio: Studio) 
     assert studio.job(next_one).state == "done"
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
+@contextmanager
+def worker_of(studio: Studio) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process, which does not outlive the block; nor does what it trains."""
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "pamela_rl.studio.jobs.worker", str(write_settings(studio.settings))]
+    )
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 1200) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -176,27 +190,24 @@ def test_a_training_goes_on_when_its_worker_is_killed_and_when_it_was_paused(stu
     rate_some(studio)
     job = studio.begin("train")
     metrics = studio.folder_of(job) / RUN / "users" / ME / "metrics.jsonl"
-    command = [sys.executable, "-m", "pamela_rl.studio.jobs.worker", str(write_settings(studio.settings))]
-    worker = subprocess.Popen(command)
-    wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 2)
-    worker.send_signal(signal.SIGKILL)
-    worker.wait()
+    with worker_of(studio):
+        wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 2)
     assert studio.job(job).state == "running"
     with studio.database.changing() as session:
         session.get_one(Job, job).lease = now() - timedelta(seconds=1)  # as it is after some seconds
-    worker = subprocess.Popen(command)
-    wait_for(lambda: studio.job(job).worker is not None and studio.job(job).attempts == 2)
-    with studio.database.changing() as session:
-        queue.pause(session, ME, job)
-    wait_for(lambda: studio.job(job).state != "running")
-    settings = str(studio.folder_of(job) / "train.json")
-    assert not [p for p in psutil.process_iter(["cmdline"]) if settings in (p.info["cmdline"] or [])]
-    if studio.job(job).state == "paused":
+    with worker_of(studio) as worker:
+        wait_for(lambda: studio.job(job).attempts == 2)
         with studio.database.changing() as session:
-            queue.resume(session, ME, job)
-    wait_for(lambda: studio.job(job).state == "done")
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(60) == 0
+            queue.pause(session, ME, job)
+        wait_for(lambda: studio.job(job).state != "running")
+        settings = str(studio.folder_of(job) / "train.json")
+        assert not [p for p in psutil.process_iter(["cmdline"]) if settings in (p.info["cmdline"] or [])]
+        if studio.job(job).state == "paused":
+            with studio.database.changing() as session:
+                queue.resume(session, ME, job)
+        wait_for(lambda: studio.job(job).state == "done")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(120) == 0
     rows = [json.loads(line)["iteration"] for line in metrics.read_text().splitlines()]
     assert rows == list(range(6))
     with studio.database.session() as session:
