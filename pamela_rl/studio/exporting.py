@@ -159,13 +159,16 @@ class _Pipe(io.RawIOBase):
         self._kept = bytearray()
 
     def writable(self) -> bool:
+        """Return that it can be written to."""
         return True
 
     def write(self, data: Any) -> int:
+        """Keep bytes."""
         self._kept += data
         return len(data)
 
     def take(self) -> bytes:
+        """Return what is kept, and forget it."""
         taken = bytes(self._kept)
         self._kept.clear()
         return taken

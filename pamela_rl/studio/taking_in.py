@@ -37,6 +37,7 @@ class _Ids(dict[str, str]):
     """From ids in the zip to those here; ``None`` and what is not there stay None."""
 
     def of(self, id: str | None) -> str | None:
+        """Return the id here."""
         return None if id is None else self.get(id)
 
 
