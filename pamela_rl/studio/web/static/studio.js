@@ -111,7 +111,6 @@ async function watch(ask, every) {
   try {
     if (!document.hidden) wait = (await ask()) ?? every;
   } catch (error) {
-    if (error.status) return tell(error.message);
     tell(error.message);
   }
   setTimeout(() => watch(ask, every), wait);
@@ -257,7 +256,6 @@ function swipe(frame, answer) {
     frame.classList.remove("dragged");
     frame.querySelector("img")?.style.removeProperty("transform");
   };
-  frame.classList.add("swiped");
   frame.addEventListener("pointerdown", (event) => {
     if (event.pointerType === "mouse" && event.button !== 0) return;
     start = [event.clientX, event.clientY];
@@ -287,7 +285,6 @@ function rate() {
   let turn = 0;
   let sending = false;
   let wait = 1000;
-  let kind = "rating";
   const shelf = `unsent-${person}`;
   let unsent = recall(shelf, []); // answers that the server has not confirmed, oldest first
 
@@ -312,7 +309,8 @@ function rate() {
     find("stage").replaceChildren(...question.pictures.map((picture, place) => frame(question, picture, place, images[place])));
     find("ask").removeAttribute("aria-busy");
     ready = true;
-    if (focus && document.activeElement?.closest("#stage, #waiting, body:not(main *)") !== null) find("question").focus({ preventScroll: true });
+    const lost = document.activeElement === document.body; // what had the focus went with the question before
+    if (focus && lost) find("question").focus({ preventScroll: true });
     put(find("spoken"), say(`rate.shown_${question.kind}`, { prompt: prompts.filter(Boolean).join(" / ") || say("common.no_prompt") }));
     following?.pictures.forEach((picture) => loaded(picture.src)); // they come without a wait
   };
@@ -338,7 +336,6 @@ function rate() {
     put(find("line"), progress.line || say("rate.none_yet"));
     find("train-now").hidden = !progress.enough;
     find("see-taste").hidden = !progress.answers;
-    find("undo").disabled = !progress.answers && !unsent.length;
     const known = progress.known;
     find("known-bar").hidden = !known;
     if (known) {
@@ -459,7 +456,7 @@ function rate() {
       "change",
       attempt(async () => {
         await send();
-        kind = (await api("PUT", "/api/settings", { kind: button.value })).kind;
+        await api("PUT", "/api/settings", { kind: button.value });
         shown = null;
         await refresh(false);
         if (pointed) find("question").focus({ preventScroll: true }); // arrows answer, and choose no other kind
@@ -486,8 +483,7 @@ function rate() {
   });
   addEventListener("online", send);
   api("GET", "/api/settings").then((settings) => {
-    kind = settings.kind;
-    const chosen = document.querySelector(`input[name="kind"][value="${kind}"]`);
+    const chosen = document.querySelector(`input[name="kind"][value="${settings.kind}"]`);
     if (chosen) chosen.checked = true;
   }, () => {});
   if (unsent.length) send();
