@@ -38,6 +38,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "blind-test": "blind_test",
         "export": "export",
         "rewriter": "train_rewriter",
+        "studio": "studio",
         "world": "train_world",
     }
 )

@@ -1,0 +1,1 @@
+"""What takes long: drawing, training, comparing; kept in a queue and done by worker processes."""

@@ -1,0 +1,1 @@
+"""Pages and requests: who asks, what they may, and what they get."""
