@@ -25,7 +25,12 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", plain(name)).lower()
 
 
-DISTRIBUTIONS = {"PIL": "pillow", "open_clip": "open_clip_torch", "yaml": "pyyaml"}  # where the module has another name
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "open_clip": "open_clip_torch",
+    "yaml": "pyyaml",
+    "argon2": "argon2-cffi",
+}  # where the module has another name
 DECLARED = {normal(row) for row in PROJECT["dependencies"]}
 OPTIONAL = {normal(row) for rows in PROJECT["optional-dependencies"].values() for row in rows}
 
@@ -68,7 +73,7 @@ def licence(name: str) -> str:
 
 def families(text: str) -> set[str]:
     """The families of licences that a text names; their spelling changes with releases."""
-    return {word for word in ("Apache", "BSD", "MPL", "MIT", "Python Software") if word in text}
+    return {word for word in ("Apache", "BSD", "Lesser", "LGPL", "MPL", "MIT", "Python Software") if word in text}
 
 
 def extras() -> list[str]:

@@ -192,6 +192,7 @@ class _Said:
 
     @classmethod
     def of(cls, answers: Sequence[Answer], features: Mapping[str, Tensor]) -> _Said:
+        """Sort answers into ratings and comparisons of two."""
         rated = [(a.picture_ids[0], float(a.value or 0)) for a in answers if a.said == "rating"]
         pairs = [pair for answer in answers if answer.said == "choice" for pair in comparisons(answer)]
         return cls(features, rated, pairs)

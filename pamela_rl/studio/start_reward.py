@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pamela_rl.errors import ConfigError
@@ -23,7 +23,7 @@ from pamela_rl.rewards.saved import JUDGE, REWARDS, TENSORS, SavedReward, judge_
 from pamela_rl.rewards.settings import MAIN_MODEL
 from pamela_rl.rewards.taste.posterior import posterior_from_prior
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
-from pamela_rl.storage import START_REWARD, WORLD_ENCODER, publish
+from pamela_rl.storage import START_REWARD, WORLD_ENCODER, publish, write_tensors
 
 LARGE = 10_000  # numbers
 EVERYBODY = "everybody"  # the only user of such a reward: the mean of those it was fitted on
@@ -93,7 +93,7 @@ def fit_world(folder: Path = START_REWARD) -> None:
     reward, _ = fit_reward(make_ratings(raters, content), raters, encoder)
     save_start_reward(reward, fit_judge(raters, [], content, encoder), folder)
     for file in folder.rglob(TENSORS):
-        save_file({name: _rounded(tensor) for name, tensor in load_file(file).items()}, file)
+        write_tensors(file, {name: _rounded(tensor) for name, tensor in load_file(file).items()})
 
 
 def _rounded(tensor: Tensor) -> Tensor:

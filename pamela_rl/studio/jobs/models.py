@@ -53,7 +53,10 @@ class Models:
         if self._generator is None or (adapter is not None and adapter != self._adapter):
             self.close()
             given = self._settings
-            drawing = RatedDrawing(given.model, adapter, given.num_inference_steps, given.guidance_scale, BATCH)
+            steps, guidance = given.num_inference_steps, given.guidance_scale
+            drawing = RatedDrawing(
+                given.model, adapter, num_inference_steps=steps, guidance_scale=guidance, batch_size=BATCH
+            )
             self._generator, self._adapter = open_generator(drawing), adapter
         if adapter is None or strength == 0:
             return replace(self._generator, adapter=None)
