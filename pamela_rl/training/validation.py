@@ -78,8 +78,10 @@ class Validation:
             )
         self._policy, self._name, self._scorers, self._accelerator = policy, name, scorers, accelerator
         self._config, self._best = config, folder / "best"
-        self._sampling = config.drawn  # the KL of a step of it is measured as if noise were added
-        self._kl_sampling = replace(self._sampling, eta=config.sampling.eta or None)
+        self._sampling = config.drawn
+        # the KL of a step is measured as if noise were added, which a chain of one step has no place for
+        steps = max(2, self._sampling.num_inference_steps)
+        self._kl_sampling = replace(self._sampling, eta=config.sampling.eta or None, num_inference_steps=steps)
         self._batch = fixed_batch(prompts, config.validation.num_images)
         self._log = RunLog(
             folder / "validation.jsonl", done + 1, accelerator.is_main_process, partial(track, accelerator)
@@ -157,7 +159,11 @@ class Validation:
 
         with computing(self._policy, self._accelerator):
             trajectory = rollout(self._policy, batch, self._sampling, config.seed, _NOISE, cut, self._choose)
-            kl = kl_to_reference(self._policy, trajectory, self._kl_sampling, cut)
+            measured = trajectory
+            if self._sampling.num_inference_steps == 1:
+                longer = replace(self._kl_sampling, eta=0.0)
+                measured = rollout(self._policy, batch, longer, config.seed, _NOISE, cut, self._choose)
+            kl = kl_to_reference(self._policy, measured, self._kl_sampling, cut)
         values = {_KL: gathered(kl)}
         for name, scorer in self._scorers.items():
             values[name] = gathered(_score(scorer, trajectory.images, batch, config.reward.std_weight).float())

@@ -23,6 +23,7 @@ from pamela_rl.diffusion.saved_adapters import drawn_with
 from pamela_rl.errors import CheckpointError, ConfigError
 from pamela_rl.rewards.encoders.features import FeatureEncoder
 from pamela_rl.rewards.personal import PersonalReward
+from pamela_rl.storage import read_metrics
 from pamela_rl.training.loop import train
 from pamela_rl.training.personalize import personalize
 from pamela_rl.training.plan import plan_run
@@ -169,3 +170,15 @@ def test_an_adapter_says_how_it_is_drawn_and_its_samples_and_validation_are_draw
     }  # fmt: skip
     run = json.loads((tmp_path / "a tree" / "users" / "ada" / "run.json").read_text())
     assert run["validation.num_inference_steps"] == 3
+
+
+def test_images_of_a_single_step_are_validated_and_their_distance_measured(
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    used = ValidationSettings(every=2, num_images=4, num_inference_steps=1)
+    train(
+        small_policy, Noting(), PromptSource(TWELVE, "ada"), replace(CONFIG, validation=used), DDPO(learning_rate=1e-2),
+        tmp_path, accelerator,
+    )  # fmt: skip
+    first, last = read_metrics(tmp_path / "validation.jsonl")
+    assert first["eval/kl_to_reference"] == 0 < last["eval/kl_to_reference"]
