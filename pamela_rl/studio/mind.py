@@ -199,18 +199,22 @@ class _Said:
 
     @property
     def pictures(self) -> list[str]:
+        """Ids of all pictures that something is said about; one that is compared twice is there twice."""
         return [p for p, _ in self.rated] + [picture for a, b, _ in self.pairs for picture in (a, b)]
 
     @property
     def images(self) -> ImageFeatures:
+        """Features of those that are rated, ``(n, d)``."""
         return ImageFeatures(torch.stack([self.features[picture] for picture, _ in self.rated]))
 
     @property
     def ratings(self) -> Tensor:
+        """Their ratings, ``(n,)``, float64."""
         return torch.tensor([value for _, value in self.rated], dtype=torch.float64)
 
     @property
     def choices(self) -> PairChoices:
+        """What was preferred to what."""
         first = ImageFeatures(torch.stack([self.features[a] for a, _, _ in self.pairs]))
         second = ImageFeatures(torch.stack([self.features[b] for _, b, _ in self.pairs]))
         return PairChoices(first, second, torch.tensor([outcome for *_, outcome in self.pairs], dtype=torch.float64))
