@@ -166,7 +166,10 @@ function pixels(image) {
   return image;
 }
 
-const thumb = (picture) => pixels(make("img", { src: picture.small ?? `${picture.src}/small`, alt: say("common.picture_of", { prompt: picture.prompt || say("common.picture") }), loading: "lazy" }));
+function thumb(picture) {
+  const src = Math.max(picture.width, picture.height) <= 256 ? picture.src : picture.small;
+  return pixels(make("img", { src, alt: say("common.picture_of", { prompt: named(picture) }), loading: "lazy" }));
+}
 
 // charts
 
@@ -426,7 +429,7 @@ function rate() {
     find("leave-which").replaceChildren(
       make("legend", {}, say("rate.leave_which")),
       ...shown.pictures.map((picture, place) =>
-        make("label", {}, make("input", { type: "radio", name: "which", value: picture.id, checked: place === 0 }), make("img", { src: `${picture.src}/small`, alt: say("rate.leave_place", { n: place + 1 }) })),
+        make("label", {}, make("input", { type: "radio", name: "which", value: picture.id, checked: place === 0 }), Object.assign(thumb(picture), { alt: say("rate.leave_place", { n: place + 1 }) })),
       ),
     );
     find("leaving").showModal();
@@ -933,7 +936,7 @@ function drawing() {
         return make(
           "li",
           {},
-          pixels(make("img", { src: winner.picture.small, alt: say("draw.winner_alt", { prompt: winner.best }) })),
+          Object.assign(thumb(winner.picture), { alt: say("draw.winner_alt", { prompt: winner.best }) }),
           make(
             "div",
             {},
