@@ -57,7 +57,7 @@ class EvaluateConfig(RunSettings):
         if self.chat.model is None:
             refuse_unused(self, ("chat",), "there is no chat.model")
         if self.service.model is not None:
-            refuse_unused(self, ("adapters", "noise"), "service.model draws, which takes no adapters")
+            refuse_unused(self, ("adapters",), "service.model draws, which takes no adapters")
         super().__post_init__()
         self.check_further_runs(self.adapters)
         self.check_drawing(self.drawing)

@@ -49,8 +49,8 @@ EVALUATE = ["--run=."]
         (EvaluateConfig, [*EVALUATE, "--chat.url=http://x"], "chat.url is 'http://x', .*no chat.model"),
         (
             EvaluateConfig,
-            [*EVALUATE, "--service.model=gemini-2.5-flash-image", "--noise.num_steps=3"],
-            "noise.num_steps is 3, .*service.model draws",
+            [*EVALUATE, "--service.model=gemini-2.5-flash-image", "--adapters={long:outputs/long}"],
+            "adapters is .*service.model draws",
         ),
         (BlindTestConfig, ["--choices=.", "--num_pairs=7"], "num_pairs is 7, .*choices are read back"),
     ],
