@@ -208,8 +208,8 @@ def test_gradients_that_are_no_numbers_are_skipped(
 ) -> None:
     wild = replace(SHORT, num_iterations=1, reward=RewardSettings(max_bad_share=1.0))
 
-    def poisoned(*inputs: Any, as_trained: bool = False) -> Tensor:
-        output = predict(*inputs, as_trained=as_trained)
+    def poisoned(*inputs: Any, **options: Any) -> Tensor:
+        output = predict(*inputs, **options)
         return output * float("nan") if torch.is_grad_enabled() else output
 
     predict = small_policy.predict
