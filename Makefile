@@ -18,7 +18,7 @@ help:
 	@echo "make nightly      what CI runs, then the release check"
 	@echo "make gpu-check    on a machine with a card: real sizes, one iteration each, and a table"
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml setup.py
 	@echo "Making the environment in .venv (some minutes and some GB the first time) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .

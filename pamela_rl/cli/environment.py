@@ -70,4 +70,4 @@ def _hub_cache() -> Path:
 
 
 def _without_home(path: Path) -> str:
-    return str(path).replace(str(Path.home()), "~", 1)
+    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)

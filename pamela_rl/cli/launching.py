@@ -16,7 +16,7 @@ def has_own_config() -> bool:
 
 
 def launch(recipe: Path, launch_flags: Sequence[str], flags: Sequence[str]) -> int:
-    """Run a recipe as ``accelerate launch`` does, and return its exit code, which that command replaces by 1.
+    """Run a recipe as ``accelerate launch`` does, and return its exit code, which that command replaces by 1; 128 + n for signal n.
 
     Args:
         recipe: Its file.
@@ -28,10 +28,11 @@ def launch(recipe: Path, launch_flags: Sequence[str], flags: Sequence[str]) -> i
 
     arguments = launch_command_parser().parse_args([*launch_flags, str(recipe), *flags])
     signal.signal(signal.SIGINT, lambda *_: None)  # the terminal tells the recipe too, which saves and ends
+    code = 0
     try:
         launch_command(arguments)
     except subprocess.CalledProcessError as error:
-        return int(error.returncode)
+        code = int(error.returncode)
     except ChildFailedError as error:
-        return int(error.get_first_failure()[1].exitcode)
-    return 0
+        code = int(error.get_first_failure()[1].exitcode)
+    return code if code >= 0 else 128 - code

@@ -11,7 +11,6 @@ from pathlib import Path
 from pamela_rl.errors import ConfigError
 from pamela_rl.storage import writing
 
-ONE_PROCESS = "accelerate/one_process.yaml"
 _CONFIG_FLAGS = ("--config", "--config_file")
 _IN_CHECKOUT = "recipes/configs/"  # what the docs' paths begin with
 
