@@ -48,7 +48,7 @@ from pamela_rl.diffusion.randomness import generator_for
 from pamela_rl.intervals import mean_interval
 from pamela_rl.steering.generators import PipelineGenerator
 from pamela_rl.studio.adapters import adapter_folder, newest_adapter
-from pamela_rl.studio.asking import only_measures
+from pamela_rl.studio.asking import BLIND_START, only_measures
 from pamela_rl.studio.database.opening import Database, open_database
 from pamela_rl.studio.database.schema import Answer, Person, Picture, Question, new_id
 from pamela_rl.studio.eyes import open_eyes
@@ -246,7 +246,8 @@ def asked_curve(
             for picture in ahead:
                 imagined = imagined.imagining(seen[picture][None])
             left = [picture for picture in order if not only_measures(picture)]
-            rows = imagined.choose(torch.stack([seen[picture] for picture in left]), 1) if way == "teaching" else [0]
+            chosen = way == "teaching" and len(answers) + len(ahead) >= BLIND_START
+            rows = imagined.choose(torch.stack([seen[picture] for picture in left]), 1) if chosen else [0]
             ahead.append(left[rows[0]])
             order.remove(left[rows[0]])
         picture = ahead.pop(0)

@@ -26,6 +26,9 @@ from pamela_rl.studio.database.schema import (
 )
 
 READY_AHEAD = 3  # the question that is shown, the next one, whose picture is loaded already, and one more
+BLIND_START = (
+    3  # questions before one is chosen: what would teach most if tastes were linear is far from what most pictures are
+)
 RANDOM_SHARE = 5  # every fifth
 NUM_CANDIDATES = 400  # pictures among which the next one is chosen
 NUM_COMPARED = 40  # among which those are chosen that are compared next: the ones that were compared least

@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from pamela_rl.errors import PamelaError
 from pamela_rl.studio.answers import read_answers
-from pamela_rl.studio.asking import NUM_CANDIDATES, Chooser, Wishes, count_unasked, prepare
+from pamela_rl.studio.asking import BLIND_START, NUM_CANDIDATES, Chooser, Wishes, count_unasked, prepare
 from pamela_rl.studio.database.opening import Database
 from pamela_rl.studio.database.schema import Answer, Person, Picture, Question
 from pamela_rl.studio.jobs.queue import draw_ahead
@@ -282,7 +282,8 @@ class Taste:
             import torch
 
             seen = [picture.id for picture in pictures if picture.id in features]
-            if len(seen) < size:
+            taught = len(known.learned) + sum(not question.at_random for question in asked)
+            if len(seen) < size or taught < BLIND_START:
                 return None
             expected = known
             for picture in [p for question in asked if not question.at_random for p in question.picture_ids]:

@@ -87,6 +87,8 @@ def test_a_newcomer_goes_the_whole_way(browser: Browser, address: str, size: dic
 
     page.goto("/compare")
     go(page, page.get_by_role("button", name="Draw the pairs"), keys)
+    expect(page.locator("#current .job")).to_be_visible()
+    keep(page, tmp_path, "preparing")
     expect(page.locator("#stage img").first).to_be_visible()
     keep(page, tmp_path, "pair")
     while page.locator("#blind").is_visible():
@@ -116,7 +118,8 @@ def test_a_newcomer_goes_the_whole_way(browser: Browser, address: str, size: dic
 def keep(page: Page, folder: Path, name: str) -> None:
     """Keep a picture of the page, and let axe look at it."""
     page.screenshot(path=folder / f"{name}.png")
-    assert findings(page) == []
+    found = findings(page)
+    assert found == []
 
 
 def go(page: Page, control: Any, keys: bool) -> None:

@@ -22,7 +22,6 @@ from sqlalchemy import select
 from pamela_rl.config import LoraSettings, TrainConfig, ValidationSettings
 from pamela_rl.diffusion.adapters import add_adapter, save_adapter
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.studio import blind
 from pamela_rl.studio.adapters import RUN, newest_adapter
 from pamela_rl.studio.answers import read_answers
@@ -65,8 +64,7 @@ class Studio:
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Iterator[Studio]:
-    model = ModelSettings(height=32, width=32)
-    settings = StudioSettings(tmp_path / "studio", model=model, num_inference_steps=2, ahead=8, train=TRAIN)
+    settings = StudioSettings(tmp_path / "studio", num_inference_steps=2, ahead=8, train=TRAIN)
     database = open_database(settings.folder)
     database.migrate()
     with database.changing() as session:
@@ -104,8 +102,8 @@ def give_adapter(studio: Studio, policy: Policy) -> str:
     return adapter.id
 
 
-def test_pictures_are_drawn_ahead_half_of_them_by_the_newest_adapter(studio: Studio, small_policy: Policy) -> None:
-    adapter = give_adapter(studio, small_policy)
+def test_pictures_are_drawn_ahead_half_of_them_by_the_newest_adapter(studio: Studio, policy: Policy) -> None:
+    adapter = give_adapter(studio, policy)
     job = studio.begin("draw", count=8)
     studio.work()
     assert (studio.job(job).state, studio.job(job).progress["share"]) == ("done", 1.0)
@@ -115,14 +113,14 @@ def test_pictures_are_drawn_ahead_half_of_them_by_the_newest_adapter(studio: Stu
         told = estimate_training(session, studio.settings)
     assert sorted(picture.adapter_id or "" for picture in pictures) == [""] * 4 + [adapter] * 4
     assert {picture.prompt for picture in pictures} == {"a boat", "a tree", "a lamp"}
-    assert all((picture.width, picture.height) == (32, 32) for picture in pictures)
+    assert all((picture.width, picture.height) == (64, 64) for picture in pictures)
     assert plan_file(studio.settings).exists()  # the worker had nothing else to do
     assert told["minutes"][0] >= 1
     assert "guessed" in told["sentence"]
 
 
-def test_one_prompt_is_shown_at_every_strength_from_the_same_noise(studio: Studio, small_policy: Policy) -> None:
-    job = studio.begin("show", prompt="a boat", adapter=give_adapter(studio, small_policy))
+def test_one_prompt_is_shown_at_every_strength_from_the_same_noise(studio: Studio, policy: Policy) -> None:
+    job = studio.begin("show", prompt="a boat", adapter=give_adapter(studio, policy))
     studio.work()
     result = studio.job(job).progress["result"]["pictures"]
     assert [row["strength"] for row in result] == [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -130,8 +128,8 @@ def test_one_prompt_is_shown_at_every_strength_from_the_same_noise(studio: Studi
     assert len(set(files)) == 5
 
 
-def test_a_blind_comparison_tells_nothing_until_the_end_and_can_teach(studio: Studio, small_policy: Policy) -> None:
-    job = studio.begin("compare", adapter=give_adapter(studio, small_policy), against=["base"], pairs=6)
+def test_a_blind_comparison_tells_nothing_until_the_end_and_can_teach(studio: Studio, policy: Policy) -> None:
+    job = studio.begin("compare", adapter=give_adapter(studio, policy), against=["base"], pairs=6)
     studio.work()
     assert studio.job(job).message == ""
     with studio.database.changing() as session:
@@ -222,9 +220,9 @@ def test_a_training_goes_on_when_its_worker_is_killed_and_when_it_was_paused(stu
 
 
 @pytest.mark.slow
-def test_a_second_round_goes_on_from_the_first_adapter(studio: Studio, small_policy: Policy) -> None:
+def test_a_second_round_goes_on_from_the_first_adapter(studio: Studio, policy: Policy) -> None:
     rate_some(studio)
-    job = studio.begin("train", begin_from=give_adapter(studio, small_policy))
+    job = studio.begin("train", begin_from=give_adapter(studio, policy))
     studio.work()
     assert studio.job(job).message == ""
     assert studio.job(job).state == "done"

@@ -181,7 +181,10 @@ def _why(log: Path, code: int) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 20_000))
         text = file.read().decode("utf-8", "replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    own, launcher, _ = text.rpartition(
+        "Traceback (most recent call last)"
+    )  # the launcher's comes last, and says nothing
+    lines = [line.strip() for line in (own if launcher else text).splitlines() if line.strip()]
     told = [line.removeprefix("error:").strip() for line in lines if line.startswith("error:")]
     if (
         "out of memory" in text.lower()

@@ -736,6 +736,14 @@ function train() {
     if (focused) document.querySelector(`[data-move="${CSS.escape(focused)}"]:enabled`)?.focus();
   };
 
+  const prepare = attempt(async () => {
+    const { progress } = await api("GET", "/api/questions");
+    put(find("begin-known"), progress.answers ? progress.line : say("train.rate_first"));
+    find("begin-row").hidden = !progress.answers;
+    find("rate-first").hidden = Boolean(progress.answers);
+    put(find("estimate"), (await api("GET", "/api/estimate?kind=train")).sentence);
+  });
+
   const look = async () => {
     const [told, { adapters }] = await Promise.all([api("GET", "/api/jobs"), api("GET", "/api/adapters")]);
     const mine = told.jobs.filter((job) => job.kind !== "draw");
@@ -745,7 +753,9 @@ function train() {
     const past = mine.filter((job) => !live(job) && job.kind === "train").slice(0, 8);
     find("earlier-part").hidden = !past.length;
     showEarlier(past);
-    find("begin").hidden = current.some((job) => job.kind === "train");
+    const busy = current.some((job) => job.kind === "train");
+    if (!busy && find("begin").hidden) prepare();
+    find("begin").hidden = busy;
     order(told.queue);
     rounds(adapters);
     return current.length ? 1500 : 6000;
@@ -756,12 +766,6 @@ function train() {
     await look();
     tell(say("train.begun"));
   });
-  api("GET", "/api/questions").then(({ progress }) => {
-    put(find("begin-known"), progress.answers ? progress.line : say("train.rate_first"));
-    find("begin-row").hidden = !progress.answers;
-    find("rate-first").hidden = Boolean(progress.answers);
-  }, () => {});
-  api("GET", "/api/estimate?kind=train").then(({ sentence }) => put(find("estimate"), sentence), (error) => put(find("estimate"), error.message));
   watch(look, 6000);
 }
 
@@ -774,6 +778,7 @@ function compare() {
   let ready = false;
   let turn = 0;
   let adapters = [];
+  let preparing = false; // a comparison is being drawn
   const showJob = cards(find("current"), () => look());
 
   const show = async (told, focus = true) => {
@@ -782,7 +787,7 @@ function compare() {
     ready = false;
     find("blind").hidden = !pair;
     find("before").hidden = Boolean(pair);
-    find("begin").hidden = Boolean(pair) || !adapters.length;
+    find("begin").hidden = Boolean(pair) || !adapters.length || preparing;
     find("result").hidden = Boolean(pair) || !told.result;
     find("earlier-part").hidden = Boolean(pair) || !find("earlier").children.length;
     if (!pair && told.result) conclude(told.result, focus);
@@ -850,6 +855,7 @@ function compare() {
     const jobs = told.jobs.filter((one) => one.kind === "compare");
     const current = jobs.filter((one) => live(one) || (one.state === "failed" && one === jobs[0]));
     showJob(current);
+    preparing = current.some(live);
     const done = jobs.filter((one) => one.state === "done");
     if (!done.some((one) => one.id === job)) job = current.length ? null : (done[0]?.id ?? null);
     find("earlier").replaceChildren(
