@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 from sqlalchemy import func, select
 
-import pamela_rl
+from pamela_rl.cli.shipped import recipes_folder
 from pamela_rl.diffusion.saved_adapters import INFO, recommended_strength
 from pamela_rl.rewards.saved import JUDGE, REWARDS
 from pamela_rl.rewards.settings import MAIN_MODEL
@@ -48,7 +48,7 @@ def train(work: Work) -> str:
     work.models.close()
     with (work.folder / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "accelerate.commands.launch", *_one_process(), str(_recipe()), "--config", str(settings)],
+            [sys.executable, "-m", "accelerate.commands.launch", *_one_process(), str(recipes_folder() / "train.py"), "--config", str(settings)],
             stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     try:
@@ -135,13 +135,6 @@ def _finished(work: Work) -> str:
 
 def _published(work: Work) -> bool:
     return (work.folder / RUN / "adapters" / folder_name(work.person_id) / INFO).exists()
-
-
-def _recipe() -> Path:
-    """The training recipe: inside the package where it was installed, beside it in a checkout."""
-    package = Path(pamela_rl.__file__).parent
-    inside = package / "recipes" / "train.py"
-    return inside if inside.exists() else package.parent / "recipes" / "train.py"
 
 
 def _one_process() -> list[str]:
