@@ -53,6 +53,7 @@ def export_checkpoint(
     policy = prepare_policy(load_pipeline(model.name), model, "cpu")
     lora = LoraSettings(**{setting.name: facts[f"lora.{setting.name}"] for setting in fields(LoraSettings)})
     name = folder_name(user_id)
+    policy.adapt(lora.targets)
     add_adapter(policy, name, lora, seed=0)
     check_fits(source, adapter_state(policy, name), saved.adapter)
     load_adapter_state(policy, name, saved.adapter)

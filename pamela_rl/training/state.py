@@ -133,8 +133,11 @@ class TrainState:
         )
 
     def copied_tensors(self) -> dict[str, Tensor]:
-        """The copies' weights, keyed as in a checkpoint."""
-        return {copy: kept.adapter.weights.clone() for copy, kept in self.copies.items()}
+        """The copies' weights, keyed as in a checkpoint; an average that the optimizer takes is there as the other one is."""
+        copied = {copy: kept.adapter.weights.clone() for copy, kept in self.copies.items()}
+        if self.algorithm.optimizer_settings.averages:
+            (copied[EMA],) = averaged_weights(self.optimizer)
+        return copied
 
     def _worn(self, copy: str) -> AbstractContextManager[None]:
         return self.policy.wearing(self.copies[copy].adapter) if copy in self.copies else nullcontext()

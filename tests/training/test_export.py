@@ -65,3 +65,19 @@ def test_checkpoints_stay_as_asked_and_each_is_exported_as_it_would_have_been_pu
     longer = replace(CONFIG, num_iterations=5, keep=KeepSettings())
     trained(small_policy, accelerator, run, longer)
     assert list((user / "checkpoints").iterdir()) == []
+
+
+def test_an_export_has_the_runs_layers_and_the_average_of_an_optimizer_without_a_schedule(
+    small_policy: Policy, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    pytest.importorskip("schedulefree")
+    config = replace(CONFIG, num_iterations=2, ema=EMASettings(), lora=LoraSettings(rank=2, targets=["to_q"]))
+    made_of, free = Provenance("world 32 x 32 float32", "darkness"), NFT(optimizer="adamw_schedule_free")
+    judges = {"judge": darkness}
+    published = weights(
+        personalize(small_policy, darkness, PROMPTS, config, free, tmp_path, accelerator, made_of, judges, 1)
+    )
+    assert all("to_q" in key for key in published)
+    exported = weights(export_checkpoint(tmp_path, "Ada Ü."))
+    assert exported.keys() == published.keys()
+    assert all(torch.equal(value, published[key]) for key, value in exported.items())
