@@ -821,7 +821,7 @@ function compare() {
         const arm = say(`compare.arm_${row.arm}`);
         const label = `${say("compare.share_label", { arm })}: ${say("common.between", { value: percent(row.share), low: percent(row.low), high: percent(row.high) })}`;
         const bar = interval(row.low, row.high, row.share, { middle: 0.5, label });
-        return make("div", { class: "card arm" }, make("h3", {}, arm), make("div", { class: "chart" }, bar), make("p", {}, say("compare.won", row)));
+        return make("div", { class: "card arm" }, make("h3", {}, say("compare.against_arm", { arm })), make("div", { class: "chart" }, bar), make("p", {}, say("compare.won", row)));
       }),
     );
     if (focus) find("result-h").focus();
