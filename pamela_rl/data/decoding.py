@@ -27,7 +27,7 @@ READ_FAILURES = (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, 
 SUB_FILE_TYPE, BITS_PER_SAMPLE, SAMPLE_FORMAT, DNG_VERSION = 254, 258, 339, 50706  # tags of TIFF
 
 
-def decode(stream: IO[bytes], formats: tuple[str, ...] | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(stream: IO[bytes], formats: tuple[str, ...] | None = None, max_pixels: int | None = None) -> Image.Image:
     """Decode to RGB, rotated by the EXIF tag and on white where it is transparent, as browsers show it.
 
     Of an animation, the first frame. HEIC is decoded if the package pillow-heif is installed. Grey images of more than
@@ -42,7 +42,7 @@ def decode(stream: IO[bytes], formats: tuple[str, ...] | None = None, max_pixels
     Args:
         stream: The encoded image; it can be rewound.
         formats: Pillow's names of those that are accepted; None is all of ``FORMATS``.
-        max_pixels: More are refused.
+        max_pixels: More are refused; None is ``MAX_PIXELS``.
 
     Raises:
         OSError: It is no image that can be decoded; says what it is instead, where that is known.
@@ -55,9 +55,10 @@ def decode(stream: IO[bytes], formats: tuple[str, ...] | None = None, max_pixels
         kind = describe(stream.read(512))
         raise UnidentifiedImageError(f"it is {kind}" if kind else "it is no image that Pillow knows") from error
     with opened:
-        if opened.width * opened.height > max_pixels:
+        most = max_pixels or MAX_PIXELS
+        if opened.width * opened.height > most:
             raise ValueError(
-                f"it has {opened.width} x {opened.height} pixels, more than {max_pixels / 10**6:g} million; shrink it"
+                f"it has {opened.width} x {opened.height} pixels, more than {most / 10**6:g} million; shrink it"
             )
         tags = opened.tag_v2 if isinstance(opened, TiffImagePlugin.TiffImageFile) else {}
         if DNG_VERSION in tags or int(tags.get(SUB_FILE_TYPE, 0)) & 1:  # the first image is a thumbnail

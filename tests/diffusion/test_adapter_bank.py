@@ -40,7 +40,7 @@ def adapters(policy: Policy, count: int = 2) -> list[Adapter]:
 def guided_call(policy: Policy, rows: slice, people: list[Adapter | None]) -> Tensor:
     """Both branches of some rows' prompts, each person's rows side by side, as two people's calls come together."""
     latents = policy.initial_latents([torch.Generator().manual_seed(seed) for seed in range(4)])
-    told, negative = policy.encode(PROMPTS), policy.encode_negative("fog", 3.0)
+    told, negative = policy.encode(PROMPTS), policy.encode_negative("" if policy.embeds_guidance else "fog", 3.0)
     numbers = torch.arange(4)[rows].view(len(people), -1)
     parts = []
     for mine in numbers:

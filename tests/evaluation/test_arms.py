@@ -52,7 +52,7 @@ def a_reward(shift: float = 0.0) -> PersonalReward:
 
 def a_source(pipeline: Any, remote: RemoteGenerator | None, run: Path, reward: PersonalReward) -> Source:
     prompts = ["a boat", "a tree"]
-    return Source(run, pipeline, remote, [USER], reward, {"reward": reward}, prompts, prompts, BOOK)
+    return Source(run, pipeline, remote, [USER], reward, {"reward": reward}, prompts, prompts, BOOK, remote is None)
 
 
 def drawn(source: Source, folder: Path, arm: str, **changes: Any) -> Tensor:

@@ -88,7 +88,9 @@ def test_training_goes_on_from_an_adapter(reward: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(still[name], tensor)
     metrics = read_metrics(tmp_path / "first" / "users" / "me" / "metrics.jsonl")
     assert metrics[0]["rollout/lacks_of_prompt_mean"] >= 0
-    with pytest.raises(AdapterError, match=r"has rank 8 and alpha 8, the one to train has rank 4 and alpha 8"):
+    with pytest.raises(
+        AdapterError, match=r"has rank 8 on 32 layers, the one to train has rank 4 on 32; set train.lora"
+    ):
         trained(tmp_path / "other", f"--reward={reward}", f"--start={tmp_path / 'first'}", "--train.lora.rank=4")
 
 

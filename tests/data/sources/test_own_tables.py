@@ -119,9 +119,7 @@ def test_folders_named_by_words_are_ratings_also_if_there_is_only_one(tmp_path: 
 def test_a_folder_without_ratings_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds neither images nor a table; put a table with the columns image and"):
         rows(tmp_path)
-    with pytest.raises(
-        DataError, match=r"holds 2 images but no ratings; put a table .*recipes/draw\.py makes a folder"
-    ):
+    with pytest.raises(DataError, match=r"holds 2 images but no ratings; put a table .*pamela draw makes a folder"):
         rows(painted(tmp_path, "a.png", "b.png"))
 
 
