@@ -1,16 +1,13 @@
-# make quickstart: everything from nothing to a report.   make studio: the same in a browser.   make test: the tests.   make check: what CI runs.
+# make quickstart: everything from nothing to a report.   make test: the tests.   make check: what CI runs.
 PYTHON ?= python3
 CONFIG ?= recipes/configs/quickstart.yaml
-STUDIO ?=
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help quickstart studio test check format release-check nightly gpu-check
+.PHONY: help quickstart test check format release-check nightly gpu-check
 help:
 	@echo "make quickstart   install, then train four people's adapters on the embedded world and write a report"
-	@echo "make studio       install, then open a page on which you rate pictures, train an adapter and judge it blind"
-	@echo "                  (its settings: make studio STUDIO=\"--port 9000 --folder my/studio\")"
 	@echo "make test         install what the tests need and run them"
 	@echo "make check        lint, format check, types and tests: what CI runs"
 	@echo "make format       format the code"
@@ -29,16 +26,8 @@ help:
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev]"
 	@touch $@
 
-.venv/installed-studio: .venv/installed
-	@echo "Installing what the studio needs ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[studio]"
-	@touch $@
-
 quickstart: .venv/installed
 	@$(BIN)/accelerate launch --config_file accelerate_config.yaml recipes/quickstart.py --config $(CONFIG)
-
-studio: .venv/installed-studio
-	@$(BIN)/python recipes/studio.py --open_browser true $(STUDIO)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # The models shipped in the package, by the names that configs give them; this module imports no torch.
 WORLD_ASSETS = Path(__file__).parent / "world" / "assets"
 WORLD_ENCODER = WORLD_ASSETS / "open_clip"
-START_REWARD = WORLD_ASSETS / "studio_reward"  # that newcomers to the world start from
 SHIPPED_PIPELINES = {"world": WORLD_ASSETS / "pipeline", "flow": WORLD_ASSETS / "flow_pipeline"}
 
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")

@@ -6,10 +6,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # two workers, two cores: threads that wait for one another would stall them both
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -25,9 +22,6 @@ from pamela_rl.world.fitted_rewards import fit_reward
 from pamela_rl.world.judge import ContentJudge
 from pamela_rl.world.raters import Raters, make_raters
 from pamela_rl.world.ratings import WorldRatings, make_ratings
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 
@@ -82,20 +76,6 @@ def human_ratings() -> Path:
     if not folder.is_dir():
         pytest.skip("the human ratings are kept beside the project, not in it")
     return folder
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """A real browser; pages are opened in it as a reader would."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium on this machine; install the package chromium to test pages in it")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(autouse=True)

@@ -45,8 +45,6 @@ MAY_IMPORT = {
         "world",
     },
     "world": NOUNS | {"data", "diffusion", "rewards", "agreement", "algorithms", "steering", "evaluation", "training"},
-    "studio": NOUNS
-    | {"data", "diffusion", "rewards", "agreement", "algorithms", "steering", "evaluation", "training", "world", "cli"},
 }
 
 

@@ -38,7 +38,6 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "blind-test": "blind_test",
         "export": "export",
         "rewriter": "train_rewriter",
-        "studio": "studio",
         "world": "train_world",
     }
 )

@@ -157,30 +157,8 @@ def describe_taste(
             f"{len(images)} reference pictures and {len(prompts)} prompts were given to describe a taste; "
             f"give one prompt a picture and at least {2 * MIN_IMAGES_PER_PHRASE:.0f}, better some hundred."
         )
-    features = _features(reward, images, prompts)
-    return describe_features(
-        reward, user_id, features, prompts, phrasebook, num_draws=num_draws, seed=seed, exemplars=exemplars
-    )
-
-
-@torch.no_grad()
-def describe_features(
-    reward: PersonalReward,
-    user_id: str,
-    image_features: ImageFeatures,
-    prompts: Sequence[str],
-    phrasebook: Phrasebook,
-    *,
-    num_draws: int = 1000,
-    seed: int = 0,
-    exemplars: int = 4,
-) -> TasteDescription:
-    """Describe a user's taste as ``describe_taste`` does, by reference pictures that are encoded already.
-
-    Raises:
-        UnknownUserError: The reward does not know the user.
-    """
-    expected = reward.model.predict(image_features, [user_id] * len(prompts)).mean.cpu().double()
+    image_features = _features(reward, images, prompts)
+    expected = reward.model.predict(image_features, [user_id] * len(images)).mean.cpu().double()
     average = reward.model.predict_population(image_features).cpu().double()
     includes_uncertainty = isinstance(reward.model, PosteriorSampler)
     sampled = expected.expand(num_draws, -1)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 from torch import Tensor
 
 from pamela_rl.evaluation.compare import UserComparison
@@ -35,3 +38,15 @@ def by_hand() -> UserComparison:
         images_spent={"base": 0, "own": 1200, "other": 1200},
         units={"faithfulness": Unit.SHARE},
     )
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real browser; pages are opened in it as a reader would."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium on this machine; install the package chromium to test pages in it")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -19,7 +19,6 @@ from pamela_rl.data.sources import (
     argilla,
     flickr_aes,
     hf_datasets,
-    image_browser,
     image_folder,
     image_ranker,
     label_studio,
@@ -52,7 +51,7 @@ DATASETS: tuple[Reader, ...] = tuple(
     (module.recognises, module.read) for module in (hf_datasets, parquet_datasets, image_folder)
 )
 EXPORTS: tuple[Reader, ...] = tuple(
-    (module.recognises, module.read) for module in (label_studio, argilla, image_ranker, image_browser)
+    (module.recognises, module.read) for module in (label_studio, argilla, image_ranker)
 )
 
 
@@ -69,19 +68,6 @@ def read_source(source: SourceSettings) -> Source:
         raise ConfigError(
             "source.kind is 'world', whose users rate when they are asked; use world.ratings.make_ratings, or give source.path."
         )
-    rated, choices = read_tables(source)
-    users = dict.fromkeys([*rated.table.user_ids, *(choices.user_ids if choices else [])])
-    warn_of_similar_users(users, str(source.path))
-    return without_broken_images(rated, choices, source.on_bad_row)
-
-
-def read_tables(source: SourceSettings) -> Source:
-    """Read ratings and choices as ``read_source``, but decode no image yet.
-
-    Raises:
-        ConfigError: There are two tables of choices.
-        DataError: A file cannot be read, or a row is wrong.
-    """
     rated, choices = _read(source, Path(str(source.path)))
     if source.choices:
         if choices is not None:
@@ -92,7 +78,9 @@ def read_tables(source: SourceSettings) -> Source:
         rows, broken = read_file(Path(source.choices), on_bad_row=source.on_bad_row, content="choices")
         columns = {ours: theirs for ours, theirs in source.columns.items() if theirs in rows.columns}
         choices = _choices(source, rows, source.choices, broken, columns, rated.images)
-    return rated, choices
+    users = dict.fromkeys([*rated.table.user_ids, *(choices.user_ids if choices else [])])
+    warn_of_similar_users(users, str(source.path))
+    return without_broken_images(rated, choices, source.on_bad_row)
 
 
 def _read(source: SourceSettings, path: Path) -> Source:

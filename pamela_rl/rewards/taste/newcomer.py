@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pamela_rl.errors import DataError
 from pamela_rl.rewards.preference import ImageFeatures
-from pamela_rl.rewards.taste.evidence import LOGISTIC
 from pamela_rl.rewards.taste.posterior import Posterior
 from pamela_rl.rewards.taste.taste_basis import TasteBasis
 
@@ -137,49 +136,6 @@ def next_image(
     unexplained = basis.network.unexplained(candidates.features)
     predictive_variance = (projected * design).sum(dim=1) + posterior.misfit + unexplained + posterior.noise_variance
     return int((variance_reduction / predictive_variance).argmax())
-
-
-@torch.no_grad()
-def next_choice(basis: TasteBasis, posterior: Posterior, candidates: ImageFeatures, size: int = 2) -> list[int]:
-    """Choose pictures among which the user's choice teaches most: it reduces the posterior variance of the candidates the most.
-
-    A choice among several is as many choices between two as there are pairs. How much a choice between two tells depends on how
-    open it is: of one that is certain beforehand, nothing is learned.
-
-    Args:
-        basis: A basis fitted on other users.
-        posterior: The user's current posterior.
-        candidates: Pictures to choose from.
-        size: Of how many pictures one is to be chosen.
-
-    Returns:
-        Their rows in ``candidates``.
-
-    Raises:
-        DataError: There are fewer candidates.
-    """
-    if len(candidates) < size:
-        raise DataError(f"there are {len(candidates)} pictures to ask about, but a choice needs {size}.")
-    shared, design = (part.double() for part in basis.network(candidates.features.float()))
-    projected = design @ posterior.covariance  # (n, w)
-    deviations = design - design.mean(dim=0)
-    score = shared + design @ posterior.mean
-    learned, variance = (
-        between.diagonal()[:, None] + between.diagonal()[None] - 2 * between  # of differences, (n, n)
-        for between in (projected @ (deviations.T @ deviations) @ projected.T, projected @ design.T)
-    )
-    unit = 2 * (posterior.noise_variance + posterior.misfit) / LOGISTIC**2  # squared rating points in a squared logit
-    beyond = basis.network.unexplained(candidates.features).double()
-    spread = (variance + beyond[:, None] + beyond[None]).clamp(min=0)
-    logits = (score[:, None] - score[None]) / (unit + torch.pi / 8 * spread).sqrt()
-    openness = torch.sigmoid(logits) * torch.sigmoid(-logits)
-    told = (learned / (spread + unit / openness)).fill_diagonal_(0)
-    chosen = [int(row) for row in divmod(int(told.argmax()), len(candidates))]
-    while len(chosen) < size:
-        gain = told[chosen].sum(dim=0)
-        gain[chosen] = -1
-        chosen.append(int(gain.argmax()))
-    return chosen
 
 
 @torch.no_grad()

@@ -1,1 +1,0 @@
-"""What the studio stores: tables, and how a database is opened and brought up to date."""

@@ -1,1 +1,0 @@
-"""How the tables became what they are, one step a file."""

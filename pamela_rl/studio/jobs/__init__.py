@@ -1,1 +1,0 @@
-"""What takes long: drawing, training, comparing; kept in a queue and done by worker processes."""

@@ -1,1 +1,0 @@
-"""Pages and requests: who asks, what they may, and what they get."""
