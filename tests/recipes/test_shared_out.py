@@ -45,7 +45,7 @@ def finished(run: Path) -> list[str]:
     return [path.parent.name for path in run.glob(f"users/*/{FINISHED}")]
 
 
-def waited_for(what: Callable[[], bool], seconds: int = 120) -> None:
+def waited_for(what: Callable[[], bool], seconds: int = 400) -> None:
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until
