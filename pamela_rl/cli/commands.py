@@ -19,10 +19,10 @@ from pamela_rl.cli.shipped import (
     copy_config,
     describe_config,
     describe_recipe,
-    did_you_mean,
     recipes_folder,
     with_shipped_configs,
 )
+from pamela_rl.config.checks import did_you_mean
 from pamela_rl.errors import ConfigError, PamelaError
 from pamela_rl.rewards.settings import DEFAULT_ENCODER, JUDGE_ENCODER, PIXELS, POPULATION_NAMES, SIGLIP, TIMM, WORLD
 from pamela_rl.storage import SHIPPED_PIPELINES
@@ -102,7 +102,7 @@ def main() -> None:
             sys.exit(_run(word, arguments))
         else:
             known = [*RECIPES, *OWN]
-            raise ConfigError(f"there is no command {word!r}{did_you_mean(word, known)}; pamela --help lists all.")
+            raise ConfigError(f"there is no command {word!r}, pamela --help lists all{did_you_mean(word, known)}")
     except PamelaError as error:
         print("error:", error, file=sys.stderr)
         sys.exit(2)

@@ -8,6 +8,7 @@ import re
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from pamela_rl.cli.launching import has_own_config
 from pamela_rl.cli.shipped import configs_folder
 
 
@@ -49,9 +50,9 @@ def _device() -> str:
 
 
 def _accelerate_config() -> str:
-    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
+    from accelerate.commands.config.config_args import load_config_from_file
 
-    if not Path(default_config_file).is_file():
+    if not has_own_config():
         return "none of your own"
     config = load_config_from_file(None)
     return f"{config.distributed_type}, {config.num_processes} processes, mixed precision {config.mixed_precision}"

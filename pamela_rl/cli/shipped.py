@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
+from pamela_rl.config.checks import did_you_mean
 from pamela_rl.errors import ConfigError
 from pamela_rl.storage import writing
 
@@ -43,7 +43,7 @@ def find_config(name: str) -> Path:
     names = config_names()
     if short in names:
         return configs_folder() / short
-    raise ConfigError(f"there is no shipped config {name!r}{did_you_mean(short, names)}; pamela ls lists them.")
+    raise ConfigError(f"there is no shipped config {name!r}, pamela ls lists them{did_you_mean(short, names)}")
 
 
 def with_shipped_configs(arguments: Sequence[str]) -> list[str]:
@@ -97,9 +97,3 @@ def copy_config(name: str, to: Path) -> Path:
         except FileExistsError as error:
             raise ConfigError(f"{target} is there already; name another file, or remove it.") from error
     return target
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return a question with the known words that are nearly ``word``, to be put behind it; empty where there is none."""
-    close = get_close_matches(word, known, n=2)
-    return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -53,6 +53,16 @@ class DrawingSettings:
             }
         )
 
+    def check_service(self, service: ServiceSettings) -> None:
+        """Refuse what a service would ignore.
+
+        Raises:
+            ConfigError: Names the setting.
+        """
+        for name in _USUAL:
+            if getattr(self, name) is not None:
+                raise ConfigError(f"drawing.{name} is given, but the service {service.kind} takes none; leave it out.")
+
     def as_trained(self, adapters: Sequence[Path]) -> DrawingSettings:
         """Fill in what is None from the folders of the adapters compared.
 
@@ -73,6 +83,25 @@ class DrawingSettings:
             chosen = replace(chosen, negative_prompt="")
         check_negative_prompt("drawing.", chosen.negative_prompt or "", chosen.guidance_scale)
         return chosen
+
+
+def check_drawn_by(settings: Any, service: ServiceSettings, base_model: str, base_model_config: Path | None) -> None:
+    """Refuse a base model that is not there, and settings of what does not draw.
+
+    Args:
+        settings: That have the others, by these names, and ``dtype``.
+        service: Draws, if it has a model.
+        base_model: Draws else.
+        base_model_config: Of a single file.
+
+    Raises:
+        ConfigError: Names the setting.
+    """
+    if service.model is None:
+        refuse_unused(settings, ("service",), "there is no service.model")
+        check_model_files(base_model, base_model_config, "base_model", "base_model_config")
+    else:
+        refuse_unused(settings, ("base_model", "base_model_config", "dtype"), "service.model draws")
 
 
 @dataclass(frozen=True)
@@ -115,11 +144,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         check_counts(num_prompts=self.num_prompts)
-        if self.service.model is None:
-            refuse_unused(self, ("service",), "there is no service.model")
-            check_model_files(self.base_model, self.base_model_config, "base_model", "base_model_config")
-        else:
-            refuse_unused(self, ("base_model", "base_model_config", "dtype"), "service.model draws")
+        check_drawn_by(self, self.service, self.base_model, self.base_model_config)
         drawn_by = self.base_model if self.service.model is None else self.service.kind
         check_prompt_file(self.prompts, None if self.in_world else f"pictures are drawn by {drawn_by}")
         for name in self.watch:
@@ -165,11 +190,7 @@ class RunSettings:
         if self.service.model is None:
             drawing.as_trained([adapter_folder(self.run, user) for user in self.compared_users()])
             return
-        for name in _USUAL:
-            if getattr(drawing, name) is not None:
-                raise ConfigError(
-                    f"drawing.{name} is given, but the service {self.service.kind} takes none; leave it out."
-                )
+        drawing.check_service(self.service)
 
     def check_further_runs(self, runs: Mapping[str, Path]) -> None:
         """Refuse further runs, by the name of their arm, that lack an adapter of a user compared.

@@ -62,7 +62,10 @@ def _open(settings: SearchSettings) -> Source:
     content = settings.content or (WORLD if settings.in_world else "none")
     reward, scorers = open_scorers(settings.reward, encoder=settings.encoder, content=content, device=device)
     remote = open_service(settings.service, settings.output_dir / "service")
-    pipeline = load_pipeline(settings.base_model, device, DTYPES[settings.dtype]) if remote is None else None
+    pipeline = None
+    if remote is None:
+        dtype, parts = DTYPES[settings.dtype], settings.base_model_config
+        pipeline = load_pipeline(settings.base_model, device, dtype, config=parts)
     train_prompts, held_out = train_and_held_out_prompts()
     prompts = (held_out if settings.prompts is None else read_prompts(settings.prompts))[: settings.num_prompts]
     return Source(

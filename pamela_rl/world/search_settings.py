@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pamela_rl.config.checks import refuse_unused
 from pamela_rl.data.prompts import check_prompt_file
 from pamela_rl.diffusion.settings import Dtype
-from pamela_rl.evaluation.settings import DrawingSettings, check_counts
+from pamela_rl.evaluation.settings import DrawingSettings, check_counts, check_drawn_by
 from pamela_rl.rewards.saved import SavedReward, check_rewards
 from pamela_rl.steering.settings import ChatSettings, PromptSearchSettings, ServiceSettings
 from pamela_rl.storage import SHIPPED_PIPELINES
@@ -24,7 +25,8 @@ class SearchSettings:
         users: For whom; none means everybody the reward knows.
         prompts: Requests, one a line; the world has its own.
         num_prompts: How many of them; None is all.
-        base_model: "world", "flow", a hub id or a folder of a pipeline.
+        base_model: "world", "flow", a hub id, a folder of a pipeline or a single .safetensors file.
+        base_model_config: For a single file: the folder of a pipeline of the same kind, for the settings of its parts.
         dtype: Of the base model's weights.
         encoder: Of the reward; None is the one it was fitted with, from where that was.
         content: What tells whether images show what was asked: "world", its models' default; "none", or e.g. "clip_score".
@@ -41,6 +43,7 @@ class SearchSettings:
     prompts: Path | None = None
     num_prompts: int | None = None
     base_model: str = "world"
+    base_model_config: Path | None = None
     dtype: Dtype = "float32"
     encoder: str | None = None
     content: str | None = None
@@ -53,6 +56,13 @@ class SearchSettings:
     def __post_init__(self) -> None:
         check_counts(num_prompts=self.num_prompts, reference_images=self.reference_images)
         check_rewards(self.reward, None, self.users)
+        check_drawn_by(self, self.service, self.base_model, self.base_model_config)
+        if self.chat.model is None:
+            refuse_unused(self, ("chat",), "there is no chat.model")
+        if self.service.model is None:
+            self.drawing.as_trained([])
+        else:
+            self.drawing.check_service(self.service)
         drawn_by = self.base_model if self.service.model is None else self.service.kind
         check_prompt_file(self.prompts, None if self.in_world else f"images are drawn by {drawn_by}")
 

@@ -45,11 +45,14 @@ def test_the_help_of_the_console_command_loads_nothing_it_does_not_show() -> Non
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["trian"], "there is no command 'trian' (did you mean train?); pamela --help lists all."),
+        (["trian"], "there is no command 'trian', pamela --help lists all; did you mean train?"),
         (["evaluate", "--", "--run=x"], "pamela evaluate is one process, which needs no launch flags; leave out --."),
         (["cp"], "pamela cp was given nothing; write pamela cp CONFIG [TO]."),
         (["ls", "configs"], "pamela ls was given configs; write pamela ls."),
-        (["cp", "train_sd3.yaml"], "there is no shipped config 'train_sd3.yaml' (did you mean train_sd35.yaml"),
+        (
+            ["cp", "train_sd3.yaml"],
+            "there is no shipped config 'train_sd3.yaml', pamela ls lists them; did you mean train_sd35.yaml?",
+        ),
         (["train", "--reward=nowhere"], "no personal reward can be read from nowhere"),
     ],
 )

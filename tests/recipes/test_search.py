@@ -48,6 +48,9 @@ def test_a_search_leaves_a_table_and_the_winning_prompts_and_goes_on_where_it_wa
     [
         (["--base_model=some/model"], "images are drawn by some/model, for which no prompts are known"),
         (["--num_prompts=0"], "num_prompts is 0; use 1 or more"),
+        (["--chat.url=http://localhost:1"], "chat.url is .*, but nothing reads it: there is no chat.model"),
+        (["--base_model=model.safetensors"], "base_model is .*model.safetensors"),
+        (["--drawing.negative_prompt=fog"], "negative_prompt is 'fog' but drawing.guidance_scale is 1"),
         (["--users=[nobody]"], "the reward does not know user 'nobody'"),
     ],
 )
