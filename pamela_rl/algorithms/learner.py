@@ -37,11 +37,6 @@ class AdapterCopy:
         """Move towards the trained weights: ``copy = decay * copy + (1 - decay) * weights``."""
         self.adapter.weights.lerp_(trained.weights.detach(), 1 - decay)
 
-    @torch.no_grad()
-    def copy_to(self, trained: Adapter) -> None:
-        """Overwrite the trained adapter's weights with the copy."""
-        trained.weights.copy_(self.adapter.weights)
-
 
 def weights_of(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
     """List the parameters of an optimizer, in its own order."""

@@ -10,9 +10,20 @@ from typing import Any
 from huggingface_hub import ModelCardData, metadata_load
 
 from pamela_rl.diffusion.model_card import model_card
-from pamela_rl.diffusion.saved_adapters import COMFYUI, HEADER, INFO, SAMPLES, STRENGTH, WEIGHTS, hub_id, read_file
+from pamela_rl.diffusion.saved_adapters import (
+    COMFYUI,
+    DRAWN_WITH,
+    HEADER,
+    INFO,
+    SAMPLES,
+    STRENGTH,
+    WEIGHTS,
+    adapter_base_model,
+    hub_id,
+    read_file,
+)
 from pamela_rl.rewards.saved import CONFIG, TENSORS, SavedReward
-from pamela_rl.storage import write_tensors, write_text
+from pamela_rl.storage import SHIPPED_PIPELINES, write_tensors, write_text
 
 CARD = "README.md"
 ADAPTER_FILES = (CARD, INFO, WEIGHTS, COMFYUI, SAMPLES)
@@ -35,6 +46,7 @@ def copy_adapter(folder: Path, target: Path) -> list[str]:
     """
     facts = json.loads((folder / INFO).read_text(encoding="utf-8"))
     kept = {key: _without_path(facts[key]) for key in _FACTS if key in facts}
+    kept |= {key: facts[key] for key in DRAWN_WITH if key in facts}
     if "base_model" in facts:
         kept["base_model"] = facts["base_model"] if _is_public(folder, facts["base_model"]) else "a local model"
     for file in (WEIGHTS, COMFYUI):
@@ -99,7 +111,7 @@ def _is_public(folder: Path, base_model: str) -> bool:
     """Whether the base model is the package's own, or on the hub: the card knows, written where a folder could be seen."""
     card = folder / CARD
     on_hub = (metadata_load(card) or {}).get("base_model") if card.exists() else None
-    return base_model.startswith("pamela_rl ") or (on_hub is not None and hub_id(base_model) == on_hub)
+    return adapter_base_model(folder) in SHIPPED_PIPELINES or (on_hub is not None and hub_id(base_model) == on_hub)
 
 
 def _without_path(value: str) -> str:

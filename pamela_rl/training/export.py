@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from pamela_rl.config import LoraSettings
 from pamela_rl.diffusion.adapters import adapter_state, add_adapter, load_adapter_state, remove_adapter, save_adapter
 from pamela_rl.diffusion.loading import load_pipeline, prepare_policy
+from pamela_rl.diffusion.saved_adapters import DRAWN_WITH
 from pamela_rl.diffusion.settings import ModelSettings
 from pamela_rl.storage import folder_name
 from pamela_rl.training.checkpoint import load_checkpoint
@@ -61,7 +64,16 @@ def export_checkpoint(
         policy.adapters[name].weights.data.copy_(saved.copies[EMA])
     recipe = f"{facts['algorithm']}, {saved.iteration} iterations x {facts['images_per_iteration']} images"
     info = {fact: str(facts[fact]) for fact in _FACTS if facts.get(fact)}
-    info |= {"recipe": recipe, "checkpoint": checkpoint, "seed": str(facts["seed"]), **versions()}
+    info |= {"recipe": recipe, "checkpoint": checkpoint, "seed": str(facts["seed"]), **_use(facts), **versions()}
     target = save_adapter(policy, name, user_id, output_dir or run / "exports" / checkpoint, info, {})
     remove_adapter(policy, name)
     return target
+
+
+def _use(facts: Mapping[str, Any]) -> dict[str, str]:
+    """How a run's adapter is meant to be drawn, as far as its settings say."""
+    guidance = facts["validation.guidance_scale"] or facts["sampling.guidance_scale"]
+    size = re.search(r" (\d+) x (\d+)", str(facts["base_model"]))
+    sides = (None, None) if size is None else size.groups()
+    used = (facts["validation.num_inference_steps"], f"{guidance:g}", facts["sampling.negative_prompt"], *sides)
+    return {name: str(value) for name, value in zip(DRAWN_WITH, used, strict=True) if value is not None}

@@ -157,3 +157,19 @@ def test_a_folder_that_looks_like_an_id_of_the_hub_is_not_told_from_elsewhere(
     for file in (tmp_path / "target").iterdir():
         assert b"mine 8" not in file.read_bytes()
     assert json.loads((tmp_path / "target" / "adapter.json").read_text())["base_model"] == "a local model"
+
+
+def test_a_copy_says_the_shipped_model_it_is_for_and_how_it_is_drawn(policy: Policy, tmp_path: Path) -> None:
+    add_adapter(policy, "ada", LoraSettings(rank=2, alpha=4), seed=0)
+    drawn = {
+        "num_inference_steps": "20",
+        "guidance_scale": "4",
+        "negative_prompt": "fog",
+        "height": "64",
+        "width": "64",
+    }
+    folder = save_adapter(policy, "ada", "ada", tmp_path, {"base_model": "world 64 x 64 float32", **drawn}, {})
+    (tmp_path / "target").mkdir()
+    assert copy_adapter(folder, tmp_path / "target") == ["user_id"]
+    facts = json.loads((tmp_path / "target" / "adapter.json").read_text(encoding="utf-8"))
+    assert facts == {"rank": "2", "alpha": "4", "base_model": "world 64 x 64 float32", **drawn}

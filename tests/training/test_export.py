@@ -16,7 +16,7 @@ from pamela_rl.algorithms.nft import NFT
 from pamela_rl.config import EMASettings, KeepSettings, LoraSettings, SamplingConfig, TrainConfig, ValidationSettings
 from pamela_rl.data.prompts import PromptSource
 from pamela_rl.diffusion.policy import Policy
-from pamela_rl.diffusion.saved_adapters import list_adapters
+from pamela_rl.diffusion.saved_adapters import drawn_with, list_adapters
 from pamela_rl.errors import CheckpointError
 from pamela_rl.training.export import export_checkpoint
 from pamela_rl.training.personalize import Provenance, personalize
@@ -74,10 +74,10 @@ def test_an_export_has_the_runs_layers_and_the_average_of_an_optimizer_without_a
     config = replace(CONFIG, num_iterations=2, ema=EMASettings(), lora=LoraSettings(rank=2, targets=["to_q"]))
     made_of, free = Provenance("world 32 x 32 float32", "darkness"), NFT(optimizer="adamw_schedule_free")
     judges = {"judge": darkness}
-    published = weights(
-        personalize(small_policy, darkness, PROMPTS, config, free, tmp_path, accelerator, made_of, judges, 1)
-    )
+    adapter = personalize(small_policy, darkness, PROMPTS, config, free, tmp_path, accelerator, made_of, judges, 1)
+    published, export = weights(adapter), export_checkpoint(tmp_path, "Ada Ü.")
     assert all("to_q" in key for key in published)
-    exported = weights(export_checkpoint(tmp_path, "Ada Ü."))
+    assert drawn_with(export) == drawn_with(adapter) != {}
+    exported = weights(export)
     assert exported.keys() == published.keys()
     assert all(torch.equal(value, published[key]) for key, value in exported.items())
