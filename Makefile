@@ -28,6 +28,7 @@ help:
 
 quickstart: .venv/installed
 	@$(BIN)/accelerate launch --config_file accelerate_config.yaml recipes/quickstart.py --config $(CONFIG)
+	@command -v pamela >/dev/null || echo "(pamela is in $(BIN): source $(BIN)/activate first)"
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
